@@ -1,0 +1,6 @@
+//! How a node remembers: the write-ahead log, the state store and snapshot files.
+//!
+//! The only crate that names sled. It knows nothing of consensus: the log holds opaque payloads by
+//! index and term, the state store holds rows of the ledger by table and key.
+
+pub mod seam;
