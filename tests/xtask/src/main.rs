@@ -1,1 +1,43 @@
-fn main() {}
+//! The one gate: `cargo xtask test` is what README, CI and a person run, `cargo xtask fix` its
+//! writing twin.
+//!
+//! `test` runs its tiers in order, cheapest first, prints the minutes each took and ends with one
+//! line `N passed, N failed, N skipped`. A tier that this machine cannot run is skipped aloud, with
+//! the reason, and counts as skipped. Every compile uses the release profile, so that the product,
+//! its tests and later the fault rig share one build.
+
+mod edges;
+mod tidy;
+mod tiers;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask <command>
+
+  test [--tier NAME]...   run the gate: tidy, format, lint, docs, supply, unit, cluster
+  fix                     format, apply lint suggestions, write generated documents
+  load [ARGS]...          measure checkouts against a running `leasehold dev`
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let result = match words.as_slice() {
+        ["test", rest @ ..] => tiers::test(rest),
+        ["fix"] => tiers::fix(),
+        ["load", rest @ ..] => tiers::load(rest),
+        _ => {
+            eprint!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! The tiers of the gate, how each is run and how its tests are counted.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+use crate::{edges, tidy};
+
+/// What one tier found.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Tally {
+    passed: u64,
+    failed: u64,
+    skipped: u64,
+}
+
+impl Tally {
+    fn of(ok: bool) -> Self {
+        Self { passed: u64::from(ok), failed: u64::from(!ok), skipped: 0 }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+    }
+}
+
+struct Tier {
+    name: &'static str,
+    what: &'static str,
+    run: fn() -> Result<Tally>,
+}
+
+const TIERS: &[Tier] = &[
+    Tier { name: "tidy", what: "rules of the house that no lint knows", run: run_tidy },
+    Tier { name: "format", what: "cargo fmt --check", run: run_format },
+    Tier { name: "lint", what: "clippy, warnings are errors", run: run_lint },
+    Tier { name: "supply", what: "cargo deny: advisories, licences, bans", run: run_supply },
+    Tier { name: "unit", what: "every crate's tests and documentation tests", run: run_unit },
+    Tier { name: "cluster", what: "real processes under load and faults", run: run_cluster },
+];
+
+/// Runs the gate; `true` when nothing failed.
+pub(crate) fn test(arguments: &[&str]) -> Result<bool> {
+    let wanted = wanted_tiers(arguments)?;
+    let mut total = Tally::default();
+    let mut report = Vec::new();
+    for tier in TIERS.iter().filter(|tier| wanted.is_empty() || wanted.contains(&tier.name)) {
+        println!("== {}: {}", tier.name, tier.what);
+        let started = now();
+        let tally = (tier.run)().with_context(|| format!("tier {} could not run", tier.name))?;
+        let minutes = started.elapsed().as_secs_f64() / 60.0;
+        report.push(format!(
+            "{:<8} {minutes:>6.2} min  {} passed, {} failed, {} skipped",
+            tier.name, tally.passed, tally.failed, tally.skipped
+        ));
+        total.add(tally);
+    }
+    println!("\n{}", report.join("\n"));
+    println!("{} passed, {} failed, {} skipped", total.passed, total.failed, total.skipped);
+    Ok(total.failed == 0)
+}
+
+/// Formats, applies what clippy suggests, rewrites generated documents.
+pub(crate) fn fix() -> Result<bool> {
+    let lint = [
+        "clippy", "--release", "--workspace", "--all-targets", "--fix", "--allow-dirty",
+        "--allow-staged", "--quiet",
+    ];
+    let mut ok = cargo(&lint)?;
+    ok &= cargo(&["fmt", "--all"])?;
+    let document = Command::new("cargo")
+        .args(["run", "--release", "--quiet", "--package", "node", "--", "openapi"])
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cannot run cargo")?;
+    if document.status.success() {
+        std::fs::write("client/openapi/openapi.json", document.stdout)
+            .context("cannot write client/openapi/openapi.json")?;
+    }
+    Ok(ok && document.status.success())
+}
+
+/// Passes through to the load generator.
+pub(crate) fn load(arguments: &[&str]) -> Result<bool> {
+    let mut words = vec!["run", "--release", "--quiet", "-p", "leasehold-tests", "--bin", "load", "--"];
+    words.extend(arguments);
+    cargo(&words)
+}
+
+fn wanted_tiers<'a>(arguments: &[&'a str]) -> Result<Vec<&'a str>> {
+    let mut wanted = Vec::new();
+    let mut rest = arguments.iter();
+    while let Some(word) = rest.next() {
+        match (*word, rest.next()) {
+            ("--tier", Some(name)) if TIERS.iter().any(|tier| tier.name == *name) => {
+                wanted.push(*name);
+            }
+            ("--tier", Some(name)) => bail!("no tier is called {name}"),
+            ("--tier", None) => bail!("--tier needs a name"),
+            (other, _) => bail!("unknown argument {other}"),
+        }
+    }
+    Ok(wanted)
+}
+
+fn run_tidy() -> Result<Tally> {
+    let mut tally = Tally::default();
+    for (name, findings) in [("tidy", tidy::check()?), ("permitted edges", edges::check()?)] {
+        for finding in &findings {
+            println!("{finding}");
+        }
+        println!("{name}: {}", if findings.is_empty() { "ok" } else { "FAILED" });
+        tally.add(Tally::of(findings.is_empty()));
+    }
+    Ok(tally)
+}
+
+fn run_format() -> Result<Tally> {
+    Ok(Tally::of(cargo(&["fmt", "--all", "--check"])?))
+}
+
+fn run_lint() -> Result<Tally> {
+    let words = ["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"];
+    Ok(Tally::of(cargo(&words)?))
+}
+
+fn run_supply() -> Result<Tally> {
+    let there = Command::new("cargo-deny")
+        .arg("--version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
+    if !there {
+        println!("skipped: cargo-deny is not installed (cargo install cargo-deny)");
+        return Ok(Tally { skipped: 1, ..Tally::default() });
+    }
+    // The advisory database is fetched by `cargo deny fetch`; the gate itself stays offline.
+    Ok(Tally::of(cargo(&["deny", "--offline", "check", "bans", "licenses", "sources"])?))
+}
+
+fn run_unit() -> Result<Tally> {
+    counted(&["test", "--release", "--workspace", "--exclude", "leasehold-tests", "--no-fail-fast"])
+}
+
+fn run_cluster() -> Result<Tally> {
+    if !cargo(&["build", "--release", "--package", "node"])? {
+        return Ok(Tally::of(false));
+    }
+    let words = [
+        "test", "--release", "--package", "leasehold-tests", "--no-fail-fast", "--",
+        "--test-threads=1",
+    ];
+    counted(&words)
+}
+
+fn cargo(words: &[&str]) -> Result<bool> {
+    let status = Command::new("cargo").args(words).status().context("cannot run cargo")?;
+    Ok(status.success())
+}
+
+/// Runs `cargo test`, passes its output through and adds up its result lines. A run that fails
+/// without a result line (it did not compile, or a test binary crashed) counts as one failure.
+fn counted(words: &[&str]) -> Result<Tally> {
+    let mut child = Command::new("cargo")
+        .args(words)
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot run cargo")?;
+    let output = child.stdout.take().context("cargo has no output")?;
+    let mut tally = Tally::default();
+    let mut out = std::io::stdout().lock();
+    for line in BufReader::new(output).lines() {
+        let line = line?;
+        if let Some(counts) = result_line(&line) {
+            tally.add(counts);
+        }
+        // Passing tests are counted, not listed: a gate's output is read for what is wrong.
+        if !line.starts_with("test ") || !line.ends_with("... ok") {
+            writeln!(out, "{line}")?;
+        }
+    }
+    if !child.wait()?.success() && tally.failed == 0 {
+        tally.failed = 1;
+    }
+    Ok(tally)
+}
+
+/// Reads `test result: ok. 12 passed; 0 failed; 1 ignored; …`.
+fn result_line(line: &str) -> Option<Tally> {
+    let counts = line.strip_prefix("test result: ")?.split_once(". ")?.1;
+    let mut tally = Tally::default();
+    for part in counts.split("; ") {
+        let (number, what) = part.split_once(' ')?;
+        match what {
+            "passed" => tally.passed = number.parse().ok()?,
+            "failed" => tally.failed = number.parse().ok()?,
+            "ignored" => tally.skipped = number.parse().ok()?,
+            _ => {}
+        }
+    }
+    Some(tally)
+}
+
+#[expect(clippy::disallowed_methods, reason = "minutes per tier are shown, never judged")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_read_from_result_lines() {
+        let line = "test result: FAILED. 12 passed; 3 failed; 1 ignored; 0 measured; 0 filtered \
+                    out; finished in 0.01s";
+        assert_eq!(result_line(line), Some(Tally { passed: 12, failed: 3, skipped: 1 }));
+        assert_eq!(result_line("running 3 tests"), None);
+    }
+
+    #[test]
+    fn an_unknown_tier_is_an_error() {
+        assert!(wanted_tiers(&["--tier", "nosuch"]).is_err());
+        assert_eq!(wanted_tiers(&["--tier", "unit"]).unwrap(), ["unit"]);
+    }
+}
