@@ -1,0 +1,92 @@
+//! How the two long-lived credentials look, and the form in which they are stored.
+//!
+//! | credential | text | stored as |
+//! |---|---|---|
+//! | client secret | `lh_cs_` + base64url of 32 random bytes | HMAC under `client_secret_pepper` |
+//! | operator token | `lh_op_` + base64url of 32 random bytes | HMAC under `operator_pepper` |
+//!
+//! The texts hold 256 random bits, so the stored form needs no slow hash; the pepper keeps a
+//! stolen state from being tested against guesses at all. A prefix tells secret scanners what they
+//! found.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use protocol::mac::MacKey;
+use protocol::secret::Disclosed;
+use storage::seam::Entropy;
+use zeroize::Zeroizing;
+
+/// How an operator token begins.
+pub const OPERATOR_TOKEN_PREFIX: &str = "lh_op_";
+/// How a client secret begins.
+pub const CLIENT_SECRET_PREFIX: &str = "lh_cs_";
+
+/// Draws a new operator token.
+pub fn new_operator_token(entropy: &dyn Entropy) -> Disclosed {
+    new_credential(OPERATOR_TOKEN_PREFIX, entropy)
+}
+
+/// Draws a new client secret.
+pub fn new_client_secret(entropy: &dyn Entropy) -> Disclosed {
+    new_credential(CLIENT_SECRET_PREFIX, entropy)
+}
+
+/// What the ledger keeps of an operator token. `pepper` is [`crate::Keys::operator_pepper`].
+pub fn operator_token_mac(pepper: &MacKey, token: &str) -> [u8; 32] {
+    pepper.tag(&[b"operator-token", token.as_bytes()])
+}
+
+/// What the ledger keeps of a client secret. `pepper` is [`crate::Keys::client_secret_pepper`].
+pub fn client_secret_mac(pepper: &MacKey, secret: &str) -> [u8; 32] {
+    pepper.tag(&[b"client-secret", secret.as_bytes()])
+}
+
+/// Whether a text has the form of an operator token, before anything is computed over it.
+pub(crate) fn is_operator_token(text: &str) -> bool {
+    text.strip_prefix(OPERATOR_TOKEN_PREFIX).is_some_and(is_credential_body)
+}
+
+fn is_credential_body(body: &str) -> bool {
+    body.len() == BODY_CHARS
+        && body.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+}
+
+fn new_credential(prefix: &str, entropy: &dyn Entropy) -> Disclosed {
+    let mut bytes = Zeroizing::new([0_u8; 32]);
+    entropy.fill(&mut *bytes);
+    // Room for everything from the start: a text that grows leaves a copy behind.
+    let mut text = String::with_capacity(prefix.len() + BODY_CHARS);
+    text.push_str(prefix);
+    URL_SAFE_NO_PAD.encode_string(*bytes, &mut text);
+    Disclosed::new(text)
+}
+
+/// Characters of 32 bytes in base64url without padding.
+const BODY_CHARS: usize = 43;
+
+#[cfg(test)]
+mod tests {
+    use storage::seam::RealEntropy;
+
+    use super::*;
+
+    #[test]
+    fn a_new_token_has_the_form_and_a_secret_is_no_token() {
+        let token = new_operator_token(&RealEntropy);
+        assert!(is_operator_token(token.expose()));
+        assert!(!is_operator_token(new_client_secret(&RealEntropy).expose()));
+    }
+
+    #[test]
+    fn the_form_is_strict() {
+        for text in ["", "lh_op_", "lh_op_short", &format!("lh_op_{}", "!".repeat(43))] {
+            assert!(!is_operator_token(text), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_two_stored_forms_differ_even_under_one_key() {
+        let key = MacKey::new([7; 32]);
+        assert_ne!(operator_token_mac(&key, "text"), client_secret_mac(&key, "text"));
+    }
+}
