@@ -3,4 +3,5 @@
 //! The only crate that names sled. It knows nothing of consensus: the log holds opaque payloads by
 //! index and term, the state store holds rows of the ledger by table and key.
 
+pub mod log;
 pub mod seam;

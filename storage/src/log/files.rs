@@ -1,0 +1,213 @@
+//! The log's files beside the one being written: making the next segment ready, removing old ones,
+//! writing the durable mark.
+//!
+//! All of it may take long (a new segment is 64 MiB of zeros and a sync), so it runs on a thread of
+//! its own and the writer meets it only when it rolls. Zeros are written, not left as a hole, so
+//! that the `fdatasync` of a group changes no block map. In a stepped log the same work is done in
+//! place, so that a test sees every operation in one order.
+//!
+//! Old segments are removed one by one, oldest first, each made durable before the next: after a
+//! crash there is never a hole in their numbers, so a hole is always damage.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{Builder, JoinHandle};
+
+use super::format::{Mark, SEGMENT_HEADER_BYTES};
+use super::queue::Shared;
+use super::{Completion, LogError};
+use crate::seam::{Disk, DiskFile, replace_file};
+
+/// Name of the durable mark's file.
+pub(crate) const MARK_NAME: &str = "mark";
+/// Name of the segment that is made ready for the next roll.
+pub(crate) const PREPARED_NAME: &str = "prepared.tmp";
+
+/// The file name of a segment.
+pub(crate) fn segment_name(segment: u32) -> String {
+    format!("segment-{segment:010}.log")
+}
+
+/// The segment number of a file name.
+pub(crate) fn segment_of(name: &str) -> Option<u32> {
+    let number = name.strip_prefix("segment-")?.strip_suffix(".log")?.parse().ok()?;
+    (segment_name(number) == name).then_some(number)
+}
+
+/// A file of zeros, synced, under [`PREPARED_NAME`].
+pub(crate) struct Prepared {
+    pub(crate) file: Arc<dyn DiskFile>,
+    pub(crate) len: u64,
+}
+
+enum Chore {
+    Prepare { len: u64 },
+    Remove { segments: Vec<u32> },
+    Mark { mark: Mark, done: Completion },
+}
+
+/// Who does the chores.
+pub(crate) struct Files {
+    worker: Arc<Worker>,
+    way: Way,
+}
+
+enum Way {
+    InPlace { prepared: Option<Result<Prepared, LogError>> },
+    Thread { chores: SyncSender<Chore>, prepared: Receiver<Result<Prepared, LogError>> },
+}
+
+struct Worker {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    shared: Arc<Shared>,
+}
+
+/// At most: one preparation, and a removal and a mark per checkpoint.
+const MAX_CHORES: usize = 64;
+const ZEROS: [u8; 256 * 1024] = [0; 256 * 1024];
+
+impl Files {
+    pub(crate) fn in_place(disk: Arc<dyn Disk>, dir: PathBuf, shared: Arc<Shared>) -> Self {
+        let worker = Arc::new(Worker { disk, dir, shared });
+        Self { worker, way: Way::InPlace { prepared: None } }
+    }
+
+    /// Starts the thread; it ends when this value is dropped.
+    pub(crate) fn on_thread(
+        disk: Arc<dyn Disk>,
+        dir: PathBuf,
+        shared: Arc<Shared>,
+    ) -> Result<(Self, JoinHandle<()>), LogError> {
+        let worker = Arc::new(Worker { disk, dir, shared });
+        let (chores, waiting) = sync_channel(MAX_CHORES);
+        let (ready, prepared) = sync_channel(1);
+        let thread_worker = Arc::clone(&worker);
+        let handle = Builder::new()
+            .name("log-files".to_owned())
+            .spawn(move || thread_worker.run(&waiting, &ready))
+            .map_err(LogError::io("start a thread for", &worker.dir))?;
+        Ok((Self { worker, way: Way::Thread { chores, prepared } }, handle))
+    }
+
+    /// Has the next segment made ready; asked for once per [`Files::take_prepared`].
+    pub(crate) fn prepare(&mut self, len: u64) -> Result<(), LogError> {
+        match &mut self.way {
+            Way::InPlace { prepared } => {
+                *prepared = Some(self.worker.prepare(len));
+                Ok(())
+            }
+            Way::Thread { chores, .. } => send(chores, Chore::Prepare { len }),
+        }
+    }
+
+    /// The segment that was made ready, and whether it had to be waited for.
+    pub(crate) fn take_prepared(&mut self) -> Result<(Prepared, bool), LogError> {
+        match &mut self.way {
+            Way::InPlace { prepared } => {
+                Ok((prepared.take().unwrap_or(Err(LogError::WriterEnded))?, false))
+            }
+            Way::Thread { prepared, .. } => match prepared.try_recv() {
+                Ok(ready) => Ok((ready?, false)),
+                Err(_) => Ok((prepared.recv().map_err(|_| LogError::WriterEnded)??, true)),
+            },
+        }
+    }
+
+    /// Has segments removed, oldest first.
+    pub(crate) fn remove(&mut self, segments: Vec<u32>) -> Result<(), LogError> {
+        match &mut self.way {
+            Way::InPlace { .. } => self.worker.remove(&segments),
+            Way::Thread { chores, .. } => send(chores, Chore::Remove { segments }),
+        }
+    }
+
+    /// Has the durable mark written.
+    pub(crate) fn mark(&mut self, mark: Mark, done: Completion) -> Result<(), LogError> {
+        match &mut self.way {
+            Way::InPlace { .. } => self.worker.mark(mark, done),
+            Way::Thread { chores, .. } => send(chores, Chore::Mark { mark, done }),
+        }
+    }
+}
+
+fn send(chores: &SyncSender<Chore>, chore: Chore) -> Result<(), LogError> {
+    chores.send(chore).map_err(|_| LogError::WriterEnded)
+}
+
+impl Worker {
+    fn run(&self, waiting: &Receiver<Chore>, ready: &SyncSender<Result<Prepared, LogError>>) {
+        while let Ok(chore) = waiting.recv() {
+            let result = match chore {
+                Chore::Prepare { len } => {
+                    // The receiver is gone only when the log ends; then nobody needs the file.
+                    let _ = ready.send(self.prepare(len));
+                    Ok(())
+                }
+                Chore::Remove { segments } => self.remove(&segments),
+                Chore::Mark { mark, done } => self.mark(mark, done),
+            };
+            if let Err(error) = result {
+                self.shared.fail(&error);
+                return;
+            }
+        }
+    }
+
+    fn prepare(&self, len: u64) -> Result<Prepared, LogError> {
+        prepare(self.disk.as_ref(), &self.dir, len)
+    }
+
+    fn remove(&self, segments: &[u32]) -> Result<(), LogError> {
+        for segment in segments {
+            let path = self.dir.join(segment_name(*segment));
+            self.disk.remove_file(&path).map_err(LogError::io("remove", &path))?;
+            self.disk.sync_dir(&self.dir).map_err(LogError::io("sync directory", &self.dir))?;
+        }
+        Ok(())
+    }
+
+    fn mark(&self, mark: Mark, done: Completion) -> Result<(), LogError> {
+        let result = write_mark(self.disk.as_ref(), &self.dir, mark);
+        done(result.clone());
+        result
+    }
+}
+
+/// Writes a file of zeros, replacing a leftover of the same name.
+pub(crate) fn prepare(disk: &dyn Disk, dir: &Path, len: u64) -> Result<Prepared, LogError> {
+    let path = dir.join(PREPARED_NAME);
+    if disk.exists(&path).map_err(LogError::io("look for", &path))? {
+        disk.remove_file(&path).map_err(LogError::io("remove", &path))?;
+    }
+    let file = disk.create(&path).map_err(LogError::io("create", &path))?;
+    let mut prepared = Prepared { file: Arc::from(file), len: 0 };
+    lengthen(&mut prepared, &path, len.max(SEGMENT_HEADER_BYTES as u64))?;
+    Ok(prepared)
+}
+
+/// Adds zeros up to `len` and syncs them.
+pub(crate) fn lengthen(prepared: &mut Prepared, path: &Path, len: u64) -> Result<(), LogError> {
+    write_zeros(prepared.file.as_ref(), prepared.len, len)
+        .map_err(LogError::io("fill with zeros", path))?;
+    prepared.len = prepared.len.max(len);
+    prepared.file.sync_data().map_err(LogError::io("sync", path))
+}
+
+/// Writes zeros from byte `from` to byte `to`.
+pub(crate) fn write_zeros(file: &dyn DiskFile, from: u64, to: u64) -> std::io::Result<()> {
+    let mut at = from;
+    while at < to {
+        let len = (to - at).min(ZEROS.len() as u64);
+        file.write_all_at(&ZEROS[..len as usize], at)?;
+        at += len;
+    }
+    Ok(())
+}
+
+/// Replaces the durable mark.
+pub(crate) fn write_mark(disk: &dyn Disk, dir: &Path, mark: Mark) -> Result<(), LogError> {
+    let path = dir.join(MARK_NAME);
+    replace_file(disk, &path, &mark.encode()).map_err(LogError::io("write", &path))
+}

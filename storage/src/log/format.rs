@@ -1,0 +1,423 @@
+//! The stored layout of the log: segment header, group, record and durable mark.
+//!
+//! Laid out by hand and not through a serializer, because recovery has to judge bytes that may be
+//! torn at any sector, and must find the next group after a bad one. All integers are little
+//! endian.
+//!
+//! ```text
+//! segment = header (4,096 bytes), then groups, then zeros to its length
+//!
+//! header   0  8  magic "LHWALSEG"          group     0  4  magic "LHWG"
+//!          8  4  format version                      4  4  length of the body
+//!         12  4  CRC-32C, see below                  8  8  group number, from 1
+//!         16 16  identity of the log                16  8  hash of the group before
+//!         32  8  segment number, from 1             24  4  records in the body
+//!         40  8  length of the file                 28  4  CRC-32C, see below
+//!         48  8  number of its first group          32  n  body: records, end to end
+//!         56  8  hash of the group before               p  zeros to a multiple of 512
+//!         64  1  which of the next are there
+//!         65  3  zero                       record   0  1  tag
+//!         68  2  length of the vote                  1  1  kind of the entry, or a flag
+//!         70  2  length of `committed`               2  2  zero
+//!         72 16  purged (index, term)                4  4  length of the payload
+//!         88 16  last (index, term)                  8  8  index
+//!        104 16  highest ever (index, term)         16  8  term
+//!        120  n  vote, then `committed`             24  4  CRC-32C of 0..24 and the payload
+//!                                                   28  n  payload
+//! mark     0  8  magic "LHWALMRK"
+//!          8  4  format version
+//!         12  4  CRC-32C of the rest
+//!         16 16  identity of the log
+//!         32  8  segment number
+//!         40  8  group number: it and all before it are durable
+//!         48  8  hash of that group
+//! ```
+//!
+//! * A group starts at a multiple of the sector, so no sector holds bytes of two groups: a torn
+//!   write cannot reach a group that was acknowledged, and recovery looks for groups only there.
+//! * Every CRC starts with the log's random identity, so a group of another log, or one that sits
+//!   inside a payload, is not taken for one of ours. The group's CRC covers its padding too.
+//! * The hash of a group is the first 8 bytes of SHA-256 over its 32-byte header, which commits to
+//!   the body through the CRC and to all groups before through their hashes. It finds a whole and
+//!   valid group in the wrong place. It guards against accidents, not against an attacker.
+//! * A record has a CRC of its own, so that one entry can be read and checked without its group.
+//! * A segment's header is also a durable mark: all groups before its first one were synced before
+//!   it was written.
+
+use sha2::{Digest, Sha256};
+
+use super::LogPosition;
+
+/// Version of everything in this module.
+pub(crate) const VERSION: u32 = 1;
+/// Groups start at multiples of this.
+pub(crate) const SECTOR: usize = 512;
+/// Bytes of a segment before its first group.
+pub(crate) const SEGMENT_HEADER_BYTES: usize = 4096;
+/// Bytes of a group before its body.
+pub(crate) const GROUP_HEADER_BYTES: usize = 32;
+/// Bytes of a record before its payload.
+pub(crate) const RECORD_HEADER_BYTES: usize = 28;
+/// Bytes of the durable mark's file.
+pub(crate) const MARK_BYTES: usize = 56;
+/// No vote and no `committed` is longer, so both fit into a segment's header.
+pub(crate) const MAX_MARKER_BYTES: usize = 1024;
+
+const SEGMENT_MAGIC: [u8; 8] = *b"LHWALSEG";
+const MARK_MAGIC: [u8; 8] = *b"LHWALMRK";
+const GROUP_MAGIC: [u8; 4] = *b"LHWG";
+
+const TAG_ENTRY: u8 = 1;
+const TAG_VOTE: u8 = 2;
+const TAG_COMMITTED: u8 = 3;
+const TAG_TRUNCATE: u8 = 4;
+const TAG_PURGE: u8 = 5;
+
+/// The random name of one log, chosen when its directory was made.
+pub(crate) type Identity = [u8; 16];
+
+/// What the log amounts to beside its entries: repeated at the head of each segment.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Summary {
+    pub(crate) vote: Option<Vec<u8>>,
+    pub(crate) committed: Option<Vec<u8>>,
+    pub(crate) purged: Option<LogPosition>,
+    pub(crate) last: Option<LogPosition>,
+    /// The greatest (term, index) that was ever durable, truncated or not.
+    pub(crate) highest: Option<LogPosition>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SegmentHeader {
+    pub(crate) identity: Identity,
+    pub(crate) segment: u64,
+    pub(crate) len: u64,
+    pub(crate) first_group: u64,
+    pub(crate) hash_before: u64,
+    pub(crate) summary: Summary,
+}
+
+/// The durable mark: this group and all before it are on disk for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mark {
+    pub(crate) identity: Identity,
+    pub(crate) segment: u64,
+    pub(crate) group: u64,
+    pub(crate) hash: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Record<'a> {
+    Entry {
+        index: u64,
+        term: u64,
+        kind: u8,
+        payload: &'a [u8],
+    },
+    Vote(&'a [u8]),
+    Committed(&'a [u8]),
+    /// Nothing after this entry is in the log; `None`: nothing at all.
+    Truncate(Option<LogPosition>),
+    /// This entry and all before it are forgotten.
+    Purge(LogPosition),
+}
+
+/// A whole and valid group inside a segment's bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Group<'a> {
+    pub(crate) number: u64,
+    pub(crate) hash_before: u64,
+    pub(crate) hash: u64,
+    pub(crate) records: u32,
+    pub(crate) body: &'a [u8],
+    /// Bytes with header and padding.
+    pub(crate) len: usize,
+}
+
+/// Why bytes are not the header, group or record that was looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum FormatError {
+    #[error("the {0} is cut short")]
+    Short(&'static str),
+    #[error("no {0} starts here")]
+    Magic(&'static str),
+    #[error("the checksum of the {0} does not match")]
+    Checksum(&'static str),
+    #[error("the {0} has format version {1}")]
+    Version(&'static str, u32),
+    #[error("the {0} belongs to another log")]
+    Identity(&'static str),
+    #[error("the {0} has a field that cannot be")]
+    Field(&'static str),
+}
+
+/// Rounds a length up to whole sectors.
+pub(crate) fn to_sectors(len: usize) -> usize {
+    len.div_ceil(SECTOR) * SECTOR
+}
+
+impl SegmentHeader {
+    /// The header's 4,096 bytes.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = vec![0; SEGMENT_HEADER_BYTES];
+        let Summary { vote, committed, purged, last, highest } = &self.summary;
+        put(&mut out, 0, &SEGMENT_MAGIC);
+        put(&mut out, 8, &VERSION.to_le_bytes());
+        put(&mut out, 16, &self.identity);
+        put(&mut out, 32, &self.segment.to_le_bytes());
+        put(&mut out, 40, &self.len.to_le_bytes());
+        put(&mut out, 48, &self.first_group.to_le_bytes());
+        put(&mut out, 56, &self.hash_before.to_le_bytes());
+        for (bit, (at, position)) in [(72, purged), (88, last), (104, highest)].iter().enumerate() {
+            if let Some(position) = position {
+                out[64] |= 1 << bit;
+                put_position(&mut out, *at, *position);
+            }
+        }
+        let mut at = 120;
+        for (bit, (len_at, bytes)) in [(68, vote), (70, committed)].iter().enumerate() {
+            if let Some(bytes) = bytes {
+                assert!(bytes.len() <= MAX_MARKER_BYTES, "a vote or committed is over its limit");
+                out[64] |= 8 << bit;
+                put(&mut out, *len_at, &(bytes.len() as u16).to_le_bytes());
+                put(&mut out, at, bytes);
+                at += bytes.len();
+            }
+        }
+        let sum = checksum(&self.identity, &[&out[..12], &out[16..]]);
+        put(&mut out, 12, &sum.to_le_bytes());
+        out
+    }
+
+    /// Reads a header of the log named `identity`.
+    pub(crate) fn decode(bytes: &[u8], identity: &Identity) -> Result<Self, FormatError> {
+        const WHAT: &str = "segment header";
+        if bytes.len() < SEGMENT_HEADER_BYTES {
+            return Err(FormatError::Short(WHAT));
+        }
+        let bytes = &bytes[..SEGMENT_HEADER_BYTES];
+        let found = check_head(bytes, SEGMENT_MAGIC, WHAT)?;
+        if found != *identity {
+            return Err(FormatError::Identity(WHAT));
+        }
+        let flags = bytes[64];
+        let position = |bit: u8, at| (flags & (1 << bit) != 0).then(|| get_position(bytes, at));
+        let vote_len = usize::from(u16::from_le_bytes(get(bytes, 68)));
+        let committed_len = usize::from(u16::from_le_bytes(get(bytes, 70)));
+        if vote_len > MAX_MARKER_BYTES || committed_len > MAX_MARKER_BYTES {
+            return Err(FormatError::Field(WHAT));
+        }
+        let committed_at = 120 + vote_len;
+        let committed = bytes[committed_at..committed_at + committed_len].to_vec();
+        Ok(Self {
+            identity: found,
+            segment: u64::from_le_bytes(get(bytes, 32)),
+            len: u64::from_le_bytes(get(bytes, 40)),
+            first_group: u64::from_le_bytes(get(bytes, 48)),
+            hash_before: u64::from_le_bytes(get(bytes, 56)),
+            summary: Summary {
+                vote: (flags & 8 != 0).then(|| bytes[120..committed_at].to_vec()),
+                committed: (flags & 16 != 0).then_some(committed),
+                purged: position(0, 72),
+                last: position(1, 88),
+                highest: position(2, 104),
+            },
+        })
+    }
+}
+
+impl Mark {
+    /// The mark's 56 bytes.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = vec![0; MARK_BYTES];
+        put(&mut out, 0, &MARK_MAGIC);
+        put(&mut out, 8, &VERSION.to_le_bytes());
+        put(&mut out, 16, &self.identity);
+        put(&mut out, 32, &self.segment.to_le_bytes());
+        put(&mut out, 40, &self.group.to_le_bytes());
+        put(&mut out, 48, &self.hash.to_le_bytes());
+        let sum = checksum(&self.identity, &[&out[..12], &out[16..]]);
+        put(&mut out, 12, &sum.to_le_bytes());
+        out
+    }
+
+    /// Reads a mark; whose it is, is in it.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+        const WHAT: &str = "durable mark";
+        if bytes.len() != MARK_BYTES {
+            return Err(FormatError::Short(WHAT));
+        }
+        let identity = check_head(bytes, MARK_MAGIC, WHAT)?;
+        Ok(Self {
+            identity,
+            segment: u64::from_le_bytes(get(bytes, 32)),
+            group: u64::from_le_bytes(get(bytes, 40)),
+            hash: u64::from_le_bytes(get(bytes, 48)),
+        })
+    }
+}
+
+/// Starts a group in an empty buffer; records are pushed behind it.
+pub(crate) fn start_group(out: &mut Vec<u8>) {
+    out.clear();
+    out.resize(GROUP_HEADER_BYTES, 0);
+}
+
+/// Appends one record to a started group.
+pub(crate) fn push_record(out: &mut Vec<u8>, record: &Record<'_>) {
+    let none = LogPosition { index: 0, term: 0 };
+    let (tag, kind, position, payload): (u8, u8, LogPosition, &[u8]) = match *record {
+        Record::Entry { index, term, kind, payload } => {
+            (TAG_ENTRY, kind, LogPosition { index, term }, payload)
+        }
+        Record::Vote(bytes) => (TAG_VOTE, 0, none, bytes),
+        Record::Committed(bytes) => (TAG_COMMITTED, 0, none, bytes),
+        Record::Truncate(kept) => {
+            (TAG_TRUNCATE, u8::from(kept.is_some()), kept.unwrap_or(none), &[])
+        }
+        Record::Purge(upto) => (TAG_PURGE, 0, upto, &[]),
+    };
+    let mut head = [0; RECORD_HEADER_BYTES];
+    head[0] = tag;
+    head[1] = kind;
+    put(&mut head, 4, &(payload.len() as u32).to_le_bytes());
+    put_position(&mut head, 8, position);
+    let sum = crc32c::crc32c_append(crc32c::crc32c(&head[..24]), payload);
+    put(&mut head, 24, &sum.to_le_bytes());
+    out.extend_from_slice(&head);
+    out.extend_from_slice(payload);
+}
+
+/// Pads a group, fills in its header, and gives its hash.
+pub(crate) fn finish_group(
+    out: &mut Vec<u8>,
+    identity: &Identity,
+    number: u64,
+    hash_before: u64,
+    records: u32,
+) -> u64 {
+    let body_len = out.len() - GROUP_HEADER_BYTES;
+    out.resize(to_sectors(out.len()), 0);
+    put(out, 0, &GROUP_MAGIC);
+    put(out, 4, &(body_len as u32).to_le_bytes());
+    put(out, 8, &number.to_le_bytes());
+    put(out, 16, &hash_before.to_le_bytes());
+    put(out, 24, &records.to_le_bytes());
+    let sum = checksum(identity, &[&out[..28], &out[GROUP_HEADER_BYTES..]]);
+    put(out, 28, &sum.to_le_bytes());
+    hash_of(&out[..GROUP_HEADER_BYTES])
+}
+
+/// Reads the group that starts at the first of `bytes`.
+pub(crate) fn read_group<'a>(
+    bytes: &'a [u8],
+    identity: &Identity,
+) -> Result<Group<'a>, FormatError> {
+    const WHAT: &str = "group";
+    if bytes.len() < GROUP_HEADER_BYTES {
+        return Err(FormatError::Short(WHAT));
+    }
+    if bytes[..4] != GROUP_MAGIC {
+        return Err(FormatError::Magic(WHAT));
+    }
+    let body_len = u32::from_le_bytes(get(bytes, 4)) as usize;
+    let len = to_sectors(GROUP_HEADER_BYTES + body_len);
+    if bytes.len() < len {
+        return Err(FormatError::Short(WHAT));
+    }
+    let sum = checksum(identity, &[&bytes[..28], &bytes[GROUP_HEADER_BYTES..len]]);
+    if u32::from_le_bytes(get(bytes, 28)) != sum {
+        return Err(FormatError::Checksum(WHAT));
+    }
+    Ok(Group {
+        number: u64::from_le_bytes(get(bytes, 8)),
+        hash_before: u64::from_le_bytes(get(bytes, 16)),
+        hash: hash_of(&bytes[..GROUP_HEADER_BYTES]),
+        records: u32::from_le_bytes(get(bytes, 24)),
+        body: &bytes[GROUP_HEADER_BYTES..GROUP_HEADER_BYTES + body_len],
+        len,
+    })
+}
+
+/// The number in what looks like a group's header, without checking the group.
+pub(crate) fn group_number(bytes: &[u8]) -> Option<u64> {
+    let looks_like_one = bytes.len() >= GROUP_HEADER_BYTES && bytes[..4] == GROUP_MAGIC;
+    looks_like_one.then(|| u64::from_le_bytes(get(bytes, 8)))
+}
+
+/// Reads the record that starts at the first of `bytes`, and tells its length.
+pub(crate) fn read_record(bytes: &[u8]) -> Result<(Record<'_>, usize), FormatError> {
+    const WHAT: &str = "record";
+    if bytes.len() < RECORD_HEADER_BYTES {
+        return Err(FormatError::Short(WHAT));
+    }
+    let len = RECORD_HEADER_BYTES + u32::from_le_bytes(get(bytes, 4)) as usize;
+    if bytes.len() < len {
+        return Err(FormatError::Short(WHAT));
+    }
+    let payload = &bytes[RECORD_HEADER_BYTES..len];
+    let sum = crc32c::crc32c_append(crc32c::crc32c(&bytes[..24]), payload);
+    if u32::from_le_bytes(get(bytes, 24)) != sum {
+        return Err(FormatError::Checksum(WHAT));
+    }
+    let position = get_position(bytes, 8);
+    let record = match (bytes[0], bytes[1]) {
+        (TAG_ENTRY, kind) => {
+            Record::Entry { index: position.index, term: position.term, kind, payload }
+        }
+        (TAG_VOTE, 0) => Record::Vote(payload),
+        (TAG_COMMITTED, 0) => Record::Committed(payload),
+        (TAG_TRUNCATE, 0) => Record::Truncate(None),
+        (TAG_TRUNCATE, 1) => Record::Truncate(Some(position)),
+        (TAG_PURGE, 0) => Record::Purge(position),
+        _ => return Err(FormatError::Field(WHAT)),
+    };
+    Ok((record, len))
+}
+
+fn check_head(bytes: &[u8], magic: [u8; 8], what: &'static str) -> Result<Identity, FormatError> {
+    if bytes[..8] != magic {
+        return Err(FormatError::Magic(what));
+    }
+    let identity: Identity = get(bytes, 16);
+    let sum = checksum(&identity, &[&bytes[..12], &bytes[16..]]);
+    if u32::from_le_bytes(get(bytes, 12)) != sum {
+        return Err(FormatError::Checksum(what));
+    }
+    let version = u32::from_le_bytes(get(bytes, 8));
+    if version == 0 || version > VERSION {
+        return Err(FormatError::Version(what, version));
+    }
+    Ok(identity)
+}
+
+fn checksum(identity: &Identity, parts: &[&[u8]]) -> u32 {
+    parts.iter().fold(crc32c::crc32c(identity), |sum, part| crc32c::crc32c_append(sum, part))
+}
+
+fn hash_of(header: &[u8]) -> u64 {
+    let digest = Sha256::digest(header);
+    u64::from_le_bytes(get(digest.as_slice(), 0))
+}
+
+fn put(out: &mut [u8], at: usize, bytes: &[u8]) {
+    out[at..at + bytes.len()].copy_from_slice(bytes);
+}
+
+fn put_position(out: &mut [u8], at: usize, position: LogPosition) {
+    put(out, at, &position.index.to_le_bytes());
+    put(out, at + 8, &position.term.to_le_bytes());
+}
+
+fn get<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    let mut out = [0; N];
+    out.copy_from_slice(&bytes[at..at + N]);
+    out
+}
+
+fn get_position(bytes: &[u8], at: usize) -> LogPosition {
+    LogPosition {
+        index: u64::from_le_bytes(get(bytes, at)),
+        term: u64::from_le_bytes(get(bytes, at + 8)),
+    }
+}
