@@ -1,1 +1,28 @@
-//! protocol
+//! The contracts: what Leasehold says to vendors, applications and operators, byte by byte.
+//!
+//! Pure: no I/O, no clock, no randomness beyond what a caller brings (making an RSA key excepted,
+//! see [`keys`]), no async. A gateway turns these types into commands; an SDK and the CLI use the
+//! same types from the other side.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`strict_json`] | the loader and canonical bytes of signed documents |
+//! | [`package`] | license packages: both layouts, policy, signatures, version ranges |
+//! | [`keys`] | the gate for public keys; private keys |
+//! | [`secret`], [`mac`] | secrets that cannot leak by accident; MAC keys |
+//! | [`lease_id`], [`renewal`], [`fence`] | identifiers and tokens of leases |
+//! | [`oauth`] | scopes, token requests, claims, key sets, metadata |
+//! | [`cloud`] | every request and answer of the `cloud` protocol and of the admin API |
+//! | [`wire`] | times, money and large numbers as JSON shows them |
+
+pub mod cloud;
+pub mod fence;
+pub mod keys;
+pub mod lease_id;
+pub mod mac;
+pub mod oauth;
+pub mod package;
+pub mod renewal;
+pub mod secret;
+pub mod strict_json;
+pub mod wire;

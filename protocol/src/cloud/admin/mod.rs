@@ -1,0 +1,147 @@
+//! The admin API: packages, vendors, apps, leases. Unknown fields of requests are errors.
+//!
+//! Only import and transfer are in the protocol document; the rest is ours. 64-bit numbers are
+//! strings, secrets are shown once, in the answer that made them.
+
+mod app;
+mod package;
+
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+pub use app::{
+    AppList, AppView, RegisterAppRequest, RegisterAppResponse, RotateSecretResponse, TokenAlgorithm,
+};
+pub use package::{
+    IMPORT_DECIMAL_PATHS, ImportError, ImportForm, ImportRequest, ImportResponse, ImportStatus,
+    PackageList, PackageState, PackageView, PolicyView, PricingView, SeatsView, TrustVendorRequest,
+    VendorList, VendorView,
+};
+
+use super::lease::{LeaseState, LeaseType};
+use crate::fence::Fence;
+use crate::wire::{self, Id64, Money, UtcTime};
+
+/// Most items of one page.
+pub const MAX_PAGE_ITEMS: u32 = 1_000;
+/// Items of a page when nothing is asked.
+pub const DEFAULT_PAGE_ITEMS: u32 = 100;
+
+/// Why something is done, for the audit trail; the body of suspend, resume, revoke and release may
+/// be left out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReasonRequest {
+    /// For people.
+    #[serde(default, deserialize_with = "wire::optional_text")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "invoice 4711 is open", max_length = 256)]
+    pub reason: Option<String>,
+}
+
+/// `GET /admin/leases`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct LeaseQuery {
+    /// Only leases of this package.
+    #[serde(default, deserialize_with = "wire::optional_id")]
+    #[param(max_length = 128)]
+    pub package_id: Option<String>,
+    /// Only leases of this app.
+    #[serde(default, deserialize_with = "wire::optional_id")]
+    #[param(max_length = 128)]
+    pub app_id: Option<String>,
+    /// Where the last page ended (`next` of its answer).
+    #[serde(default, deserialize_with = "wire::optional_text")]
+    #[param(max_length = 256)]
+    pub after: Option<String>,
+    /// Items of a page, 1 to 1,000.
+    #[serde(default = "default_page", deserialize_with = "page_items")]
+    #[param(minimum = 1, maximum = 1_000, example = 100)]
+    pub limit: u32,
+}
+
+fn default_page() -> u32 {
+    DEFAULT_PAGE_ITEMS
+}
+
+/// Reads a number that a query string may give as text.
+fn page_items<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let items = u32::deserialize(deserializer)?;
+    if (1..=MAX_PAGE_ITEMS).contains(&items) {
+        Ok(items)
+    } else {
+        Err(serde::de::Error::custom(format_args!("want 1 to {MAX_PAGE_ITEMS}")))
+    }
+}
+
+/// Leases that are out, in order of lease id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LeaseList {
+    /// One page.
+    pub leases: Vec<LeaseView>,
+    /// Where it ended; absent on the last page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// A lease as an administrator sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LeaseView {
+    /// Name of the lease.
+    pub lease_id: String,
+    /// What state it is in.
+    pub state: LeaseState,
+    /// Which seats it holds.
+    pub lease_type: LeaseType,
+    /// How many.
+    #[schema(example = 1)]
+    pub quantity: u32,
+    /// The package.
+    #[schema(example = "vec-davinci-se-bmw-2025-001")]
+    pub package_id: String,
+    /// The product.
+    #[schema(example = "davinci-configurator-se")]
+    pub product_id: String,
+    /// The app that took it.
+    pub app_id: String,
+    /// Who sits before it; absent when erased.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "alice@bmw.com")]
+    pub user: Option<String>,
+    /// Where it runs; absent when erased.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "dev-workstation-042")]
+    pub hostname: Option<String>,
+    /// Features granted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub features: Vec<String>,
+    /// Pool the seats came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
+    /// When it was taken.
+    pub acquired_at: UtcTime,
+    /// When it ends unless it is renewed.
+    pub expires_at: UtcTime,
+    /// Milliseconds of lease time until then.
+    pub expires_in_ms: u64,
+    /// How often it was renewed.
+    pub renewals: u32,
+    /// What the checkout cost; only for overage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Money>,
+    /// The lease's fence.
+    pub fence: Fence,
+    /// Index of the log entry that granted it.
+    pub log_index: Id64,
+}
+
+/// `POST /admin/leases/{lease_id}/release`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ReleaseResponse {
+    /// Name of the lease.
+    pub lease_id: String,
+    /// Always `released`.
+    pub state: LeaseState,
+}
