@@ -10,3 +10,4 @@ pub mod format;
 pub mod ids;
 pub mod money;
 pub mod outcome;
+pub mod sum;
