@@ -1,1 +1,12 @@
-//! tests
+//! How we distrust it: a cluster of real processes, the calls of an application, and checkers over
+//! what the applications saw.
+//!
+//! Everything here stands outside the product: it drives the release binary through its command
+//! line, its HTTPS face and signals, and judges by what came back. The scenarios are in `it/`.
+
+pub mod api;
+pub mod cluster;
+pub mod holds;
+pub mod packages;
+pub mod tenant;
+pub mod wait;

@@ -14,8 +14,8 @@ const PERMITTED: &str = "tests/permitted-edges.txt";
 /// All findings, one line each: an edge that is not permitted, a permitted edge that is gone, a
 /// forbidden crate that is reached.
 pub(crate) fn check() -> Result<Vec<String>> {
-    let text = std::fs::read_to_string(PERMITTED)
-        .with_context(|| format!("cannot read {PERMITTED}"))?;
+    let text =
+        std::fs::read_to_string(PERMITTED).with_context(|| format!("cannot read {PERMITTED}"))?;
     let rules = parse(&text)?;
     let mut findings = Vec::new();
     let members = workspace_members()?;

@@ -67,8 +67,14 @@ pub(crate) fn test(arguments: &[&str]) -> Result<bool> {
 /// Formats, applies what clippy suggests, rewrites generated documents.
 pub(crate) fn fix() -> Result<bool> {
     let lint = [
-        "clippy", "--release", "--workspace", "--all-targets", "--fix", "--allow-dirty",
-        "--allow-staged", "--quiet",
+        "clippy",
+        "--release",
+        "--workspace",
+        "--all-targets",
+        "--fix",
+        "--allow-dirty",
+        "--allow-staged",
+        "--quiet",
     ];
     let mut ok = cargo(&lint)?;
     ok &= cargo(&["fmt", "--all"])?;
@@ -86,7 +92,8 @@ pub(crate) fn fix() -> Result<bool> {
 
 /// Passes through to the load generator.
 pub(crate) fn load(arguments: &[&str]) -> Result<bool> {
-    let mut words = vec!["run", "--release", "--quiet", "-p", "leasehold-tests", "--bin", "load", "--"];
+    let mut words =
+        vec!["run", "--release", "--quiet", "-p", "leasehold-tests", "--bin", "load", "--"];
     words.extend(arguments);
     cargo(&words)
 }
@@ -152,7 +159,12 @@ fn run_cluster() -> Result<Tally> {
         return Ok(Tally::of(false));
     }
     let words = [
-        "test", "--release", "--package", "leasehold-tests", "--no-fail-fast", "--",
+        "test",
+        "--release",
+        "--package",
+        "leasehold-tests",
+        "--no-fail-fast",
+        "--",
         "--test-threads=1",
     ];
     counted(&words)

@@ -1,0 +1,11 @@
+//! Scenarios over real processes of the release binary, in one test binary. They run one at a time
+//! (`--test-threads=1`): each starts nodes of its own and loads the machine.
+
+mod bad_input;
+mod canary;
+mod cloud;
+mod command_line;
+mod contention;
+mod credentials;
+mod dev;
+mod outage;
