@@ -10,11 +10,13 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 use std::str::FromStr;
 
 use jiff::Timestamp;
 use rust_decimal::Decimal;
-use serde::de::{Error, Unexpected, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error, MapAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 use utoipa::openapi::RefOr;
@@ -56,11 +58,10 @@ pub struct UtcTime {
 pub struct NotATime;
 
 impl UtcTime {
-    /// A point in Unix milliseconds; beyond the year 9999 the last that can be written.
+    /// A point in Unix milliseconds; outside the years 1 to 9999 the nearest that can be written.
     pub fn from_unix_ms(unix_ms: i64) -> Self {
-        let last = Timestamp::MAX.as_millisecond();
-        let first = Timestamp::MIN.as_millisecond();
-        Self { unix_ms: unix_ms.clamp(first, last) }
+        let last_ms = Timestamp::MAX.as_second() * 1_000;
+        Self { unix_ms: unix_ms.clamp(YEAR_ONE_MS, last_ms) }
     }
 }
 
@@ -192,6 +193,28 @@ impl<'de> Deserialize<'de> for Id64 {
     }
 }
 
+/// Reads an object into a struct. serde alone would take an array too, field by field in the order
+/// of declaration, which no description of the API promises.
+pub(crate) fn object<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    struct Fields<T>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<T, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(fields))
+        }
+    }
+    deserializer.deserialize_map(Fields(PhantomData))
+}
+
 /// Reads an identifier.
 pub(crate) fn id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let text = String::deserialize(deserializer)?;
@@ -267,3 +290,5 @@ pub(crate) fn quantity<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32
 
 /// No list in a request is longer, the bulk heartbeat excepted.
 pub const MAX_LIST_ITEMS: usize = 64;
+/// 0001-01-01T00:00:00Z: earlier years have a sign or a zero that RFC 3339 does not know.
+const YEAR_ONE_MS: i64 = -62_135_596_800_000;

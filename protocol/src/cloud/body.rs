@@ -4,6 +4,7 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use crate::strict_json::join_field;
+use crate::wire;
 
 /// Longest idempotency key.
 pub const MAX_IDEMPOTENCY_KEY_CHARS: usize = 128;
@@ -45,14 +46,19 @@ impl BodyError {
     }
 }
 
-/// Reads a JSON body; nothing may follow it.
+/// Reads a JSON body, which must be an object; nothing may follow it.
 pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, BodyError> {
     let mut reader = serde_json::Deserializer::from_slice(body);
     let mut track = serde_path_to_error::Track::new();
     let tracked = serde_path_to_error::Deserializer::new(&mut reader, &mut track);
-    let value = T::deserialize(tracked).map_err(|error| {
+    let value = wire::object::<_, T>(tracked).map_err(|error| {
         if error.is_data() {
-            BodyError::Field { field: path_text(&track.path()), reason: reason_of(&error) }
+            let mut field = path_text(&track.path());
+            let reason = reason_of(&error);
+            if let Some(name) = named_field(&reason) {
+                join_field(&mut field, name);
+            }
+            BodyError::Field { field, reason }
         } else {
             BodyError::NotJson { reason: reason_of(&error) }
         }
@@ -73,6 +79,14 @@ pub fn idempotency_key(header: &[u8]) -> Result<String, BodyError> {
     let fits = (1..=MAX_IDEMPOTENCY_KEY_CHARS).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\'));
     if fits { Ok(text.to_owned()) } else { Err(wrong()) }
+}
+
+/// The field that serde names in its message, because the path ends at the object around it.
+fn named_field(reason: &str) -> Option<&str> {
+    ["missing field `", "duplicate field `"]
+        .iter()
+        .find_map(|beginning| reason.strip_prefix(beginning))
+        .and_then(|rest| rest.split('`').next())
 }
 
 /// The path without the names of a stranger in full length.

@@ -30,7 +30,7 @@ pub struct CheckoutRequest {
     #[schema(example = "dev-workstation-042", min_length = 1, max_length = 256)]
     pub hostname: String,
     /// About the program.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "wire::object")]
     pub metadata: CheckoutMetadata,
     /// [ours] Features, all or nothing.
     #[serde(default, deserialize_with = "wire::ids", skip_serializing_if = "Vec::is_empty")]
@@ -90,7 +90,7 @@ pub struct CheckoutResponse {
     /// Always `success`.
     pub status: CheckoutStatus,
     /// Name of the lease.
-    #[schema(example = "lease-aaaqcaidaqdaocajbifryuhbvxbgqsinu4aq")]
+    #[schema(example = "lease-aaaqcaqdaqcqmbyibeflcnvw5no6slnpjxga")]
     pub lease_id: String,
     /// Which seats it holds.
     pub lease_type: LeaseType,
@@ -110,7 +110,7 @@ pub struct CheckoutResponse {
     #[schema(example = 300_000)]
     pub heartbeat_interval_ms: u64,
     /// Spent by the next heartbeat.
-    #[schema(example = "rt1-AQAAAQIDBAUGBwgJCgAAAADLm1kqF2YcQd0gq2ZQnO1x")]
+    #[schema(example = "rt1-AQABAQIDBAUGBwgJCgAAAAM68c7dLyk4fQcVZe0jwfrE")]
     pub renewal_token: String,
     /// [ours] Rises with every grant; a guarded resource turns away a lower one.
     pub fence: Fence,
@@ -133,7 +133,7 @@ pub struct CheckoutResponse {
 pub struct HeartbeatRequest {
     /// From the checkout or the last heartbeat.
     #[serde(deserialize_with = "token")]
-    #[schema(example = "rt1-AQAAAQIDBAUGBwgJCgAAAADLm1kqF2YcQd0gq2ZQnO1x", max_length = 128)]
+    #[schema(example = "rt1-AQABAQIDBAUGBwgJCgAAAAM68c7dLyk4fQcVZe0jwfrE", max_length = 128)]
     pub renewal_token: String,
     /// Whether the program still runs; true when left out.
     #[serde(default = "yes")]
@@ -194,9 +194,11 @@ pub struct BulkHeartbeatRequest {
 fn bulk_items<'de, D: serde::Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Vec<BulkHeartbeatItem>, D::Error> {
-    let items = Vec::<BulkHeartbeatItem>::deserialize(deserializer)?;
+    #[derive(Deserialize)]
+    struct Item(#[serde(deserialize_with = "wire::object")] BulkHeartbeatItem);
+    let items = Vec::<Item>::deserialize(deserializer)?;
     if (1..=MAX_BULK_HEARTBEATS).contains(&items.len()) {
-        Ok(items)
+        Ok(items.into_iter().map(|Item(item)| item).collect())
     } else {
         Err(serde::de::Error::custom(format_args!("want 1 to {MAX_BULK_HEARTBEATS} leases")))
     }
@@ -268,7 +270,7 @@ pub struct ReturnRequest {
     #[schema(max_length = 128)]
     pub lease_id: String,
     /// What was done with it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "wire::object")]
     pub usage_metadata: UsageMetadata,
 }
 

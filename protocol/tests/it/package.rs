@@ -1,0 +1,553 @@
+//! License packages: both layouts, every bound, signatures of this program and of others.
+
+use protocol::keys::PublicKey;
+use protocol::package::{
+    Category, LicensePackage, PackageError, Policy, Sharing, SignError, UnverifiedPackage,
+    sample_document, sign_document, with_signature,
+};
+use serde_json::{Value, json};
+
+use crate::keys::{ED25519_PUBLIC, RSA_PUBLIC, ed25519_key};
+
+const CANONICAL: &[u8] = include_bytes!("golden/journey.canonical.json");
+const RSA_SIGNATURE: &str = include_str!("golden/journey.sha256-rsa.txt");
+const ED25519_SIGNATURE: &str = include_str!("golden/journey.ed25519.txt");
+
+/// The document's own sample, unsigned.
+fn journey() -> Value {
+    json!({
+        "package_id": "vec-davinci-se-bmw-2025-001",
+        "vendor": "Vector Informatik GmbH",
+        "vendor_id": "vector-de",
+        "product": {
+            "name": "DaVinci Configurator SE",
+            "version": ">=8.0.0",
+            "product_id": "davinci-configurator-se"
+        },
+        "client": { "name": "BMW AG", "client_id": "bmw-de-001", "org_domain": "bmw.com" },
+        "entitlement": {
+            "total_licenses": 20,
+            "commit_qty": 5,
+            "max_overage": 15,
+            "pricing": {
+                "commit_fee_monthly": 5000.0,
+                "overage_per_use": 500.0,
+                "currency": "EUR"
+            }
+        },
+        "validity": { "start": "2025-01-01T00:00:00Z", "end": "2025-12-31T23:59:59Z" },
+        "license_server_url": "https://licenses.vector.com"
+    })
+}
+
+fn standard() -> Value {
+    json!({
+        "$schema": "https://cloud-license-protocol.org/v1/package.schema.json",
+        "version": "1.0.0",
+        "package_id": "vec-davinci-se-bmw-2025-001",
+        "vendor": { "name": "Vector Informatik GmbH", "id": "vector-de" },
+        "product": {
+            "name": "DaVinci Configurator SE", "id": "davinci-configurator-se", "version": ">=8.0.0"
+        },
+        "client": { "name": "BMW AG", "id": "bmw-de-001", "domain": "bmw.com" },
+        "entitlement": {
+            "total": 20, "commit": 5, "max_overage": 15,
+            "pricing": {
+                "commit_fee_monthly": 5000.0, "overage_per_use": 500.0, "currency": "EUR"
+            }
+        },
+        "validity": { "start": "2025-01-01T00:00:00Z", "end": "2025-12-31T23:59:59Z" },
+        "license_server_url": "https://licenses.vector.com",
+        "x_leasehold": { "policy": { "lease_ttl_seconds": 2 }, "features": ["b", "a"] }
+    })
+}
+
+fn parse(document: &Value) -> Result<UnverifiedPackage, PackageError> {
+    UnverifiedPackage::parse(document.to_string().as_bytes())
+}
+
+/// The document with the value at a JSON pointer replaced, added, or (for null) removed.
+fn with(mut document: Value, pointer: &str, value: Value) -> Value {
+    let (parent, name) = pointer.rsplit_once('/').unwrap();
+    let parent = document.pointer_mut(parent).unwrap().as_object_mut().unwrap();
+    if value.is_null() {
+        parent.remove(name);
+    } else {
+        parent.insert(name.to_owned(), value);
+    }
+    document
+}
+
+#[test]
+fn both_layouts_give_the_same_package() {
+    let from_journey = parse(&journey()).unwrap();
+    let from_standard = parse(&standard()).unwrap();
+    assert_eq!(from_journey.canonical(), CANONICAL);
+
+    let mut expected = from_journey.package().clone();
+    expected.layout = protocol::package::Layout::Standard;
+    expected.features = vec!["a".to_owned(), "b".to_owned()];
+    expected.policy.lease_ttl_ms = 2_000;
+    expected.policy.heartbeat_interval_ms = 666;
+    assert_eq!(*from_standard.package(), expected);
+    insta::assert_debug_snapshot!("journey", from_journey.package());
+}
+
+#[test]
+fn export_to_the_standard_layout_keeps_everything() {
+    for document in [journey(), standard()] {
+        let package = parse(&document).unwrap().package().clone();
+        let exported = package.to_standard();
+        let again = UnverifiedPackage::parse(exported.to_pretty().as_bytes()).unwrap();
+        let layout = again.package().layout;
+        assert_eq!(*again.package(), LicensePackage { layout, ..package });
+    }
+}
+
+#[test]
+fn signatures_of_openssl_verify() {
+    for (signature, pem) in [(RSA_SIGNATURE, RSA_PUBLIC), (ED25519_SIGNATURE, ED25519_PUBLIC)] {
+        let signature = signature.trim();
+        let pinned = PublicKey::from_pem(pem).unwrap();
+        let signed = with(journey(), "/vendor_signature", json!(signature));
+        let verified = parse(&signed).unwrap().verify(&pinned, Some(&pinned)).unwrap();
+        assert_eq!(verified.canonical, CANONICAL);
+        assert_eq!(verified.signature, signature);
+        assert_eq!(verified.key, pinned.fingerprint());
+        assert_eq!(LicensePackage::from_canonical(CANONICAL).unwrap(), verified.package);
+
+        let rebuilt = with_signature(&verified.canonical, &verified.signature).unwrap();
+        let again = UnverifiedPackage::parse(rebuilt.as_bytes()).unwrap();
+        assert_eq!(again.verify(&pinned, None).unwrap(), verified);
+    }
+    // Ed25519 is deterministic: our signature is OpenSSL's, byte for byte.
+    let signed = sign_document(journey().to_string().as_bytes(), &ed25519_key(7)).unwrap();
+    let signed: Value = serde_json::from_str(&signed).unwrap();
+    assert_eq!(signed["vendor_signature"], ED25519_SIGNATURE.trim());
+}
+
+#[test]
+fn what_is_not_proved_is_unverifiable() {
+    let key = ed25519_key(7);
+    let pinned = key.public_key().unwrap();
+    let other = ed25519_key(8).public_key().unwrap();
+    let rsa = PublicKey::from_pem(RSA_PUBLIC).unwrap();
+    let signed: Value =
+        serde_json::from_str(&sign_document(standard().to_string().as_bytes(), &key).unwrap())
+            .unwrap();
+    assert!(parse(&signed).unwrap().verify(&pinned, None).is_ok());
+    // Spaces and order of names are no part of what was signed.
+    let reordered = serde_json::to_string_pretty(&signed).unwrap();
+    assert!(UnverifiedPackage::parse(reordered.as_bytes()).unwrap().verify(&pinned, None).is_ok());
+
+    let brought = |pem: &str| with(signed.clone(), "/vendor/public_key", json!(pem));
+    let signature = |text: Value| with(signed.clone(), "/signature", text);
+    let cases = [
+        (signature(Value::Null), &pinned, None, "package_unsigned", "signature"),
+        (
+            signature(json!("SHA256-RSA:base64encodedSig...")),
+            &pinned,
+            None,
+            "package_signature_form",
+            "signature",
+        ),
+        (signature(json!("MD5-RSA:AAAA")), &pinned, None, "package_signature_form", "signature"),
+        (signature(json!("Ed25519:")), &pinned, None, "package_signature_form", "signature"),
+        (signature(json!("")), &pinned, None, "package_signature_form", "signature"),
+        (signature(json!("Ed25519:AAAA")), &pinned, None, "package_signature_invalid", "signature"),
+        (
+            signature(json!(RSA_SIGNATURE.trim())),
+            &pinned,
+            None,
+            "package_signature_algorithm",
+            "signature",
+        ),
+        (signed.clone(), &rsa, None, "package_signature_algorithm", "signature"),
+        (signed.clone(), &other, None, "package_signature_invalid", "signature"),
+        (signed.clone(), &pinned, Some(&other), "package_key_mismatch", "vendor_public_key"),
+        (brought(&other.to_pem()), &pinned, None, "package_key_mismatch", "vendor.public_key"),
+        (brought("..."), &pinned, None, "package_key_mismatch", "vendor.public_key"),
+        // The right key, but not there when it was signed.
+        (brought(&pinned.to_pem()), &pinned, None, "package_signature_invalid", "signature"),
+        (
+            with(signed.clone(), "/entitlement/total", json!(21)),
+            &pinned,
+            None,
+            "package_signature_invalid",
+            "signature",
+        ),
+        (
+            with(signed.clone(), "/entitlement/pricing/overage_per_use", json!(499.99)),
+            &pinned,
+            None,
+            "package_signature_invalid",
+            "signature",
+        ),
+        (
+            with(signed.clone(), "/x_added", json!(1)),
+            &pinned,
+            None,
+            "package_signature_invalid",
+            "signature",
+        ),
+        (
+            with(signed.clone(), "/x_leasehold", Value::Null),
+            &pinned,
+            None,
+            "package_signature_invalid",
+            "signature",
+        ),
+    ];
+    for (document, pinned, offered, code, field) in cases {
+        let error = parse(&document).unwrap().verify(pinned, offered).unwrap_err();
+        assert_eq!((error.code(), error.field()), (code, Some(field)), "{error}");
+        assert_eq!(error.category(), Category::Unverifiable);
+    }
+}
+
+#[test]
+fn a_vendor_cannot_sign_what_nobody_would_take() {
+    let key = ed25519_key(7);
+    let sign = |document: Value| sign_document(document.to_string().as_bytes(), &key);
+    assert!(matches!(
+        sign(with(journey(), "/package_id", Value::Null)),
+        Err(SignError::Package(PackageError::Missing { .. }))
+    ));
+    let foreign = ed25519_key(8).public_key().unwrap().to_pem();
+    assert!(matches!(
+        sign(with(standard(), "/vendor/public_key", json!(foreign))),
+        Err(SignError::Package(PackageError::KeyMismatch { .. }))
+    ));
+    let own = key.public_key().unwrap().to_pem();
+    assert!(sign(with(standard(), "/vendor/public_key", json!(own))).is_ok());
+    // Signing again replaces the signature.
+    let once = sign(journey()).unwrap();
+    assert_eq!(sign_document(once.as_bytes(), &key).unwrap(), once);
+}
+
+#[test]
+fn malformed_packages_name_the_field() {
+    let long_id = "x".repeat(129);
+    let long_name = "x".repeat(257);
+    let cases = [
+        (json!([]), "package_field_type", "the document"),
+        (with(journey(), "/package_id", Value::Null), "package_field_missing", "package_id"),
+        (with(journey(), "/package_id", json!("")), "package_field_out_of_bounds", "package_id"),
+        (with(journey(), "/package_id", json!("a/b")), "package_field_out_of_bounds", "package_id"),
+        (with(journey(), "/package_id", json!("..")), "package_field_out_of_bounds", "package_id"),
+        (with(journey(), "/package_id", json!("ä")), "package_field_out_of_bounds", "package_id"),
+        (
+            with(journey(), "/package_id", json!(long_id)),
+            "package_field_out_of_bounds",
+            "package_id",
+        ),
+        (with(journey(), "/package_id", json!(7)), "package_field_type", "package_id"),
+        (with(journey(), "/vendor", json!(long_name)), "package_field_out_of_bounds", "vendor"),
+        (with(journey(), "/vendor", json!("a\u{1b}[31m")), "package_field_out_of_bounds", "vendor"),
+        (with(journey(), "/vendor", json!(7)), "package_field_type", "vendor"),
+        (with(journey(), "/vendor_id", Value::Null), "package_field_missing", "vendor_id"),
+        (with(journey(), "/product", Value::Null), "package_field_missing", "product"),
+        (with(journey(), "/product", json!("p")), "package_field_type", "product"),
+        (
+            with(journey(), "/product/version", json!("R2023b")),
+            "package_field_out_of_bounds",
+            "product.version",
+        ),
+        (with(journey(), "/product/id", json!("x")), "package_field_unknown", "product.id"),
+        (
+            with(journey(), "/client/org_domain", json!("-bmw.com")),
+            "package_field_out_of_bounds",
+            "client.org_domain",
+        ),
+        (
+            with(journey(), "/client/org_domain", json!("bmw.com.")),
+            "package_field_out_of_bounds",
+            "client.org_domain",
+        ),
+        (
+            with(journey(), "/client/org_domain", json!("bmw com")),
+            "package_field_out_of_bounds",
+            "client.org_domain",
+        ),
+        (
+            with(journey(), "/entitlement/total_licenses", json!(0)),
+            "package_field_out_of_bounds",
+            "entitlement.total_licenses",
+        ),
+        (
+            with(journey(), "/entitlement/total_licenses", json!(-1)),
+            "package_field_out_of_bounds",
+            "entitlement.total_licenses",
+        ),
+        (
+            with(journey(), "/entitlement/total_licenses", json!(10_000_001)),
+            "package_field_out_of_bounds",
+            "entitlement.total_licenses",
+        ),
+        (
+            with(journey(), "/entitlement/total_licenses", json!(20.5)),
+            "package_not_strict_json",
+            "entitlement.total_licenses",
+        ),
+        (
+            with(journey(), "/entitlement/total_licenses", json!("20")),
+            "package_field_type",
+            "entitlement.total_licenses",
+        ),
+        (
+            with(journey(), "/entitlement/total_licenses", Value::Null),
+            "package_field_missing",
+            "entitlement.total_licenses",
+        ),
+        (
+            with(journey(), "/entitlement/commit_qty", json!(21)),
+            "package_field_out_of_bounds",
+            "entitlement.commit_qty",
+        ),
+        (
+            with(journey(), "/entitlement/max_overage", json!(u64::MAX)),
+            "package_not_strict_json",
+            "entitlement.max_overage",
+        ),
+        (
+            with(journey(), "/entitlement/pricing/currency", json!("Euro")),
+            "package_field_out_of_bounds",
+            "entitlement.pricing.currency",
+        ),
+        (
+            with(journey(), "/entitlement/pricing/currency", json!("eur")),
+            "package_field_out_of_bounds",
+            "entitlement.pricing.currency",
+        ),
+        (
+            with(journey(), "/entitlement/pricing/overage_per_use", json!(-0.5)),
+            "package_field_out_of_bounds",
+            "entitlement.pricing.overage_per_use",
+        ),
+        (
+            with(journey(), "/entitlement/pricing/overage_per_use", json!("5")),
+            "package_field_type",
+            "entitlement.pricing.overage_per_use",
+        ),
+        (
+            with(journey(), "/validity/start", json!("2026-01-01T00:00:00Z")),
+            "package_field_out_of_bounds",
+            "validity.end",
+        ),
+        (
+            with(journey(), "/validity/start", json!("2025-01-01")),
+            "package_field_out_of_bounds",
+            "validity.start",
+        ),
+        (
+            with(journey(), "/validity/start", json!("2025-02-30T00:00:00Z")),
+            "package_field_out_of_bounds",
+            "validity.start",
+        ),
+        (
+            with(journey(), "/validity/start", json!("2025-01-01T00:00:00")),
+            "package_field_out_of_bounds",
+            "validity.start",
+        ),
+        (
+            with(journey(), "/validity/start", json!("2025-01-01T00:00:00Z[UTC]")),
+            "package_field_out_of_bounds",
+            "validity.start",
+        ),
+        (
+            with(journey(), "/license_server_url", json!("http://a")),
+            "package_field_out_of_bounds",
+            "license_server_url",
+        ),
+        (
+            with(journey(), "/license_server_url", json!("https://a b")),
+            "package_field_out_of_bounds",
+            "license_server_url",
+        ),
+        (
+            with(journey(), "/license_server_url", json!("javascript:x")),
+            "package_field_out_of_bounds",
+            "license_server_url",
+        ),
+        (with(journey(), "/vendor_signature", json!(7)), "package_field_type", "vendor_signature"),
+        (
+            with(journey(), "/signature", json!("Ed25519:AAAA")),
+            "package_field_unknown",
+            "signature",
+        ),
+        (with(journey(), "/notes", json!("hi")), "package_field_unknown", "notes"),
+        (with(journey(), "/X_notes", json!("hi")), "package_field_unknown", "X_notes"),
+        (with(journey(), "/x_rate", json!(1.5)), "package_not_strict_json", "x_rate"),
+        (with(journey(), "/client/extra", json!({})), "package_field_unknown", "client.extra"),
+        (
+            with(standard(), "/$schema", json!("https://example.com")),
+            "package_field_out_of_bounds",
+            "$schema",
+        ),
+        (with(standard(), "/version", json!("2.0.0")), "package_field_out_of_bounds", "version"),
+        (with(standard(), "/version", json!("one")), "package_field_out_of_bounds", "version"),
+        (with(standard(), "/vendor", json!("Vector")), "package_field_type", "vendor"),
+        (
+            with(standard(), "/vendor_signature", json!("Ed25519:AAAA")),
+            "package_field_unknown",
+            "vendor_signature",
+        ),
+        (
+            with(standard(), "/vendor/public_key", json!(1)),
+            "package_field_type",
+            "vendor.public_key",
+        ),
+        (
+            with(standard(), "/entitlement/total_licenses", json!(20)),
+            "package_field_unknown",
+            "entitlement.total_licenses",
+        ),
+        (with(standard(), "/x_leasehold", json!(1)), "package_field_type", "x_leasehold"),
+        (
+            with(standard(), "/x_leasehold/colour", json!(1)),
+            "package_field_unknown",
+            "x_leasehold.colour",
+        ),
+        (
+            with(standard(), "/x_leasehold/features", json!("a")),
+            "package_field_type",
+            "x_leasehold.features",
+        ),
+        (
+            with(standard(), "/x_leasehold/features", json!(["a", "a"])),
+            "package_field_out_of_bounds",
+            "x_leasehold.features",
+        ),
+        (
+            with(standard(), "/x_leasehold/features", json!(["a b"])),
+            "package_field_out_of_bounds",
+            "x_leasehold.features",
+        ),
+        (
+            with(standard(), "/x_leasehold/features", json!([1])),
+            "package_field_type",
+            "x_leasehold.features",
+        ),
+    ];
+    for (document, code, field) in cases {
+        let error = parse(&document).unwrap_err();
+        assert_eq!((error.code(), error.field()), (code, Some(field)), "{error} {document}");
+        assert_eq!(error.category(), Category::Malformed);
+        assert!(error.to_string().contains(field) || code == "package_not_strict_json", "{error}");
+    }
+    let no_seat = with(
+        with(journey(), "/entitlement/commit_qty", json!(0)),
+        "/entitlement/max_overage",
+        json!(0),
+    );
+    assert_eq!(parse(&no_seat).unwrap_err().field(), Some("entitlement.max_overage"));
+    let twice = journey().to_string().replacen('{', r#"{"package_id":"a","#, 1);
+    let error = UnverifiedPackage::parse(twice.as_bytes()).unwrap_err();
+    assert_eq!((error.code(), error.field()), ("package_not_strict_json", Some("package_id")));
+}
+
+#[test]
+fn extensions_of_strangers_are_signed_and_otherwise_ignored() {
+    let plain = parse(&journey()).unwrap();
+    let extended = with(journey(), "/x_note", json!({"any": ["thing", 1, null]}));
+    let extended = with(extended, "/client/x_cost_centre", json!("4711"));
+    let extended = parse(&extended).unwrap();
+    assert_eq!(extended.package(), plain.package());
+    assert_ne!(extended.canonical(), plain.canonical());
+}
+
+#[test]
+fn policy_is_typed_bounded_and_complete() {
+    let policy = |fields: Value| {
+        parse(&with(standard(), "/x_leasehold/policy", fields)).map(|p| p.package().policy)
+    };
+    assert_eq!(policy(json!({})), Ok(Policy::default()));
+    assert_eq!(
+        policy(json!({
+            "lease_ttl_seconds": 60, "heartbeat_interval_seconds": 10, "renewal_rotation": "off",
+            "sharing": "user_host", "offline": "on", "offline_skew_seconds": 0,
+            "borrow_max_seconds": 604_800
+        })),
+        Ok(Policy {
+            lease_ttl_ms: 60_000,
+            heartbeat_interval_ms: 10_000,
+            renewal_rotation: false,
+            sharing: Sharing::UserHost,
+            offline: true,
+            offline_skew_ms: 0,
+            borrow_max_ms: 604_800_000,
+        })
+    );
+    let shortest = policy(json!({"lease_ttl_seconds": 1})).unwrap();
+    assert_eq!((shortest.lease_ttl_ms, shortest.heartbeat_interval_ms), (1_000, 333));
+    for (fields, code, name) in [
+        (json!({"lease_ttl_seconds": 0}), "package_field_out_of_bounds", "lease_ttl_seconds"),
+        (json!({"lease_ttl_seconds": 86_401}), "package_field_out_of_bounds", "lease_ttl_seconds"),
+        (json!({"lease_ttl_seconds": "60"}), "package_field_type", "lease_ttl_seconds"),
+        (
+            json!({"lease_ttl_seconds": 9, "heartbeat_interval_seconds": 10}),
+            "package_field_out_of_bounds",
+            "heartbeat_interval_seconds",
+        ),
+        (
+            json!({"heartbeat_interval_seconds": 0}),
+            "package_field_out_of_bounds",
+            "heartbeat_interval_seconds",
+        ),
+        (json!({"renewal_rotation": true}), "package_field_type", "renewal_rotation"),
+        (json!({"renewal_rotation": "maybe"}), "package_field_out_of_bounds", "renewal_rotation"),
+        (json!({"sharing": "everyone"}), "package_field_out_of_bounds", "sharing"),
+        (json!({"offline": "yes"}), "package_field_out_of_bounds", "offline"),
+        (
+            json!({"offline_skew_seconds": 86_401}),
+            "package_field_out_of_bounds",
+            "offline_skew_seconds",
+        ),
+        (
+            json!({"borrow_max_seconds": 31_622_401}),
+            "package_field_out_of_bounds",
+            "borrow_max_seconds",
+        ),
+        (json!({"borrow_max_seconds": -1}), "package_field_out_of_bounds", "borrow_max_seconds"),
+        (json!({"lease_ttl": 60}), "package_field_unknown", "lease_ttl"),
+        (json!({"x_lease_ttl": 60}), "package_field_unknown", "x_lease_ttl"),
+    ] {
+        let error = policy(fields).unwrap_err();
+        let field = format!("x_leasehold.policy.{name}");
+        assert_eq!((error.code(), error.field()), (code, Some(field.as_str())), "{error}");
+    }
+}
+
+#[test]
+fn a_package_for_others_or_of_the_past_is_refused() {
+    let package = parse(&journey()).unwrap().package().clone();
+    assert_eq!(package.check_client("bmw-de-001", "bmw.com"), Ok(()));
+    assert_eq!(package.check_client("bmw-de-001", "BMW.com"), Ok(()));
+    let error = package.check_client("daimler-de-001", "bmw.com").unwrap_err();
+    assert_eq!(
+        (error.code(), error.field()),
+        ("package_for_another_client", Some("client.client_id"))
+    );
+    let error = package.check_client("bmw-de-001", "bmw.de").unwrap_err();
+    assert_eq!(
+        (error.code(), error.field()),
+        ("package_for_another_client", Some("client.org_domain"))
+    );
+
+    let end_ms = package.validity.end_ms;
+    assert_eq!(package.check_not_ended(end_ms), Ok(()));
+    assert_eq!(package.check_not_ended(package.validity.start_ms - 1), Ok(()));
+    let error = package.check_not_ended(end_ms + 1).unwrap_err();
+    assert_eq!((error.code(), error.category().http_status()), ("package_expired", 422));
+    assert_eq!(error.to_string(), "the package ended at 2025-12-31T23:59:59Z");
+}
+
+#[test]
+fn the_sample_is_the_documents_sample() {
+    let year_2025 = parse(&journey()).unwrap().package().validity;
+    let sample = sample_document(year_2025.start_ms, year_2025.end_ms, &[]);
+    assert_eq!(UnverifiedPackage::parse(sample.as_bytes()).unwrap().canonical(), CANONICAL);
+    let sample = sample_document(0, 1_000, &[("lease_ttl_seconds", 2)]);
+    let package = UnverifiedPackage::parse(sample.as_bytes()).unwrap();
+    assert_eq!(package.package().policy.lease_ttl_ms, 2_000);
+}
