@@ -5,18 +5,18 @@
 //! key has one fingerprint. Signatures are RSA PKCS#1 v1.5 with SHA-256 (what the package format
 //! says) and Ed25519 with the strict rules of `verify_strict`.
 //!
-//! RSA is done by aws-lc-rs, which brings its own randomness for making keys; an Ed25519 key is made
-//! from 32 bytes that the caller brings.
+//! RSA is done by aws-lc-rs, which brings its own randomness for making keys; an Ed25519 key is
+//! made from 32 bytes that the caller brings.
 //!
-//! ```compile_fail
+//! ```compile_fail,E0277
 //! fn debug<T: std::fmt::Debug>() {}
 //! debug::<protocol::keys::PrivateKey>();
 //! ```
-//! ```compile_fail
+//! ```compile_fail,E0277
 //! fn cloned<T: Clone>() {}
 //! cloned::<protocol::keys::PrivateKey>();
 //! ```
-//! ```compile_fail
+//! ```compile_fail,E0277
 //! fn written<T: serde::Serialize>() {}
 //! written::<protocol::keys::PrivateKey>();
 //! ```
@@ -27,6 +27,7 @@
 //! ```
 
 use std::fmt;
+use std::str::FromStr;
 
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
@@ -36,6 +37,7 @@ use aws_lc_rs::signature::{
 };
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use data_encoding::HEXLOWER_PERMISSIVE;
 use ed25519_dalek::pkcs8::DecodePrivateKey;
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use sha2::{Digest, Sha256};
@@ -115,6 +117,19 @@ pub enum KeyError {
     Operation,
 }
 
+impl KeyError {
+    /// The wire code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Pem | Self::PemKind { .. } | Self::Encoding => "key_malformed",
+            Self::RsaBits { .. } => "key_size",
+            Self::NotCanonical => "key_not_canonical",
+            Self::Weak => "key_weak",
+            Self::Operation => "key_operation_failed",
+        }
+    }
+}
+
 /// A signature that does not belong to the message and the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("the signature does not verify")]
@@ -155,6 +170,26 @@ impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SHA256:")?;
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// A text that is no fingerprint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("not a fingerprint: want SHA256: and 64 hex digits")]
+pub struct NotAFingerprint;
+
+impl FromStr for Fingerprint {
+    type Err = NotAFingerprint;
+
+    /// Reads what `Display` writes; hex digits of either case, as people type them.
+    fn from_str(text: &str) -> Result<Self, NotAFingerprint> {
+        let digits = text.strip_prefix("SHA256:").ok_or(NotAFingerprint)?;
+        HEXLOWER_PERMISSIVE
+            .decode(digits.as_bytes())
+            .ok()
+            .and_then(|bytes| bytes.try_into().ok())
+            .map(Self)
+            .ok_or(NotAFingerprint)
     }
 }
 

@@ -4,15 +4,15 @@
 //! concatenated and not framed. The first part is always a label that names the purpose, so that
 //! one key may serve several kinds of text.
 //!
-//! ```compile_fail
+//! ```compile_fail,E0277
 //! let key = protocol::mac::MacKey::new([1; 32]);
 //! println!("{key:?}"); // no Debug
 //! ```
-//! ```compile_fail
+//! ```compile_fail,E0599
 //! let key = protocol::mac::MacKey::new([1; 32]);
 //! let copy = key.clone(); // no Clone
 //! ```
-//! ```compile_fail
+//! ```compile_fail,E0277
 //! let key = protocol::mac::MacKey::new([1; 32]);
 //! serde_json::to_string(&key).unwrap(); // no Serialize
 //! ```

@@ -8,27 +8,27 @@
 //! [`Disclosed`] is the one exception: a secret on its way to whoever may have it (a new client
 //! secret, an access token). It can be written to an answer and nothing else.
 //!
-//! ```compile_fail
+//! ```compile_fail,E0277
 //! let secret = protocol::secret::Secret::new(String::from("s"));
 //! println!("{secret:?}"); // no Debug
 //! ```
-//! ```compile_fail
+//! ```compile_fail,E0277
 //! let secret = protocol::secret::Secret::new(String::from("s"));
 //! println!("{secret}"); // no Display
 //! ```
-//! ```compile_fail
+//! ```compile_fail,E0599
 //! let secret = protocol::secret::Secret::new(String::from("s"));
 //! let copy = secret.clone(); // no Clone
 //! ```
-//! ```compile_fail
+//! ```compile_fail,E0277
 //! let secret = protocol::secret::Secret::new(String::from("s"));
 //! serde_json::to_string(&secret).unwrap(); // no Serialize
 //! ```
-//! ```compile_fail
+//! ```compile_fail,E0277
 //! fn debug<T: std::fmt::Debug>() {}
 //! debug::<protocol::secret::Disclosed>();
 //! ```
-//! ```compile_fail
+//! ```compile_fail,E0277
 //! fn cloned<T: Clone>() {}
 //! cloned::<protocol::secret::Disclosed>();
 //! ```

@@ -1,13 +1,13 @@
 //! The strict JSON loader that every signed document passes before its signature is looked at.
 //!
 //! A signature over JSON is worth what the parser is worth: two readers that disagree about a
-//! document disagree about what was signed. Ordinary parsers keep the last of two equal names, round
-//! large numbers, and replace broken text. This one refuses:
+//! document disagree about what was signed. Ordinary parsers keep the last of two equal names,
+//! round large numbers, and replace broken text. This one refuses:
 //!
 //! * more than [`MAX_BYTES`], nesting deeper than [`MAX_DEPTH`], bytes that are not UTF-8;
 //! * two equal names in one object (compared after escapes are read);
-//! * numbers outside ±(2^53−1), and `-0`; a fraction or an exponent, unless the schema says that the
-//!   field is a decimal, and then more digits than a double keeps ([`MAX_DECIMAL_DIGITS`], of them
+//! * numbers outside ±(2^53−1), and `-0`; a fraction or an exponent, unless the schema says that
+//!   the field is a decimal, and then more digits than a double keeps ([`MAX_DECIMAL_DIGITS`], of them
 //!   [`MAX_FRACTION_DIGITS`] after the point), so that the canonical text is the text's own value;
 //! * lone surrogates, unescaped control characters, a byte-order mark, anything after the value.
 //!

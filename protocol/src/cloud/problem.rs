@@ -128,5 +128,20 @@ impl From<&crate::package::PackageError> for Problem {
     }
 }
 
+impl From<&super::admin::ImportError> for Problem {
+    fn from(error: &super::admin::ImportError) -> Self {
+        match error {
+            super::admin::ImportError::Package(error) => Self::from(error),
+            super::admin::ImportError::Key(error) => Self::from(error).field("vendor_public_key"),
+        }
+    }
+}
+
+impl From<&crate::keys::KeyError> for Problem {
+    fn from(error: &crate::keys::KeyError) -> Self {
+        Self::new(400, error.code(), "The key is not accepted.").detail(error.to_string())
+    }
+}
+
 const OWN_MEMBERS: [&str; 8] =
     ["type", "title", "status", "detail", "instance", "code", "field", "outcome"];

@@ -30,7 +30,7 @@ pub enum Scope {
     Checkout,
     /// `license:return`: give seats back.
     Return,
-    /// `license:read`: look at one's own leases and at what is offered. Every other scope includes it.
+    /// `license:read`: look at one's own leases and at offers. Every other scope includes it.
     Read,
 }
 

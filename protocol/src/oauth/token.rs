@@ -1,7 +1,8 @@
 //! The token endpoint: `POST /oauth/token` with a form and, if wanted, HTTP Basic.
 //!
-//! Credentials come in the form or in `Authorization: Basic`, never in both (RFC 6749, section 2.3);
-//! a parameter that comes twice, or bytes that are not UTF-8, make the request invalid (section 3.2).
+//! Credentials come in the form or in `Authorization: Basic`, never in both (RFC 6749, section
+//! 2.3); a parameter that comes twice, or bytes that are not UTF-8, make the request invalid
+//! (section 3.2).
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

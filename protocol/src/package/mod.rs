@@ -1,13 +1,13 @@
 //! License packages: what a vendor sold, signed by the vendor.
 //!
 //! The protocol document has two layouts, the *journey* (`"vendor": "Vector Informatik GmbH"`) and
-//! the *standard* (`"vendor": {…}`, `$schema`). Both are read into one [`LicensePackage`]. The order
-//! of things, so that nothing is believed before it is proved:
+//! the *standard* (`"vendor": {…}`, `$schema`). Both are read into one [`LicensePackage`]. The
+//! order of things, so that nothing is believed before it is proved:
 //!
 //! ```text
-//! bytes ─ strict_json ─▶ value ─ take the signature out ─▶ RFC 8785 bytes ─ strict_json ─▶ typed
-//!                                                              │
-//!                              signature ─ pinned vendor key ──┴─▶ VerifiedPackage
+//! bytes -- strict_json --> value -- signature out --> RFC 8785 bytes -- strict_json --> typed
+//!                                       |                   |
+//!                                       +--- pinned key ----+--> VerifiedPackage
 //! ```
 //!
 //! The canonical bytes are what is verified, what the typed value is built from, and what is
@@ -18,8 +18,8 @@
 //! fields whose name begins with `x_` are kept in the signed bytes and otherwise ignored; any other
 //! unknown field is an error that names it.
 //!
-//! What it leaves to others: which vendor keys are pinned, what time it is, and who we are (`node`);
-//! seats (`lease`).
+//! What it leaves to others: which vendor keys are pinned, what time it is, and who we are
+//! (`node`); seats (`lease`).
 
 mod document;
 mod error;
@@ -87,7 +87,7 @@ pub struct LicensePackage {
     pub client: Client,
     /// How much.
     pub entitlement: Entitlement,
-    /// Features included ([ours], `x_leasehold.features`), sorted; empty when the vendor sells none apart.
+    /// Features included ([ours], `x_leasehold.features`), sorted; empty when none is sold apart.
     pub features: Vec<String>,
     /// From when until when.
     pub validity: Validity,

@@ -6,13 +6,13 @@
 //! |---|---|
 //! | `*` or nothing | every version, whatever its form |
 //! | `8.2.1` | that version; `8.2` covers 8.2.x, `8` covers 8.x |
-//! | `>=8.0.0`, `>8`, `<9`, `<=8.4` | as they say; a missing part is open, so `<=8.4` covers 8.4.9 |
+//! | `>=8.0.0`, `>8`, `<9`, `<=8.4` | as they say; a missing part is open: `<=8.4` covers 8.4.9 |
 //! | `^8.2`, `~8.2.1` | up to the next major or minor version |
 //! | `8.x`, `8.2.*` | 8.x, 8.2.x |
 //!
 //! Versions are read leniently, because products do not all follow semantic versioning: a leading
-//! `v`, missing parts (`8.2` is 8.2.0) and a fourth part (dropped) are fine. A pre-release is covered
-//! where its release is: `9.0.0-beta` is not below 9.0.0, and `8.3.0-rc1` is covered by `>=8.0.0`.
+//! `v`, missing parts (`8.2` is 8.2.0) and a fourth part (dropped) are fine. A pre-release is
+//! covered where its release is: `9.0.0-beta` is not below 9.0.0, and `8.3.0-rc1` is covered by `>=8.0.0`.
 
 use semver::{BuildMetadata, Prerelease, Version, VersionReq};
 use thiserror::Error;

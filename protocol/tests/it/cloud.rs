@@ -39,7 +39,8 @@ fn the_documents_requests_are_read() {
     let checkout: CheckoutRequest = decode(
         br#"{"product_id":"davinci-configurator-se","user":"alice@bmw.com",
             "hostname":"dev-workstation-042",
-            "metadata":{"version":"8.2.1","session_id":"sess-xyz789","theme":"dark"},"later":[1.5]}"#,
+            "metadata":{"version":"8.2.1","session_id":"sess-xyz789","theme":"dark"},
+            "later":[1.5]}"#,
     )
     .unwrap();
     assert_eq!(checkout.metadata.version.as_deref(), Some("8.2.1"));
@@ -75,13 +76,15 @@ fn the_documents_requests_are_read() {
     assert_eq!(app.scopes.to_string(), "license:checkout license:return license:read");
 }
 
+/// A good checkout but for one field.
+fn checkout(name: &str, value: serde_json::Value) -> String {
+    let mut body = json!({"product_id": "p", "user": "u", "hostname": "h"});
+    body[name] = value;
+    body.to_string()
+}
+
 #[test]
-fn a_wrong_body_names_the_field() {
-    let checkout = |name: &str, value: serde_json::Value| {
-        let mut body = json!({"product_id": "p", "user": "u", "hostname": "h"});
-        body[name] = value;
-        body.to_string()
-    };
+fn a_wrong_checkout_names_the_field() {
     for (name, value) in [
         ("product_id", json!(7)),
         ("product_id", json!("")),
@@ -106,12 +109,17 @@ fn a_wrong_body_names_the_field() {
     ] {
         refused::<CheckoutRequest>(checkout(name, value), "invalid_field", Some(name));
     }
-    assert!(decode::<CheckoutRequest>(checkout("user", json!("ö".repeat(256))).as_bytes()).is_ok());
+    let longest = checkout("user", json!("ö".repeat(256)));
+    assert!(decode::<CheckoutRequest>(longest.as_bytes()).is_ok());
     refused::<CheckoutRequest>(
         checkout("metadata", json!({"version": 8})),
         "invalid_field",
         Some("metadata.version"),
     );
+}
+
+#[test]
+fn what_is_no_object_is_no_request() {
     for body in ["", "{", "nonsense", "{\"a\":01}", "\u{feff}{}", "{\"user\":\"\\ud800\"}"] {
         refused::<CheckoutRequest>(body, "malformed_json", None);
     }
@@ -132,6 +140,10 @@ fn a_wrong_body_names_the_field() {
     // Two equal names: no reader may pick the one it likes.
     let twice = r#"{"product_id":"p","user":"u","user":"v","hostname":"h"}"#;
     refused::<CheckoutRequest>(twice, "invalid_field", Some("user"));
+}
+
+#[test]
+fn a_wrong_heartbeat_or_return_names_the_field() {
     let trailing = r#"{"renewal_token":"a"} x"#;
     refused::<HeartbeatRequest>(trailing, "malformed_json", None);
     refused::<HeartbeatRequest>(
@@ -406,7 +418,9 @@ proptest! {
     }
 
     #[test]
-    fn money_survives_its_number(units in -999_999_999_999_999_i64..=999_999_999_999_999, scale in 0_u32..=6) {
+    fn money_survives_its_number(
+        units in -999_999_999_999_999_i64..=999_999_999_999_999, scale in 0_u32..=6,
+    ) {
         let money = Money(Decimal::new(units, scale));
         let json = serde_json::to_string(&money).unwrap();
         prop_assert!(json.contains('.'), "{}", json);

@@ -1,6 +1,8 @@
 //! The gate for public keys, and signatures that other programs made.
 
-use protocol::keys::{Algorithm, BadSignature, KeyError, PrivateKey, PublicKey, RsaSize};
+use protocol::keys::{
+    Algorithm, BadSignature, Fingerprint, KeyError, PrivateKey, PublicKey, RsaSize,
+};
 use protocol::secret::Secret;
 
 pub(crate) const RSA_PUBLIC: &str = include_str!("golden/rsa-2048.pub.pem");
@@ -29,11 +31,17 @@ fn keys_of_other_programs_pass_and_keep_their_fingerprint() {
             (key.algorithm(), key.fingerprint().to_string()),
             (algorithm, fingerprint.into())
         );
+        assert_eq!(fingerprint.parse(), Ok(key.fingerprint()));
         assert_eq!(PublicKey::from_pem(&key.to_pem()).unwrap(), key);
         assert_eq!(PublicKey::from_spki_der(key.spki_der()).unwrap(), key);
     }
     assert_eq!(PublicKey::from_pem(RSA_PUBLIC).unwrap().to_pem(), RSA_PUBLIC);
     assert_eq!(PublicKey::from_pem(ED25519_PUBLIC).unwrap().to_pem(), ED25519_PUBLIC);
+    let typed = format!("SHA256:{}", RSA_FINGERPRINT[7..].to_uppercase());
+    assert_eq!(typed.parse::<Fingerprint>().unwrap().to_string(), RSA_FINGERPRINT);
+    for text in ["", "SHA256:", "SHA256:e2", &RSA_FINGERPRINT[7..], &RSA_FINGERPRINT[..70]] {
+        assert!(text.parse::<Fingerprint>().is_err(), "{text}");
+    }
     let crlf = RSA_PUBLIC.replace('\n', "\r\n");
     assert_eq!(PublicKey::from_pem(&crlf).unwrap().fingerprint().to_string(), RSA_FINGERPRINT);
 }
@@ -157,4 +165,26 @@ fn a_malleable_ed25519_signature_is_refused() {
         carry >>= 8;
     }
     assert_eq!(key.public_key().unwrap().verify(b"message", &signature), Err(BadSignature));
+}
+
+/// The golden RSA key with another exponent or modulus: the DER is well formed, the key is none.
+#[test]
+fn an_rsa_key_that_cannot_be_one_is_refused() {
+    let key = PublicKey::from_pem(RSA_PUBLIC).unwrap();
+    let changed = |from_end: usize, byte: u8| {
+        let mut der = key.spki_der().to_vec();
+        let at = der.len() - from_end;
+        der[at] = byte;
+        der
+    };
+    // The last five bytes are the exponent, INTEGER 01 00 01, and before it stands the modulus.
+    assert!(key.spki_der().ends_with(&[0x02, 0x03, 0x01, 0x00, 0x01]));
+    for (der, what) in [
+        (changed(1, 0), "an even exponent"),
+        (changed(6, 2), "an even modulus"),
+        (changed(3, 0), "an exponent with a leading zero"),
+        (changed(3, 0x81), "a negative exponent"),
+    ] {
+        assert!(PublicKey::from_spki_der(&der).is_err(), "{what}");
+    }
 }

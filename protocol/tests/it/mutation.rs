@@ -106,7 +106,7 @@ proptest! {
         let _refused = body::decode::<BulkHeartbeatRequest>(&changed(bulk, &changes));
         let back = br#"{"lease_id":"lease-a","usage_metadata":{"session_duration_seconds":3600}}"#;
         let _refused = body::decode::<ReturnRequest>(&changed(back, &changes));
-        let form = b"grant_type=client_credentials&client_id=a&client_secret=%73&scope=license:read";
+        let form = b"grant_type=client_credentials&client_id=a&client_secret=%73&scope=x";
         let _refused = TokenRequest::from_form(&changed(form, &changes), None);
         let header = String::from_utf8_lossy(&changed(b"Basic YTpi", &changes)).into_owned();
         let _refused = TokenRequest::from_form(form, Some(&header));

@@ -121,7 +121,7 @@ fn scopes_are_a_set() {
     assert_eq!(Scopes::parse(" license:return  license:checkout license:return "), Ok(both));
     assert_eq!(Scopes::parse(""), Ok(Scopes::NONE));
     assert_eq!(Scopes::parse("license:x"), Err(UnknownScope("license:x".to_owned())));
-    assert_eq!(Scopes::parse("license:checkout\tlicense:return").is_err(), true);
+    assert!(Scopes::parse("license:checkout\tlicense:return").is_err());
     assert!(both.is_subset_of(Scopes::ALL) && !Scopes::ALL.is_subset_of(both));
     assert!(Scopes::NONE.is_subset_of(both) && Scopes::NONE.is_empty());
     assert!(both.allows(Scope::Read) && !both.contains(Scope::Read));
@@ -159,8 +159,8 @@ fn key_ids_are_thumbprints() {
 /// The key of RFC 7638, section 3.1, and its thumbprint.
 #[test]
 fn the_thumbprint_of_the_rfc_comes_out() {
-    let n = "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJEC\
-        PebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2Q\
+    let n = "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_\
+        BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2Q\
         vzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh\
         6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw";
     let n = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(n).unwrap();

@@ -91,6 +91,7 @@ fn both_layouts_give_the_same_package() {
     expected.policy.heartbeat_interval_ms = 666;
     assert_eq!(*from_standard.package(), expected);
     insta::assert_debug_snapshot!("journey", from_journey.package());
+    insta::assert_snapshot!("exported", from_standard.package().to_standard().to_pretty());
 }
 
 #[test]
@@ -126,82 +127,67 @@ fn signatures_of_openssl_verify() {
     assert_eq!(signed["vendor_signature"], ED25519_SIGNATURE.trim());
 }
 
+fn signed_standard() -> Value {
+    let signed = sign_document(standard().to_string().as_bytes(), &ed25519_key(7)).unwrap();
+    serde_json::from_str(&signed).unwrap()
+}
+
+#[track_caller]
+fn check_unverifiable(
+    document: &Value,
+    pinned: &PublicKey,
+    offered: Option<&PublicKey>,
+    (code, field): (&str, &str),
+) {
+    let error = parse(document).unwrap().verify(pinned, offered).unwrap_err();
+    assert_eq!((error.code(), error.field()), (code, Some(field)), "{error}");
+    assert_eq!(error.category(), Category::Unverifiable);
+}
+
 #[test]
 fn what_is_not_proved_is_unverifiable() {
-    let key = ed25519_key(7);
-    let pinned = key.public_key().unwrap();
+    let pinned = ed25519_key(7).public_key().unwrap();
     let other = ed25519_key(8).public_key().unwrap();
     let rsa = PublicKey::from_pem(RSA_PUBLIC).unwrap();
-    let signed: Value =
-        serde_json::from_str(&sign_document(standard().to_string().as_bytes(), &key).unwrap())
-            .unwrap();
+    let signed = signed_standard();
     assert!(parse(&signed).unwrap().verify(&pinned, None).is_ok());
     // Spaces and order of names are no part of what was signed.
-    let reordered = serde_json::to_string_pretty(&signed).unwrap();
-    assert!(UnverifiedPackage::parse(reordered.as_bytes()).unwrap().verify(&pinned, None).is_ok());
+    let spaced = serde_json::to_string_pretty(&signed).unwrap();
+    assert!(UnverifiedPackage::parse(spaced.as_bytes()).unwrap().verify(&pinned, None).is_ok());
 
-    let brought = |pem: &str| with(signed.clone(), "/vendor/public_key", json!(pem));
-    let signature = |text: Value| with(signed.clone(), "/signature", text);
-    let cases = [
-        (signature(Value::Null), &pinned, None, "package_unsigned", "signature"),
-        (
-            signature(json!("SHA256-RSA:base64encodedSig...")),
-            &pinned,
-            None,
-            "package_signature_form",
-            "signature",
-        ),
-        (signature(json!("MD5-RSA:AAAA")), &pinned, None, "package_signature_form", "signature"),
-        (signature(json!("Ed25519:")), &pinned, None, "package_signature_form", "signature"),
-        (signature(json!("")), &pinned, None, "package_signature_form", "signature"),
-        (signature(json!("Ed25519:AAAA")), &pinned, None, "package_signature_invalid", "signature"),
-        (
-            signature(json!(RSA_SIGNATURE.trim())),
-            &pinned,
-            None,
-            "package_signature_algorithm",
-            "signature",
-        ),
-        (signed.clone(), &rsa, None, "package_signature_algorithm", "signature"),
-        (signed.clone(), &other, None, "package_signature_invalid", "signature"),
-        (signed.clone(), &pinned, Some(&other), "package_key_mismatch", "vendor_public_key"),
-        (brought(&other.to_pem()), &pinned, None, "package_key_mismatch", "vendor.public_key"),
-        (brought("..."), &pinned, None, "package_key_mismatch", "vendor.public_key"),
+    for (signature, code) in [
+        (Value::Null, "package_unsigned"),
+        (json!("SHA256-RSA:base64encodedSig..."), "package_signature_form"),
+        (json!("MD5-RSA:AAAA"), "package_signature_form"),
+        (json!("Ed25519:"), "package_signature_form"),
+        (json!(""), "package_signature_form"),
+        (json!("Ed25519:AAAA"), "package_signature_invalid"),
+        (json!(RSA_SIGNATURE.trim()), "package_signature_algorithm"),
+    ] {
+        let document = with(signed.clone(), "/signature", signature);
+        check_unverifiable(&document, &pinned, None, (code, "signature"));
+    }
+    let wrong_algorithm = ("package_signature_algorithm", "signature");
+    check_unverifiable(&signed, &rsa, None, wrong_algorithm);
+    let invalid = ("package_signature_invalid", "signature");
+    check_unverifiable(&signed, &other, None, invalid);
+    for (pointer, value) in [
+        ("/entitlement/total", json!(21)),
+        ("/entitlement/pricing/overage_per_use", json!(499.99)),
+        ("/validity/end", json!("2026-12-31T23:59:59Z")),
+        ("/x_added", json!(1)),
+        ("/x_leasehold", Value::Null),
         // The right key, but not there when it was signed.
-        (brought(&pinned.to_pem()), &pinned, None, "package_signature_invalid", "signature"),
-        (
-            with(signed.clone(), "/entitlement/total", json!(21)),
-            &pinned,
-            None,
-            "package_signature_invalid",
-            "signature",
-        ),
-        (
-            with(signed.clone(), "/entitlement/pricing/overage_per_use", json!(499.99)),
-            &pinned,
-            None,
-            "package_signature_invalid",
-            "signature",
-        ),
-        (
-            with(signed.clone(), "/x_added", json!(1)),
-            &pinned,
-            None,
-            "package_signature_invalid",
-            "signature",
-        ),
-        (
-            with(signed.clone(), "/x_leasehold", Value::Null),
-            &pinned,
-            None,
-            "package_signature_invalid",
-            "signature",
-        ),
-    ];
-    for (document, pinned, offered, code, field) in cases {
-        let error = parse(&document).unwrap().verify(pinned, offered).unwrap_err();
-        assert_eq!((error.code(), error.field()), (code, Some(field)), "{error}");
-        assert_eq!(error.category(), Category::Unverifiable);
+        ("/vendor/public_key", json!(pinned.to_pem())),
+    ] {
+        check_unverifiable(&with(signed.clone(), pointer, value), &pinned, None, invalid);
+    }
+    let offered = ("package_key_mismatch", "vendor_public_key");
+    check_unverifiable(&signed, &pinned, Some(&other), offered);
+    for pem in [other.to_pem(), rsa.to_pem(), "...".to_owned()] {
+        let brought = with(signed.clone(), "/vendor/public_key", json!(pem));
+        let mismatch = ("package_key_mismatch", "vendor.public_key");
+        check_unverifiable(&brought, &pinned, None, mismatch);
     }
 }
 
@@ -225,222 +211,168 @@ fn a_vendor_cannot_sign_what_nobody_would_take() {
     assert_eq!(sign_document(once.as_bytes(), &key).unwrap(), once);
 }
 
-#[test]
-fn malformed_packages_name_the_field() {
-    let long_id = "x".repeat(129);
-    let long_name = "x".repeat(257);
-    let cases = [
-        (json!([]), "package_field_type", "the document"),
-        (with(journey(), "/package_id", Value::Null), "package_field_missing", "package_id"),
-        (with(journey(), "/package_id", json!("")), "package_field_out_of_bounds", "package_id"),
-        (with(journey(), "/package_id", json!("a/b")), "package_field_out_of_bounds", "package_id"),
-        (with(journey(), "/package_id", json!("..")), "package_field_out_of_bounds", "package_id"),
-        (with(journey(), "/package_id", json!("ä")), "package_field_out_of_bounds", "package_id"),
-        (
-            with(journey(), "/package_id", json!(long_id)),
-            "package_field_out_of_bounds",
-            "package_id",
-        ),
-        (with(journey(), "/package_id", json!(7)), "package_field_type", "package_id"),
-        (with(journey(), "/vendor", json!(long_name)), "package_field_out_of_bounds", "vendor"),
-        (with(journey(), "/vendor", json!("a\u{1b}[31m")), "package_field_out_of_bounds", "vendor"),
-        (with(journey(), "/vendor", json!(7)), "package_field_type", "vendor"),
-        (with(journey(), "/vendor_id", Value::Null), "package_field_missing", "vendor_id"),
-        (with(journey(), "/product", Value::Null), "package_field_missing", "product"),
-        (with(journey(), "/product", json!("p")), "package_field_type", "product"),
-        (
-            with(journey(), "/product/version", json!("R2023b")),
-            "package_field_out_of_bounds",
-            "product.version",
-        ),
-        (with(journey(), "/product/id", json!("x")), "package_field_unknown", "product.id"),
-        (
-            with(journey(), "/client/org_domain", json!("-bmw.com")),
-            "package_field_out_of_bounds",
-            "client.org_domain",
-        ),
-        (
-            with(journey(), "/client/org_domain", json!("bmw.com.")),
-            "package_field_out_of_bounds",
-            "client.org_domain",
-        ),
-        (
-            with(journey(), "/client/org_domain", json!("bmw com")),
-            "package_field_out_of_bounds",
-            "client.org_domain",
-        ),
-        (
-            with(journey(), "/entitlement/total_licenses", json!(0)),
-            "package_field_out_of_bounds",
-            "entitlement.total_licenses",
-        ),
-        (
-            with(journey(), "/entitlement/total_licenses", json!(-1)),
-            "package_field_out_of_bounds",
-            "entitlement.total_licenses",
-        ),
-        (
-            with(journey(), "/entitlement/total_licenses", json!(10_000_001)),
-            "package_field_out_of_bounds",
-            "entitlement.total_licenses",
-        ),
-        (
-            with(journey(), "/entitlement/total_licenses", json!(20.5)),
-            "package_not_strict_json",
-            "entitlement.total_licenses",
-        ),
-        (
-            with(journey(), "/entitlement/total_licenses", json!("20")),
-            "package_field_type",
-            "entitlement.total_licenses",
-        ),
-        (
-            with(journey(), "/entitlement/total_licenses", Value::Null),
-            "package_field_missing",
-            "entitlement.total_licenses",
-        ),
-        (
-            with(journey(), "/entitlement/commit_qty", json!(21)),
-            "package_field_out_of_bounds",
-            "entitlement.commit_qty",
-        ),
-        (
-            with(journey(), "/entitlement/max_overage", json!(u64::MAX)),
-            "package_not_strict_json",
-            "entitlement.max_overage",
-        ),
-        (
-            with(journey(), "/entitlement/pricing/currency", json!("Euro")),
-            "package_field_out_of_bounds",
-            "entitlement.pricing.currency",
-        ),
-        (
-            with(journey(), "/entitlement/pricing/currency", json!("eur")),
-            "package_field_out_of_bounds",
-            "entitlement.pricing.currency",
-        ),
-        (
-            with(journey(), "/entitlement/pricing/overage_per_use", json!(-0.5)),
-            "package_field_out_of_bounds",
-            "entitlement.pricing.overage_per_use",
-        ),
-        (
-            with(journey(), "/entitlement/pricing/overage_per_use", json!("5")),
-            "package_field_type",
-            "entitlement.pricing.overage_per_use",
-        ),
-        (
-            with(journey(), "/validity/start", json!("2026-01-01T00:00:00Z")),
-            "package_field_out_of_bounds",
-            "validity.end",
-        ),
-        (
-            with(journey(), "/validity/start", json!("2025-01-01")),
-            "package_field_out_of_bounds",
-            "validity.start",
-        ),
-        (
-            with(journey(), "/validity/start", json!("2025-02-30T00:00:00Z")),
-            "package_field_out_of_bounds",
-            "validity.start",
-        ),
-        (
-            with(journey(), "/validity/start", json!("2025-01-01T00:00:00")),
-            "package_field_out_of_bounds",
-            "validity.start",
-        ),
-        (
-            with(journey(), "/validity/start", json!("2025-01-01T00:00:00Z[UTC]")),
-            "package_field_out_of_bounds",
-            "validity.start",
-        ),
-        (
-            with(journey(), "/license_server_url", json!("http://a")),
-            "package_field_out_of_bounds",
-            "license_server_url",
-        ),
-        (
-            with(journey(), "/license_server_url", json!("https://a b")),
-            "package_field_out_of_bounds",
-            "license_server_url",
-        ),
-        (
-            with(journey(), "/license_server_url", json!("javascript:x")),
-            "package_field_out_of_bounds",
-            "license_server_url",
-        ),
-        (with(journey(), "/vendor_signature", json!(7)), "package_field_type", "vendor_signature"),
-        (
-            with(journey(), "/signature", json!("Ed25519:AAAA")),
-            "package_field_unknown",
-            "signature",
-        ),
-        (with(journey(), "/notes", json!("hi")), "package_field_unknown", "notes"),
-        (with(journey(), "/X_notes", json!("hi")), "package_field_unknown", "X_notes"),
-        (with(journey(), "/x_rate", json!(1.5)), "package_not_strict_json", "x_rate"),
-        (with(journey(), "/client/extra", json!({})), "package_field_unknown", "client.extra"),
-        (
-            with(standard(), "/$schema", json!("https://example.com")),
-            "package_field_out_of_bounds",
-            "$schema",
-        ),
-        (with(standard(), "/version", json!("2.0.0")), "package_field_out_of_bounds", "version"),
-        (with(standard(), "/version", json!("one")), "package_field_out_of_bounds", "version"),
-        (with(standard(), "/vendor", json!("Vector")), "package_field_type", "vendor"),
-        (
-            with(standard(), "/vendor_signature", json!("Ed25519:AAAA")),
-            "package_field_unknown",
-            "vendor_signature",
-        ),
-        (
-            with(standard(), "/vendor/public_key", json!(1)),
-            "package_field_type",
-            "vendor.public_key",
-        ),
-        (
-            with(standard(), "/entitlement/total_licenses", json!(20)),
-            "package_field_unknown",
-            "entitlement.total_licenses",
-        ),
-        (with(standard(), "/x_leasehold", json!(1)), "package_field_type", "x_leasehold"),
-        (
-            with(standard(), "/x_leasehold/colour", json!(1)),
-            "package_field_unknown",
-            "x_leasehold.colour",
-        ),
-        (
-            with(standard(), "/x_leasehold/features", json!("a")),
-            "package_field_type",
-            "x_leasehold.features",
-        ),
-        (
-            with(standard(), "/x_leasehold/features", json!(["a", "a"])),
-            "package_field_out_of_bounds",
-            "x_leasehold.features",
-        ),
-        (
-            with(standard(), "/x_leasehold/features", json!(["a b"])),
-            "package_field_out_of_bounds",
-            "x_leasehold.features",
-        ),
-        (
-            with(standard(), "/x_leasehold/features", json!([1])),
-            "package_field_type",
-            "x_leasehold.features",
-        ),
-    ];
-    for (document, code, field) in cases {
-        let error = parse(&document).unwrap_err();
-        assert_eq!((error.code(), error.field()), (code, Some(field)), "{error} {document}");
+/// Each change of the document is refused with this code, and the error names the changed field.
+#[track_caller]
+fn check_malformed(document: &Value, code: &str, changes: &[(&str, Value)]) {
+    for (pointer, value) in changes {
+        let field = pointer[1..].replace('/', ".");
+        let error = parse(&with(document.clone(), pointer, value.clone())).unwrap_err();
+        assert_eq!((error.code(), error.field()), (code, Some(field.as_str())), "{error} {value}");
         assert_eq!(error.category(), Category::Malformed);
-        assert!(error.to_string().contains(field) || code == "package_not_strict_json", "{error}");
+        assert!(error.to_string().contains(&field) || code == "package_not_strict_json");
     }
-    let no_seat = with(
-        with(journey(), "/entitlement/commit_qty", json!(0)),
+}
+
+#[test]
+fn a_missing_unknown_or_mistyped_field_is_named() {
+    let required = [
+        "/package_id",
+        "/vendor",
+        "/vendor_id",
+        "/product",
+        "/product/name",
+        "/product/version",
+        "/product/product_id",
+        "/client",
+        "/client/name",
+        "/client/client_id",
+        "/client/org_domain",
+        "/entitlement",
+        "/entitlement/total_licenses",
+        "/entitlement/commit_qty",
         "/entitlement/max_overage",
-        json!(0),
+        "/entitlement/pricing",
+        "/entitlement/pricing/commit_fee_monthly",
+        "/entitlement/pricing/overage_per_use",
+        "/entitlement/pricing/currency",
+        "/validity",
+        "/validity/start",
+        "/validity/end",
+    ];
+    check_malformed(
+        &journey(),
+        "package_field_missing",
+        &required.map(|pointer| (pointer, Value::Null)),
     );
-    assert_eq!(parse(&no_seat).unwrap_err().field(), Some("entitlement.max_overage"));
+    check_malformed(&journey(), "package_field_type", &required.map(|p| (p, json!([]))));
+    check_malformed(
+        &journey(),
+        "package_field_unknown",
+        &[
+            ("/signature", json!("Ed25519:AAAA")),
+            ("/version", json!("1.0.0")),
+            ("/notes", json!("hi")),
+            ("/product/id", json!("x")),
+            ("/client/extra", json!({})),
+            ("/entitlement/total", json!(20)),
+            ("/entitlement/pricing/discount", json!(1)),
+            ("/validity/until", json!("2026-01-01T00:00:00Z")),
+        ],
+    );
+    check_malformed(
+        &standard(),
+        "package_field_unknown",
+        &[
+            ("/vendor_signature", json!("Ed25519:AAAA")),
+            ("/vendor_id", json!("vector-de")),
+            ("/vendor/key", json!("")),
+            ("/entitlement/total_licenses", json!(20)),
+            ("/x_leasehold/colour", json!(1)),
+            ("/x_leasehold/x_a", json!(1)),
+        ],
+    );
+    check_malformed(
+        &standard(),
+        "package_field_type",
+        &[
+            ("/vendor", json!("Vector")),
+            ("/vendor/public_key", json!(1)),
+            ("/x_leasehold", json!(1)),
+            ("/x_leasehold/policy", json!([])),
+            ("/x_leasehold/features", json!("a")),
+            ("/x_leasehold/features", json!([1])),
+            ("/signature", json!(7)),
+        ],
+    );
+    assert_eq!(parse(&json!([])).unwrap_err().code(), "package_field_type");
+}
+
+#[test]
+fn a_field_out_of_bounds_is_named() {
+    let ids = ["", "a/b", "..", "-a", "ä", "a b", &"x".repeat(129)].map(|id| json!(id));
+    for pointer in ["/package_id", "/vendor_id", "/product/product_id", "/client/client_id"] {
+        let changes = ids.clone().map(|id| (pointer, id));
+        check_malformed(&journey(), "package_field_out_of_bounds", &changes);
+    }
+    let names = ["", "a\u{1b}[31m", "a\nb", &"x".repeat(257)].map(|name| json!(name));
+    for pointer in ["/vendor", "/product/name", "/product/version", "/client/name"] {
+        let changes = names.clone().map(|name| (pointer, name));
+        check_malformed(&journey(), "package_field_out_of_bounds", &changes);
+    }
+    let times = ["2025-01-01", "2025-02-30T00:00:00Z", "2025-01-01T00:00:00", "now", ""];
+    let times = times.map(|time| json!(time));
+    for pointer in ["/validity/start", "/validity/end"] {
+        let changes = times.clone().map(|time| (pointer, time));
+        check_malformed(&journey(), "package_field_out_of_bounds", &changes);
+    }
+    check_malformed(
+        &journey(),
+        "package_field_out_of_bounds",
+        &[
+            ("/product/version", json!("R2023b")),
+            ("/client/org_domain", json!("")),
+            ("/client/org_domain", json!("-bmw.com")),
+            ("/client/org_domain", json!("bmw.com.")),
+            ("/client/org_domain", json!("bmw com")),
+            ("/entitlement/total_licenses", json!(0)),
+            ("/entitlement/total_licenses", json!(-1)),
+            ("/entitlement/total_licenses", json!(10_000_001)),
+            ("/entitlement/commit_qty", json!(21)),
+            ("/entitlement/max_overage", json!(-1)),
+            ("/entitlement/pricing/currency", json!("Euro")),
+            ("/entitlement/pricing/currency", json!("eur")),
+            ("/entitlement/pricing/overage_per_use", json!(-0.5)),
+            ("/entitlement/pricing/commit_fee_monthly", json!(1_000_000_001)),
+            ("/validity/end", json!("2025-01-01T00:00:00Z")),
+            ("/license_server_url", json!("http://a")),
+            ("/license_server_url", json!("https://")),
+            ("/license_server_url", json!("https://a b")),
+            ("/license_server_url", json!("javascript:x")),
+        ],
+    );
+    check_malformed(
+        &standard(),
+        "package_field_out_of_bounds",
+        &[
+            ("/$schema", json!("https://example.com")),
+            ("/version", json!("2.0.0")),
+            ("/version", json!("one")),
+            ("/x_leasehold/features", json!(["a", "a"])),
+            ("/x_leasehold/features", json!(["a b"])),
+            ("/x_leasehold/features", json!(vec!["a"; 257])),
+        ],
+    );
+    let no_seat = with(journey(), "/entitlement/commit_qty", json!(0));
+    check_malformed(
+        &no_seat,
+        "package_field_out_of_bounds",
+        &[("/entitlement/max_overage", json!(0))],
+    );
+}
+
+#[test]
+fn what_the_strict_loader_refuses_is_named_too() {
+    check_malformed(
+        &journey(),
+        "package_not_strict_json",
+        &[
+            ("/entitlement/total_licenses", json!(20.5)),
+            ("/entitlement/total_licenses", json!(20.0)),
+            ("/entitlement/max_overage", json!(u64::MAX)),
+            ("/entitlement/pricing/overage_per_use", json!(1e300)),
+            ("/x_rate", json!(1.5)),
+        ],
+    );
     let twice = journey().to_string().replacen('{', r#"{"package_id":"a","#, 1);
     let error = UnverifiedPackage::parse(twice.as_bytes()).unwrap_err();
     assert_eq!((error.code(), error.field()), ("package_not_strict_json", Some("package_id")));

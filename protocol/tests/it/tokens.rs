@@ -147,7 +147,8 @@ proptest! {
 
     #[test]
     fn ids_and_tokens_survive_their_text(
-        key in any::<[u8; 32]>(), lease in any_lease(), sequence in any::<u32>(), epoch in any::<u32>(),
+        key in any::<[u8; 32]>(), lease in any_lease(),
+        sequence in any::<u32>(), epoch in any::<u32>(),
     ) {
         let key = MacKey::new(key);
         let renewal = Renewal { lease, sequence };

@@ -15,8 +15,8 @@ pub const IMPORT_DECIMAL_PATHS: &[&str] = &[
     "package.entitlement.pricing.overage_per_use",
 ];
 
-/// `POST /admin/licenses/import`, read. The whole body passes the strict loader, because the package
-/// may be an object inside it.
+/// `POST /admin/licenses/import`, read. The whole body passes the strict loader, because the
+/// package may be an object inside it.
 pub struct ImportRequest {
     /// The package, not verified.
     pub package: UnverifiedPackage,
