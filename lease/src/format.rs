@@ -200,7 +200,10 @@ mod tests {
         let frame = encode(Kind::Row, 1, &(7_u64, "seat".to_owned()));
         assert_eq!(
             frame,
-            [b'L', b'H', 2, 1, 6, 0, 0, 0, frame[8], frame[9], frame[10], frame[11], 7, 4, b's', b'e', b'a', b't']
+            [
+                b'L', b'H', 2, 1, 6, 0, 0, 0, frame[8], frame[9], frame[10], frame[11], 7, 4, b's',
+                b'e', b'a', b't'
+            ]
         );
     }
 

@@ -4,10 +4,26 @@
 //! that apply the same log hold the same bytes. What needs the world (an id, a time, a sealed
 //! secret) is chosen before a command enters the log and travels inside it.
 
+mod apply;
+pub mod audit;
 pub mod command;
 pub mod entry;
+mod expiry;
 pub mod format;
 pub mod ids;
+pub mod invariants;
+mod ledger;
+pub mod limits;
 pub mod money;
 pub mod outcome;
+mod queries;
+mod record;
+mod requests;
+pub mod rows;
+mod state;
 pub mod sum;
+
+pub use audit::{AuditEvent, AuditHead, decode_audit_block, verify_chain};
+pub use ledger::{ApplyError, Due, Ledger};
+pub use queries::{LeaseView, PackageView, PoolSeats, Seats};
+pub use rows::{App, Changes, ClusterIdentity, LoadError, PackageState, Row, SubjectKind, Usage};

@@ -1,0 +1,378 @@
+//! The audit chain: what an event holds, how events hang together, how they are stored.
+//!
+//! Every event holds the hash of the one before it, and the hash of an event is SHA-256 over its
+//! encoded bytes, which begin with that hash. So an event that was removed, added or edited breaks
+//! the chain, and the head in the ledger's META row vouches for all of them. Events wait in memory
+//! until the next checkpoint takes them as blocks; reading them back from blocks, exporting and
+//! pruning belong to others.
+//!
+//! People and hosts appear as references whose names are separate, erasable rows. No event holds
+//! text that names a person.
+
+use serde::{Deserialize, Serialize, Serializer};
+use sha2::{Digest, Sha256};
+
+use crate::command::{Role, SeatClass};
+use crate::entry::{Actor, Cause};
+use crate::format::{self, FormatError, Kind};
+use crate::ids::{AppId, Fence, LeaseId, Name, NodeId, OperatorId, SubjectRef, TraceId};
+use crate::limits::MAX_BLOCK_BYTES;
+use crate::money::Money;
+use crate::outcome::RefusalCode;
+use crate::rows::{Row, table};
+
+/// Version of blocks of audit events.
+const BLOCK_VERSION: u8 = 1;
+/// Room in a block for its frame, first sequence number and count.
+const BLOCK_OVERHEAD_BYTES: usize = 64;
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditEvent {
+    /// SHA-256 of the encoded event before; zeros before the first.
+    pub previous: [u8; 32],
+    /// Counts up from 1 without a gap.
+    pub seq: u64,
+    /// Civil clock, Unix milliseconds.
+    pub civil_ms: i64,
+    /// Lease clock.
+    pub led_ms: u64,
+    /// On whose behalf; the proposing node where time did it.
+    pub actor: Actor,
+    /// Follows the request that did it.
+    pub trace: TraceId,
+    /// The command in another group that made it necessary.
+    pub cause: Option<Cause>,
+    /// What happened.
+    pub kind: AuditKind,
+    /// To which package.
+    pub package: Option<Name>,
+    /// To which lease.
+    pub lease: Option<LeaseId>,
+    /// Who used it; zero: nobody named.
+    pub user: SubjectRef,
+    /// On which host; zero: none named.
+    pub host: SubjectRef,
+    /// The particulars.
+    pub detail: AuditDetail,
+}
+
+/// What can happen. Append-only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum AuditKind {
+    /// The cluster was founded.
+    ClusterFounded,
+    /// A node's row was added or changed.
+    MemberPut,
+    /// A node's token-signing key was published.
+    SigningKeyPublished,
+    /// A sealed secret was stored.
+    SecretStored,
+    /// The data key was wrapped to a node.
+    DataKeyWrapped,
+    /// An operator token was added.
+    OperatorAdded,
+    /// A vendor's key was pinned.
+    VendorPinned,
+    /// A package was imported.
+    PackageImported,
+    /// A package was suspended.
+    PackageSuspended,
+    /// A package was resumed.
+    PackageResumed,
+    /// A package was revoked.
+    PackageRevoked,
+    /// An application was registered.
+    AppRegistered,
+    /// An application got a new secret.
+    AppSecretRotated,
+    /// An application was removed.
+    AppRemoved,
+    /// A seat was taken.
+    LeaseGranted,
+    /// A seat was given back by its holder.
+    LeaseReturned,
+    /// A seat was taken back by an operator.
+    LeaseReleased,
+    /// A lease ran out.
+    LeaseExpired,
+    /// A lease ended because its package did.
+    LeaseEndedWithPackage,
+    /// A lease ended because the seats it came from are no longer there.
+    LeaseEndedWithSeats,
+    /// Seats were moved between pools.
+    SeatsTransferred,
+    /// A renewal token older than the one before the current was shown.
+    RenewalTokenReplayed,
+    /// Something was refused (once per actor, package, reason and civil minute).
+    Refused,
+}
+
+/// The particulars of an event. Append-only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AuditDetail {
+    /// None.
+    None,
+    /// Of a founding.
+    Cluster {
+        /// Text id of the cluster.
+        cluster_id: Name,
+        /// Epoch number.
+        epoch: u32,
+        /// Its incarnation.
+        incarnation: u64,
+    },
+    /// Of a node.
+    Node {
+        /// Its number.
+        node: NodeId,
+        /// Incarnation of its data directory.
+        directory_incarnation: u64,
+    },
+    /// Of a signing key.
+    SigningKey {
+        /// Its id.
+        kid: Name,
+        /// The node that holds it.
+        node: NodeId,
+    },
+    /// Of a sealed secret.
+    Secret {
+        /// Its name.
+        name: Name,
+        /// Its version.
+        version: u32,
+    },
+    /// Of a wrap of the data key.
+    DataKey {
+        /// To which node.
+        node: NodeId,
+        /// Version of the data key.
+        version: u32,
+    },
+    /// Of an operator token.
+    Operator {
+        /// Its row.
+        operator: OperatorId,
+        /// What it allows.
+        role: Role,
+    },
+    /// Of a vendor.
+    Vendor {
+        /// Its id.
+        vendor: Name,
+        /// SHA-256 of the pinned key.
+        fingerprint: [u8; 32],
+    },
+    /// Of an import.
+    Package {
+        /// The vendor.
+        vendor: Name,
+        /// The product.
+        product: Name,
+        /// Most seats at once.
+        total: u32,
+        /// SHA-256 of the canonical bytes.
+        document: [u8; 32],
+    },
+    /// An operator's reason.
+    Reason(Box<str>),
+    /// Of an application.
+    App {
+        /// Its id.
+        app: AppId,
+        /// Generation of its secret.
+        generation: u32,
+    },
+    /// Of a grant.
+    Grant {
+        /// Its place in the order of grants.
+        fence: Fence,
+        /// Commit or overage.
+        class: SeatClass,
+        /// Seats.
+        quantity: u32,
+        /// From which pool.
+        pool: Option<Name>,
+        /// Charged.
+        cost: Option<Money>,
+    },
+    /// Of an end.
+    End {
+        /// Commit or overage.
+        class: SeatClass,
+        /// Seats freed.
+        quantity: u32,
+        /// Civil milliseconds since the grant.
+        duration_ms: u64,
+    },
+    /// Of an end by an operator.
+    Release {
+        /// Commit or overage.
+        class: SeatClass,
+        /// Seats freed.
+        quantity: u32,
+        /// The operator's reason.
+        reason: Box<str>,
+    },
+    /// Of a transfer.
+    Transfer {
+        /// From which pool.
+        from: Option<Name>,
+        /// To which pool.
+        to: Option<Name>,
+        /// Seats.
+        quantity: u32,
+    },
+    /// Of a replay.
+    Replay {
+        /// The sequence shown.
+        shown: u32,
+        /// The sequence in force.
+        current: u32,
+    },
+    /// Of a refusal.
+    Refusal {
+        /// The reason.
+        code: RefusalCode,
+    },
+}
+
+/// The newest event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct AuditHead {
+    /// Its sequence number; 0 before the first.
+    pub seq: u64,
+    /// SHA-256 of its encoded bytes; zeros before the first.
+    pub hash: [u8; 32],
+}
+
+/// Where a chain of events is broken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ChainError {
+    /// A sequence number is missing or repeated.
+    #[error("audit event {found} stands where {expected} belongs")]
+    Gap {
+        /// Sequence number expected.
+        expected: u64,
+        /// Sequence number found.
+        found: u64,
+    },
+    /// The event does not hold the hash of the one before.
+    #[error("audit event {seq} does not follow from the one before")]
+    Broken {
+        /// Sequence number of the event that does not fit.
+        seq: u64,
+    },
+}
+
+/// Hash of an event.
+pub fn hash_event(event: &AuditEvent) -> [u8; 32] {
+    Sha256::digest(format::encode_body(event)).into()
+}
+
+/// Checks that `events` follow `head` without gap or change, and gives the head after them.
+pub fn verify_chain(head: AuditHead, events: &[AuditEvent]) -> Result<AuditHead, ChainError> {
+    events.iter().try_fold(head, |head, event| {
+        if event.seq != head.seq + 1 {
+            return Err(ChainError::Gap { expected: head.seq + 1, found: event.seq });
+        }
+        if event.previous != head.hash {
+            return Err(ChainError::Broken { seq: event.seq });
+        }
+        Ok(AuditHead { seq: event.seq, hash: hash_event(event) })
+    })
+}
+
+/// Reads the events of a stored block (a row's value of table AUDIT), in order.
+pub fn decode_audit_block(bytes: &[u8]) -> Result<Vec<AuditEvent>, FormatError> {
+    let block: AuditBlock = format::decode(Kind::AuditBlock, BLOCK_VERSION, bytes)?;
+    block.events.iter().map(|event| format::decode_body(event)).collect()
+}
+
+/// A block as stored: events as the bytes that were hashed.
+#[derive(Deserialize)]
+struct AuditBlock {
+    #[expect(dead_code, reason = "stored for whoever repairs a block whose key was lost")]
+    first_seq: u64,
+    events: Vec<Vec<u8>>,
+}
+
+#[derive(Serialize)]
+struct AuditBlockOut<'a> {
+    first_seq: u64,
+    events: Vec<Bytes<'a>>,
+}
+
+/// Bytes that are encoded in one copy, with the layout of `Vec<u8>`.
+struct Bytes<'a>(&'a [u8]);
+
+impl Serialize for Bytes<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(self.0)
+    }
+}
+
+/// Events that no checkpoint has taken yet, as their encoded bytes back to back.
+#[derive(Debug, Default)]
+pub(crate) struct RecentEvents {
+    bytes: Vec<u8>,
+    /// End of each event in `bytes`.
+    ends: Vec<usize>,
+    /// Sequence number of the first, when there is one.
+    first_seq: u64,
+}
+
+impl RecentEvents {
+    /// Appends an event that follows `head`; gives the new head.
+    pub(crate) fn append(&mut self, head: AuditHead, event: &AuditEvent) -> AuditHead {
+        assert!(event.seq == head.seq + 1 && event.previous == head.hash, "the chain goes on");
+        let body = format::encode_body(event);
+        if self.ends.is_empty() {
+            self.first_seq = event.seq;
+        }
+        self.bytes.extend_from_slice(&body);
+        self.ends.push(self.bytes.len());
+        AuditHead { seq: event.seq, hash: Sha256::digest(&body).into() }
+    }
+
+    /// The events, oldest first.
+    pub(crate) fn events(&self) -> impl Iterator<Item = Result<AuditEvent, FormatError>> + '_ {
+        self.bodies().map(format::decode_body)
+    }
+
+    /// Moves all events into rows of at most [`MAX_BLOCK_BYTES`] each (an event is far smaller).
+    pub(crate) fn take(&mut self, rows: &mut Vec<Row>) {
+        let mut first_seq = self.first_seq;
+        let mut events = Vec::new();
+        let mut size = BLOCK_OVERHEAD_BYTES;
+        for body in self.bodies() {
+            if size + body.len() + 4 > MAX_BLOCK_BYTES && !events.is_empty() {
+                first_seq = push_block(rows, first_seq, &mut events);
+                size = BLOCK_OVERHEAD_BYTES;
+            }
+            size += body.len() + 4;
+            events.push(Bytes(body));
+        }
+        if !events.is_empty() {
+            push_block(rows, first_seq, &mut events);
+        }
+        *self = Self::default();
+    }
+
+    fn bodies(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, end)| &self.bytes[start..*end])
+    }
+}
+
+fn push_block(rows: &mut Vec<Row>, first_seq: u64, events: &mut Vec<Bytes<'_>>) -> u64 {
+    let next = first_seq + events.len() as u64;
+    let block = AuditBlockOut { first_seq, events: std::mem::take(events) };
+    rows.push(Row {
+        table: table::AUDIT,
+        key: first_seq.to_be_bytes().to_vec(),
+        value: Some(format::encode(Kind::AuditBlock, BLOCK_VERSION, &block)),
+    });
+    next
+}

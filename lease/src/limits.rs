@@ -1,0 +1,90 @@
+//! Every bound of the ledger, each with its reason.
+//!
+//! A bound is part of the rules: replicas that differ in one would differ in what they decide, so
+//! production has exactly one set, [`LedgerLimits::PRODUCTION`]. Tests make smaller ones to reach
+//! the edges.
+
+/// Rows of the request table at which keyed requests are refused: at about 260 bytes a row the
+/// table stays under a third of the memory planned for a million leases.
+pub const MAX_REQUEST_IDS: usize = 1_048_576;
+/// Leases that one entry may end because they are due: keeps `apply` of an entry that follows a
+/// long silence near ten milliseconds. What remains due is treated as ended and swept by the next.
+pub const EXPIRIES_PER_ENTRY: usize = 4096;
+/// Led milliseconds for which a caller's key is remembered after what it made has ended.
+pub const CALLER_REQUEST_MS: u64 = 15 * 60 * 1000;
+/// Led milliseconds for which a gateway's own key is remembered: longer than any of its retries.
+pub const GATEWAY_REQUEST_MS: u64 = 30 * 1000;
+/// Led milliseconds after a renewal in which the token before the current one still gets the same
+/// answer, for a holder whose answer was lost.
+pub const PREVIOUS_TOKEN_MS: u64 = 30 * 1000;
+/// Leases in one heartbeat; the bulk endpoint's limit.
+pub const MAX_RENEWALS: usize = 1000;
+/// Bytes of a name (package, product, pool, feature, client id): names are keys of rows, and a key
+/// of two names stays under a kilobyte.
+pub const MAX_NAME_BYTES: usize = 256;
+/// Characters of a free text (reason, shown name, version, session, host or user name).
+pub const MAX_TEXT_CHARS: usize = 256;
+/// Features in one checkout or one usage report.
+pub const MAX_FEATURES: usize = 64;
+/// Characters of a feature's name in a usage report.
+pub const MAX_FEATURE_CHARS: usize = 64;
+/// Feature names counted per package; further names are counted as `other_features`.
+pub const MAX_COUNTED_FEATURES: usize = 256;
+/// Named pools of one package.
+pub const MAX_POOLS: usize = 1024;
+/// Packages: each holds its signed document in memory.
+pub const MAX_PACKAGES: usize = 65_536;
+/// Bytes of a package's signed document and its terms together, as stored.
+pub const MAX_DOCUMENT_BYTES: usize = 1024 * 1024;
+/// Bytes of one stored piece of a package's document; a row holds at most 64 KiB.
+pub(crate) const DOCUMENT_PIECE_BYTES: usize = 32 * 1024;
+/// Applications.
+pub const MAX_APPS: usize = 65_536;
+/// Vendors.
+pub const MAX_VENDORS: usize = 4096;
+/// Operator tokens.
+pub const MAX_OPERATORS: usize = 4096;
+/// Member rows, removed nodes included.
+pub const MAX_MEMBERS: usize = 1024;
+/// Published signing keys.
+pub const MAX_SIGNING_KEYS: usize = 4096;
+/// Bytes of a public key, DER: RSA of 16,384 bits with room.
+pub const MAX_PUBLIC_KEY_BYTES: usize = 4096;
+/// Sealed secrets.
+pub const MAX_SECRETS: usize = 256;
+/// Bytes of one sealed secret.
+pub const MAX_SEALED_BYTES: usize = 16 * 1024;
+/// Wraps of the data key: nodes times versions.
+pub const MAX_WRAPPED_KEYS: usize = 4096;
+/// Bytes of one wrap.
+pub const MAX_WRAPPED_BYTES: usize = 1024;
+/// Different (actor, package, reason) logged in one civil minute; refusals beyond are counted only.
+pub const MAX_REFUSALS_LOGGED: usize = 1024;
+/// Bytes of a block of audit events or ended requests.
+pub const MAX_BLOCK_BYTES: usize = 32 * 1024;
+/// People and hosts whose names are kept. A name beyond gets a reference that stands for nothing:
+/// a full book of names must not keep anybody from working.
+pub const MAX_SUBJECTS: usize = 4_194_304;
+
+/// The bounds that tests need to reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LedgerLimits {
+    /// See [`MAX_REQUEST_IDS`].
+    pub request_rows: usize,
+    /// See [`EXPIRIES_PER_ENTRY`].
+    pub expiries_per_entry: usize,
+    /// See [`MAX_REFUSALS_LOGGED`].
+    pub refusals_logged: usize,
+    /// See [`MAX_SUBJECTS`].
+    pub subjects: usize,
+}
+
+impl LedgerLimits {
+    /// What every node runs with.
+    pub const PRODUCTION: Self = Self {
+        request_rows: MAX_REQUEST_IDS,
+        expiries_per_entry: EXPIRIES_PER_ENTRY,
+        refusals_logged: MAX_REFUSALS_LOGGED,
+        subjects: MAX_SUBJECTS,
+    };
+}

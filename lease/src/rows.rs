@@ -1,0 +1,421 @@
+//! The ledger as rows: which tables there are, how a row's key is made and what its value holds.
+//!
+//! A row is a table number, a key and a value. Keys sort as the thing they name sorts (numbers big
+//! endian, two names separated by a zero byte, which no name may contain). Values are frames of
+//! [`Kind::Row`], blocks are frames of their own kinds. Everything here is stored: types are
+//! changed only by a new version, table numbers are never reused.
+//!
+//! ```text
+//! table                 key                               value
+//!  1 META               (empty)                           Meta
+//!  2 MEMBER             node u64                          command::Member
+//!  3 SIGNING_KEY        kid                               command::SigningKey
+//!  4 SECRET             name                              command::SealedSecret
+//!  5 WRAPPED_KEY        node u64, version u32             command::WrappedDataKey
+//!  6 OPERATOR           operator u64                      command::Operator
+//!  7 VENDOR             vendor                            command::Vendor
+//!  8 APP                app u64                           App
+//!  9 PACKAGE            package                           PackageRow
+//! 10 DOCUMENT           package, 0, piece u16             bytes of Document, cut into pieces
+//! 11 POOL               package, 0, pool                  PoolRow
+//! 12 USAGE              package                           Usage
+//! 13 FEATURE_USAGE      package, 0, feature               u64
+//! 14 LEASE              group u16, random 10 bytes        LeaseRow
+//! 15 SUBJECT            reference u64                     SubjectRow
+//! 16 REFUSAL            package, 0, code u16              RefusalRow
+//! 17 REFUSAL_LOGGED     kind u8, id u64, code u16, package  RefusalLoggedRow
+//! 18 AUDIT              first sequence u64                audit::AuditBlock
+//! 19 REQUEST            queue u8, first sequence u64      requests::RequestBlock
+//! ```
+//!
+//! Tables 18 and 19 hold blocks whose borders depend on when checkpoints were taken. They are not
+//! part of the state sum: the chain head in META stands for the audit events, and each remembered
+//! request counts as a row of its own (see `requests`).
+
+use serde::{Deserialize, Serialize};
+
+use crate::audit::AuditHead;
+use crate::command::{PackageTerms, SeatClass};
+use crate::entry::Stamp;
+use crate::format::{self, FormatError, Kind};
+use crate::ids::{AppId, Fence, LeaseId, Name, NodeId, OperatorId, RequestId, SubjectRef};
+use crate::money::Money;
+use crate::outcome::RefusalCode;
+
+/// Table numbers; stored, never reused.
+pub mod table {
+    /// The one row of clocks, identity and heads.
+    pub const META: u8 = 1;
+    /// Nodes.
+    pub const MEMBER: u8 = 2;
+    /// Public halves of token-signing keys.
+    pub const SIGNING_KEY: u8 = 3;
+    /// Sealed cluster secrets.
+    pub const SECRET: u8 = 4;
+    /// Wraps of the cluster data key.
+    pub const WRAPPED_KEY: u8 = 5;
+    /// Operator tokens.
+    pub const OPERATOR: u8 = 6;
+    /// Vendors and their pinned keys.
+    pub const VENDOR: u8 = 7;
+    /// Applications.
+    pub const APP: u8 = 8;
+    /// Packages: state.
+    pub const PACKAGE: u8 = 9;
+    /// Packages: signed document and terms, in pieces.
+    pub const DOCUMENT: u8 = 10;
+    /// Named pools.
+    pub const POOL: u8 = 11;
+    /// Packages: counters.
+    pub const USAGE: u8 = 12;
+    /// Packages: counters per feature.
+    pub const FEATURE_USAGE: u8 = 13;
+    /// Live leases.
+    pub const LEASE: u8 = 14;
+    /// Names behind references to people and hosts; erasable.
+    pub const SUBJECT: u8 = 15;
+    /// Refusals counted.
+    pub const REFUSAL: u8 = 16;
+    /// Refusals logged in the present civil minute.
+    pub const REFUSAL_LOGGED: u8 = 17;
+    /// Blocks of audit events.
+    pub const AUDIT: u8 = 18;
+    /// Blocks of remembered requests.
+    pub const REQUEST: u8 = 19;
+}
+
+/// One changed row; a `value` of `None` removes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// One of [`table`].
+    pub table: u8,
+    /// At most 1 KiB.
+    pub key: Vec<u8>,
+    /// A frame of at most 64 KiB.
+    pub value: Option<Vec<u8>>,
+}
+
+/// What changed since it was last asked, in order of table and key.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Rows to write or remove.
+    pub rows: Vec<Row>,
+}
+
+/// Why stored rows are not a ledger. Always damage or a newer version.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// A table this build does not know.
+    #[error("row of unknown table {0}")]
+    UnknownTable(u8),
+    /// Tables must come in ascending order.
+    #[error("row of table {table} after one of table {before}")]
+    Order {
+        /// Table of this row.
+        table: u8,
+        /// Table of the row before.
+        before: u8,
+    },
+    /// The value is not what the table holds.
+    #[error("row of table {table} does not decode")]
+    Row {
+        /// Its table.
+        table: u8,
+        /// Why.
+        source: FormatError,
+    },
+    /// Key and value name different things, or the key was there before.
+    #[error("row of table {table} stands under a key that is not its own")]
+    Key {
+        /// Its table.
+        table: u8,
+    },
+    /// A row refers to one that is missing.
+    #[error("{0}")]
+    Missing(String),
+    /// The rows together break a rule.
+    #[error("stored rows break a rule")]
+    Rule(#[from] crate::invariants::Violation),
+}
+
+/// Version of row values that this build writes.
+pub(crate) const ROW_VERSION: u8 = 1;
+
+/// Frames a row's value.
+pub(crate) fn encode_value<T: Serialize>(value: &T) -> Vec<u8> {
+    format::encode(Kind::Row, ROW_VERSION, value)
+}
+
+/// Names a row inside the ledger.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum RowKey {
+    Meta,
+    Member(NodeId),
+    SigningKey(Name),
+    Secret(Name),
+    WrappedKey(NodeId, u32),
+    Operator(OperatorId),
+    Vendor(Name),
+    App(AppId),
+    Package(Name),
+    Document(Name, u16),
+    Pool(Name, Name),
+    Usage(Name),
+    FeatureUsage(Name, Name),
+    Lease(LeaseId),
+    Subject(SubjectRef),
+    Refusal(Name, RefusalCode),
+    RefusalLogged(LoggedRefusal),
+}
+
+/// Whose refusal for which reason was logged in the present civil minute.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct LoggedRefusal {
+    /// 0 node, 1 app, 2 operator.
+    pub actor_kind: u8,
+    pub actor: u64,
+    pub code: RefusalCode,
+    /// Empty when no known package was concerned.
+    pub package: Name,
+}
+
+impl RowKey {
+    pub(crate) fn table(&self) -> u8 {
+        match self {
+            Self::Meta => table::META,
+            Self::Member(_) => table::MEMBER,
+            Self::SigningKey(_) => table::SIGNING_KEY,
+            Self::Secret(_) => table::SECRET,
+            Self::WrappedKey(..) => table::WRAPPED_KEY,
+            Self::Operator(_) => table::OPERATOR,
+            Self::Vendor(_) => table::VENDOR,
+            Self::App(_) => table::APP,
+            Self::Package(_) => table::PACKAGE,
+            Self::Document(..) => table::DOCUMENT,
+            Self::Pool(..) => table::POOL,
+            Self::Usage(_) => table::USAGE,
+            Self::FeatureUsage(..) => table::FEATURE_USAGE,
+            Self::Lease(_) => table::LEASE,
+            Self::Subject(_) => table::SUBJECT,
+            Self::Refusal(..) => table::REFUSAL,
+            Self::RefusalLogged(_) => table::REFUSAL_LOGGED,
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        match self {
+            Self::Meta => Vec::new(),
+            Self::Member(number)
+            | Self::Operator(OperatorId(number))
+            | Self::App(AppId(number))
+            | Self::Subject(SubjectRef(number)) => number.to_be_bytes().to_vec(),
+            Self::SigningKey(name)
+            | Self::Secret(name)
+            | Self::Vendor(name)
+            | Self::Package(name)
+            | Self::Usage(name) => name.as_bytes().to_vec(),
+            Self::WrappedKey(node, version) => {
+                [&node.to_be_bytes()[..], &version.to_be_bytes()].concat()
+            }
+            Self::Document(package, piece) => pair(package, &piece.to_be_bytes()),
+            Self::Pool(package, name) | Self::FeatureUsage(package, name) => {
+                pair(package, name.as_bytes())
+            }
+            Self::Lease(lease) => lease_key(*lease).to_vec(),
+            Self::Refusal(package, code) => pair(package, &(*code as u16).to_be_bytes()),
+            Self::RefusalLogged(logged) => [
+                &[logged.actor_kind][..],
+                &logged.actor.to_be_bytes(),
+                &(logged.code as u16).to_be_bytes(),
+                logged.package.as_bytes(),
+            ]
+            .concat(),
+        }
+    }
+}
+
+/// Key of a lease's row.
+pub(crate) fn lease_key(lease: LeaseId) -> [u8; 12] {
+    let mut key = [0; 12];
+    key[..2].copy_from_slice(&lease.group.to_be_bytes());
+    key[2..].copy_from_slice(&lease.random);
+    key
+}
+
+fn pair(first: &str, second: &[u8]) -> Vec<u8> {
+    [first.as_bytes(), &[0], second].concat()
+}
+
+/// The two halves of a key made by [`pair`]; names hold no zero byte.
+pub(crate) fn split_pair(key: &[u8]) -> Option<(&str, &[u8])> {
+    let at = key.iter().position(|byte| *byte == 0)?;
+    Some((std::str::from_utf8(&key[..at]).ok()?, &key[at + 1..]))
+}
+
+/// Who the cluster is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterIdentity {
+    /// Text id of the cluster.
+    pub cluster_id: Name,
+    /// The client organisation packages must be issued to.
+    pub client_id: Name,
+    /// Its domain.
+    pub org_domain: Name,
+    /// Number of the epoch: 1 for a new cluster, one higher after each restore.
+    pub epoch: u32,
+    /// Random incarnation of that epoch.
+    pub incarnation: u64,
+}
+
+/// Clocks, identity and heads.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Meta {
+    pub cluster: Option<ClusterIdentity>,
+    /// Index of the last entry applied; 0 before the first.
+    pub applied_index: u64,
+    pub clock: Stamp,
+    pub audit: AuditHead,
+    /// Next sequence number of each queue of remembered requests.
+    pub request_next: [u64; 2],
+    /// The civil minute that the logged refusals belong to.
+    pub refusal_minute: i64,
+    /// The newest grant.
+    pub last_fence: Option<Fence>,
+    /// The newest index and sum that a majority agreed on.
+    pub agreed_sum: Option<(u64, [u8; 32])>,
+}
+
+/// A registered application.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct App {
+    /// Its id.
+    pub app: AppId,
+    /// OAuth client id.
+    pub client_id: Name,
+    /// Shown name.
+    pub name: Box<str>,
+    /// The product it may check out.
+    pub product: Name,
+    /// That product's vendor.
+    pub vendor: Name,
+    /// HMAC-SHA-256 of the client secret under the cluster's pepper.
+    pub secret_mac: [u8; 32],
+    /// Counts up from 1 with each new secret.
+    pub generation: u32,
+    /// When it was registered, by the civil clock.
+    pub registered_at_ms: i64,
+}
+
+/// What an operator decided about a package. Whether it has expired is said by the clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PackageState {
+    /// In force while it is valid.
+    Active,
+    /// No new grants and no renewals until resumed.
+    Suspended,
+    /// Ended for good.
+    Revoked,
+}
+
+/// A package beside its document.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PackageRow {
+    pub package: Name,
+    pub state: PackageState,
+    pub imported_at_ms: i64,
+    /// Fingerprint of the key that verified it.
+    pub verified_by: [u8; 32],
+    /// Pieces its document was cut into.
+    pub pieces: u16,
+}
+
+/// What was signed and what it says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Document {
+    pub terms: PackageTerms,
+    pub canonical: Vec<u8>,
+    pub signature: Box<str>,
+}
+
+/// A named pool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PoolRow {
+    /// Seats that only this pool may use.
+    pub share: u32,
+}
+
+/// Counters of a package since its import.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Usage {
+    /// Leases granted from commit seats.
+    pub commit_checkouts: u64,
+    /// Leases granted from overage seats.
+    pub overage_checkouts: u64,
+    /// Charged for overage, in the package's currency.
+    pub overage_charged: Money,
+    /// Most seats that were out at once.
+    pub peak_concurrent: u32,
+    /// Leases given back by their holder.
+    pub returned: u64,
+    /// Leases that ran out.
+    pub expired: u64,
+    /// Leases taken back by an operator, or ended with the package.
+    pub released: u64,
+    /// Sessions reported at return.
+    pub sessions: u64,
+    /// Their seconds.
+    pub session_duration_s: u64,
+    /// Files they processed.
+    pub files_processed: u64,
+    /// Uses of features beyond the names that are counted one by one.
+    pub other_features: u64,
+}
+
+/// A live lease as stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LeaseRow {
+    pub lease: LeaseId,
+    pub app: AppId,
+    pub package: Name,
+    pub pool: Option<Name>,
+    pub class: SeatClass,
+    pub quantity: u32,
+    pub features: Vec<Name>,
+    pub parent: Option<LeaseId>,
+    pub fence: Fence,
+    pub granted_at_ms: i64,
+    pub renewed_led_ms: u64,
+    pub expires_led_ms: u64,
+    pub not_after_ms: Option<i64>,
+    pub sequence: u32,
+    pub user: SubjectRef,
+    pub host: SubjectRef,
+    pub version: Box<str>,
+    pub session: Box<str>,
+    pub request: Option<RequestId>,
+    /// Led minute, counted from 1, of the last replayed token that was logged; 0: none.
+    pub replay_minute: u32,
+}
+
+/// A person or a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum SubjectKind {
+    /// Who uses a lease.
+    User,
+    /// Where.
+    Host,
+}
+
+/// The name behind a reference.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SubjectRow {
+    pub kind: SubjectKind,
+    pub name: Name,
+}
+
+/// Refusals of one package for one reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RefusalRow {
+    pub code: RefusalCode,
+    pub count: u64,
+}

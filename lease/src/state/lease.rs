@@ -1,0 +1,312 @@
+//! Live leases in memory: one compact record each and the indexes that find them.
+//!
+//! A million of them are to fit into some 250 MB with every index, so a record is 136 bytes, what
+//! few leases have (pool, features, version, session, parent) is boxed apart, and records stand in
+//! chunks that never move. Indexes are ordered maps: nothing here depends on a hash.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
+
+use crate::command::SeatClass;
+use crate::ids::{AppId, Fence, KeyOrigin, LeaseId, Name, RequestId, SubjectRef};
+use crate::rows::LeaseRow;
+
+/// Records in one chunk: large enough for the allocator, small enough to waste little.
+const CHUNK: usize = 4096;
+
+/// A live lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Lease {
+    pub(super) id: LeaseId,
+    pub(super) position: u16,
+    pub(super) class: SeatClass,
+    /// 0 no request, 1 caller's key, 2 gateway's key.
+    origin: u8,
+    pub(super) app: AppId,
+    pub(super) expires_led_ms: u64,
+    /// `i64::MAX`: none.
+    not_after_ms: i64,
+    granted_at_ms: i64,
+    pub(super) renewed_led_ms: u64,
+    index: u64,
+    user: SubjectRef,
+    host: SubjectRef,
+    scope: [u8; 16],
+    body: [u8; 8],
+    extras: Option<Box<Extras>>,
+    /// Slot of the package.
+    pub(super) package: u32,
+    pub(super) sequence: u32,
+    pub(super) quantity: u32,
+    epoch: u32,
+    pub(super) replay_minute: u32,
+}
+
+/// What few leases have.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Extras {
+    pool: Option<Name>,
+    features: Vec<Name>,
+    parent: Option<LeaseId>,
+    version: Box<str>,
+    session: Box<str>,
+}
+
+impl Lease {
+    /// From its row and the slot of its package.
+    pub(crate) fn new(row: LeaseRow, package: u32) -> Self {
+        let extras = Extras {
+            pool: row.pool,
+            features: row.features,
+            parent: row.parent,
+            version: row.version,
+            session: row.session,
+        };
+        Self {
+            id: row.lease,
+            position: row.fence.position,
+            class: row.class,
+            origin: match row.request.map(|request| request.origin) {
+                None => 0,
+                Some(KeyOrigin::Caller) => 1,
+                Some(KeyOrigin::Gateway) => 2,
+            },
+            app: row.app,
+            expires_led_ms: row.expires_led_ms,
+            not_after_ms: row.not_after_ms.unwrap_or(i64::MAX),
+            granted_at_ms: row.granted_at_ms,
+            renewed_led_ms: row.renewed_led_ms,
+            index: row.fence.index,
+            user: row.user,
+            host: row.host,
+            scope: row.request.map_or([0; 16], |request| request.scope),
+            body: row.request.map_or([0; 8], |request| request.body),
+            extras: (extras != Extras::default()).then(|| Box::new(extras)),
+            package,
+            sequence: row.sequence,
+            quantity: row.quantity,
+            epoch: row.fence.epoch,
+            replay_minute: row.replay_minute,
+        }
+    }
+
+    /// As stored; `package` is the name of its package.
+    pub(crate) fn row(&self, package: &Name) -> LeaseRow {
+        let extras = self.extras.as_deref().cloned().unwrap_or_default();
+        LeaseRow {
+            lease: self.id,
+            app: self.app,
+            package: package.clone(),
+            pool: extras.pool,
+            class: self.class,
+            quantity: self.quantity,
+            features: extras.features,
+            parent: extras.parent,
+            fence: self.fence(),
+            granted_at_ms: self.granted_at_ms,
+            renewed_led_ms: self.renewed_led_ms,
+            expires_led_ms: self.expires_led_ms,
+            not_after_ms: self.not_after_ms(),
+            sequence: self.sequence,
+            user: self.user,
+            host: self.host,
+            version: extras.version,
+            session: extras.session,
+            request: self.request(),
+            replay_minute: self.replay_minute,
+        }
+    }
+
+    pub(crate) fn id(&self) -> LeaseId {
+        self.id
+    }
+
+    pub(crate) fn app(&self) -> AppId {
+        self.app
+    }
+
+    /// Slot of its package.
+    pub(crate) fn package(&self) -> u32 {
+        self.package
+    }
+
+    pub(crate) fn class(&self) -> SeatClass {
+        self.class
+    }
+
+    pub(crate) fn quantity(&self) -> u32 {
+        self.quantity
+    }
+
+    pub(crate) fn sequence(&self) -> u32 {
+        self.sequence
+    }
+
+    pub(crate) fn expires_led_ms(&self) -> u64 {
+        self.expires_led_ms
+    }
+
+    pub(crate) fn renewed_led_ms(&self) -> u64 {
+        self.renewed_led_ms
+    }
+
+    pub(crate) fn granted_at_ms(&self) -> i64 {
+        self.granted_at_ms
+    }
+
+    pub(crate) fn replay_minute(&self) -> u32 {
+        self.replay_minute
+    }
+
+    pub(crate) fn not_after_ms(&self) -> Option<i64> {
+        (self.not_after_ms != i64::MAX).then_some(self.not_after_ms)
+    }
+
+    pub(crate) fn user(&self) -> SubjectRef {
+        self.user
+    }
+
+    pub(crate) fn host(&self) -> SubjectRef {
+        self.host
+    }
+
+    pub(crate) fn fence(&self) -> Fence {
+        Fence { epoch: self.epoch, index: self.index, position: self.position }
+    }
+
+    pub(crate) fn pool(&self) -> Option<&Name> {
+        self.extras.as_deref()?.pool.as_ref()
+    }
+
+    pub(crate) fn features(&self) -> &[Name] {
+        self.extras.as_deref().map_or(&[], |extras| &extras.features)
+    }
+
+    pub(crate) fn parent(&self) -> Option<LeaseId> {
+        self.extras.as_deref()?.parent
+    }
+
+    pub(crate) fn version(&self) -> &str {
+        self.extras.as_deref().map_or("", |extras| &extras.version)
+    }
+
+    pub(crate) fn session(&self) -> &str {
+        self.extras.as_deref().map_or("", |extras| &extras.session)
+    }
+
+    /// The request that made it.
+    pub(crate) fn request(&self) -> Option<RequestId> {
+        let origin = match self.origin {
+            0 => return None,
+            1 => KeyOrigin::Caller,
+            _ => KeyOrigin::Gateway,
+        };
+        Some(RequestId { scope: self.scope, body: self.body, origin })
+    }
+}
+
+/// All live leases.
+#[derive(Debug, Default)]
+pub(super) struct LeaseTable {
+    chunks: Vec<Vec<Option<Lease>>>,
+    free: Vec<u32>,
+    by_id: BTreeMap<LeaseId, u32>,
+    by_scope: BTreeMap<[u8; 16], u32>,
+    /// Leases that have a last civil millisecond of their own.
+    not_after: BTreeSet<(i64, LeaseId)>,
+}
+
+impl LeaseTable {
+    pub(super) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub(super) fn get(&self, id: LeaseId) -> Option<&Lease> {
+        self.by_id.get(&id).map(|slot| self.at(*slot))
+    }
+
+    pub(super) fn get_mut(&mut self, id: LeaseId) -> Option<&mut Lease> {
+        let slot = *self.by_id.get(&id)? as usize;
+        self.chunks[slot / CHUNK][slot % CHUNK].as_mut()
+    }
+
+    pub(super) fn by_scope(&self, scope: &[u8; 16]) -> Option<&Lease> {
+        self.by_scope.get(scope).map(|slot| self.at(*slot))
+    }
+
+    /// Leases after `after` in order of id.
+    pub(super) fn after(&self, after: Option<LeaseId>) -> impl Iterator<Item = &Lease> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let from = after.map_or(Unbounded, Excluded);
+        self.by_id.range((from, Unbounded)).map(|(_, slot)| self.at(*slot))
+    }
+
+    /// The lease whose own civil end comes first.
+    pub(super) fn first_not_after(&self) -> Option<(i64, LeaseId)> {
+        self.not_after.first().copied()
+    }
+
+    pub(super) fn insert(&mut self, lease: Lease) {
+        let slot = self.free.pop().unwrap_or_else(|| self.grow());
+        self.by_id.insert(lease.id, slot);
+        if let Some(request) = lease.request() {
+            self.by_scope.insert(request.scope, slot);
+        }
+        if let Some(not_after_ms) = lease.not_after_ms() {
+            self.not_after.insert((not_after_ms, lease.id));
+        }
+        self.chunks[slot as usize / CHUNK][slot as usize % CHUNK] = Some(lease);
+    }
+
+    pub(super) fn remove(&mut self, id: LeaseId) -> Option<Lease> {
+        let slot = self.by_id.remove(&id)?;
+        let lease = mem::take(&mut self.chunks[slot as usize / CHUNK][slot as usize % CHUNK])?;
+        self.free.push(slot);
+        if let Some(request) = lease.request() {
+            self.by_scope.remove(&request.scope);
+        }
+        if let Some(not_after_ms) = lease.not_after_ms() {
+            self.not_after.remove(&(not_after_ms, id));
+        }
+        Some(lease)
+    }
+
+    /// Whether every record is found by id, by request and by civil end, and by nothing else.
+    pub(super) fn is_indexed(&self) -> bool {
+        let records = self.chunks.iter().flatten().flatten();
+        let (mut all, mut keyed, mut ending) = (0, 0, 0);
+        let found = records.into_iter().all(|lease| {
+            all += 1;
+            keyed += usize::from(lease.request().is_some());
+            ending += usize::from(lease.not_after_ms().is_some());
+            let same = |found: Option<&Lease>| found.is_some_and(|found| found.id == lease.id);
+            same(self.get(lease.id))
+                && lease.request().is_none_or(|request| same(self.by_scope(&request.scope)))
+                && lease.not_after_ms().is_none_or(|end| self.not_after.contains(&(end, lease.id)))
+        });
+        found
+            && all == self.by_id.len()
+            && keyed == self.by_scope.len()
+            && ending == self.not_after.len()
+    }
+
+    fn at(&self, slot: u32) -> &Lease {
+        match &self.chunks[slot as usize / CHUNK][slot as usize % CHUNK] {
+            Some(lease) => lease,
+            None => unreachable!("indexes lead to live records only"),
+        }
+    }
+
+    fn grow(&mut self) -> u32 {
+        if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
+            self.chunks.push(Vec::with_capacity(CHUNK));
+        }
+        let chunks = self.chunks.len();
+        let slot = (chunks - 1) * CHUNK + self.chunks[chunks - 1].len();
+        self.chunks[chunks - 1].push(None);
+        match u32::try_from(slot) {
+            Ok(slot) => slot,
+            Err(_) => panic!("four thousand million leases do not fit into any machine"),
+        }
+    }
+}
