@@ -46,25 +46,29 @@ impl BodyError {
     }
 }
 
-/// Reads a JSON body, which must be an object; nothing may follow it.
+/// Reads a JSON body, which must be an object; nothing may follow it. A good body is read once; a
+/// bad one a second time, to find the field.
 pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, BodyError> {
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    match wire::object(&mut reader).and_then(|value| reader.end().map(|()| value)) {
+        Ok(value) => Ok(value),
+        Err(error) if error.is_data() => Err(locate::<T>(body, &error)),
+        Err(error) => Err(BodyError::NotJson { reason: reason_of(&error) }),
+    }
+}
+
+/// Finds the field of an error by reading once more with the path kept.
+fn locate<T: DeserializeOwned>(body: &[u8], error: &serde_json::Error) -> BodyError {
     let mut reader = serde_json::Deserializer::from_slice(body);
     let mut track = serde_path_to_error::Track::new();
     let tracked = serde_path_to_error::Deserializer::new(&mut reader, &mut track);
-    let value = wire::object::<_, T>(tracked).map_err(|error| {
-        if error.is_data() {
-            let mut field = path_text(&track.path());
-            let reason = reason_of(&error);
-            if let Some(name) = named_field(&reason) {
-                join_field(&mut field, name);
-            }
-            BodyError::Field { field, reason }
-        } else {
-            BodyError::NotJson { reason: reason_of(&error) }
-        }
-    })?;
-    reader.end().map_err(|error| BodyError::NotJson { reason: reason_of(&error) })?;
-    Ok(value)
+    let _refused_again = wire::object::<_, T>(tracked).is_err();
+    let mut field = path_text(&track.path());
+    let reason = reason_of(error);
+    if let Some(name) = named_field(&reason) {
+        join_field(&mut field, name);
+    }
+    BodyError::Field { field, reason }
 }
 
 /// Reads the value of an `Idempotency-Key` header: 1 to 128 visible ASCII characters, in quotes (as

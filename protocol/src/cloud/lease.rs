@@ -1,7 +1,7 @@
 //! The calls of applications: checkout, heartbeat, return, show, discover.
 //!
-//! Source: the protocol document's steps 5 to 7; fields marked [ours] are additions that an older
-//! client does not see.
+//! Source: the protocol document's steps 5 to 7; an *extension* is an addition that an older client
+//! does not look at.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -32,15 +32,15 @@ pub struct CheckoutRequest {
     /// About the program.
     #[serde(default, deserialize_with = "wire::object")]
     pub metadata: CheckoutMetadata,
-    /// [ours] Features, all or nothing.
+    /// Extension: Features, all or nothing.
     #[serde(default, deserialize_with = "wire::ids", skip_serializing_if = "Vec::is_empty")]
     #[schema(example = json!(["can_editor"]), max_items = 64)]
     pub features: Vec<String>,
-    /// [ours] How many seats; 1 when left out.
+    /// Extension: How many seats; 1 when left out.
     #[serde(default = "one", deserialize_with = "wire::quantity")]
     #[schema(example = 1, minimum = 1, maximum = 10_000_000)]
     pub quantity: u32,
-    /// [ours] From which pool.
+    /// Extension: From which pool.
     #[serde(default, deserialize_with = "wire::optional_id")]
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "team-a", max_length = 128)]
@@ -97,33 +97,33 @@ pub struct CheckoutResponse {
     /// What the checkout costs; only for overage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<Money>,
-    /// [ours] ISO 4217 code; only with a cost.
+    /// Extension: ISO 4217 code; only with a cost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "EUR")]
     pub currency: Option<String>,
     /// When it ends unless it is renewed, for people: programs count `expires_in_ms`.
     pub expires_at: UtcTime,
-    /// [ours] Milliseconds until then, counted from when the request was sent.
+    /// Extension: Milliseconds until then, counted from when the request was sent.
     #[schema(example = 900_000)]
     pub expires_in_ms: u64,
-    /// [ours] How often to renew.
+    /// Extension: How often to renew.
     #[schema(example = 300_000)]
     pub heartbeat_interval_ms: u64,
     /// Spent by the next heartbeat.
     #[schema(example = "rt1-AQABAQIDBAUGBwgJCgAAAAM68c7dLyk4fQcVZe0jwfrE")]
     pub renewal_token: String,
-    /// [ours] Rises with every grant; a guarded resource turns away a lower one.
+    /// Extension: Rises with every grant; a guarded resource turns away a lower one.
     pub fence: Fence,
-    /// [ours] The package.
+    /// Extension: The package.
     #[schema(example = "vec-davinci-se-bmw-2025-001")]
     pub package_id: String,
-    /// [ours] How many seats.
+    /// Extension: How many seats.
     #[schema(example = 1)]
     pub quantity: u32,
-    /// [ours] Features granted.
+    /// Extension: Features granted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub features: Vec<String>,
-    /// [ours] Pool the seats came from.
+    /// Extension: Pool the seats came from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
 }
@@ -170,19 +170,19 @@ pub struct HeartbeatResponse {
     pub status: RenewedStatus,
     /// When it ends unless it is renewed again.
     pub expires_at: UtcTime,
-    /// [ours] Milliseconds until then, counted from when the request was sent.
+    /// Extension: Milliseconds until then, counted from when the request was sent.
     #[schema(example = 900_000)]
     pub expires_in_ms: u64,
-    /// [ours] How often to renew.
+    /// Extension: How often to renew.
     #[schema(example = 300_000)]
     pub heartbeat_interval_ms: u64,
-    /// [ours] For the next heartbeat; the one that was sent is spent where rotation is on.
+    /// Extension: For the next heartbeat; the one that was sent is spent where rotation is on.
     pub renewal_token: String,
-    /// [ours] The lease's fence, unchanged since checkout.
+    /// Extension: The lease's fence, unchanged since checkout.
     pub fence: Fence,
 }
 
-/// `POST /api/v1/licenses/heartbeats` [ours]
+/// `POST /api/v1/licenses/heartbeats`, an extension
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BulkHeartbeatRequest {
     /// 1 to 1,000 leases.
@@ -320,7 +320,7 @@ pub struct ReturnResponse {
     pub status: ReturnedStatus,
     /// What was charged at checkout; `0.0` for a commit seat.
     pub total_cost: Money,
-    /// [ours] ISO 4217 code.
+    /// Extension: ISO 4217 code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "EUR")]
     pub currency: Option<String>,

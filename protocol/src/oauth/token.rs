@@ -32,6 +32,7 @@ pub struct TokenRequest {
 
 /// The form's fields, for the OpenAPI document; requests are read by [`TokenRequest::from_form`].
 #[derive(ToSchema, Serialize)]
+#[schema(description = "`POST /oauth/token`, application/x-www-form-urlencoded")]
 pub struct TokenForm {
     /// Always `client_credentials`.
     #[schema(example = "client_credentials")]

@@ -14,9 +14,9 @@
 //! stored; [`LicensePackage::from_canonical`] reads them back. A key inside a package proves
 //! nothing: it is only compared with the pinned one.
 //!
-//! [ours] `x_leasehold` inside the signed bytes holds `policy` ([`Policy`]) and `features`. Other
-//! fields whose name begins with `x_` are kept in the signed bytes and otherwise ignored; any other
-//! unknown field is an error that names it.
+//! An extension, `x_leasehold`, inside the signed bytes holds `policy` ([`Policy`]) and `features`.
+//! Other fields whose name begins with `x_` are kept in the signed bytes and otherwise ignored; any
+//! other unknown field is an error that names it.
 //!
 //! What it leaves to others: which vendor keys are pinned, what time it is, and who we are
 //! (`node`); seats (`lease`).
@@ -87,13 +87,13 @@ pub struct LicensePackage {
     pub client: Client,
     /// How much.
     pub entitlement: Entitlement,
-    /// Features included ([ours], `x_leasehold.features`), sorted; empty when none is sold apart.
+    /// Features included (`x_leasehold.features`), sorted; empty when none is sold apart.
     pub features: Vec<String>,
     /// From when until when.
     pub validity: Validity,
     /// Where the vendor runs its own server, for people.
     pub license_server_url: Option<String>,
-    /// How the seats may be used ([ours], `x_leasehold.policy`).
+    /// How the seats may be used (`x_leasehold.policy`).
     pub policy: Policy,
 }
 

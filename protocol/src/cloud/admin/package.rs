@@ -26,9 +26,9 @@ pub struct ImportRequest {
 
 /// The same for the OpenAPI document and for clients that write one.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[schema(description = "`POST /admin/licenses/import`")]
 pub struct ImportForm {
     /// The package as an object, or its document as a string.
-    #[schema(value_type = Object)]
     pub package: serde_json::Value,
     /// PEM of the vendor's key, to be compared with the pinned one.
     #[serde(skip_serializing_if = "Option::is_none")]
