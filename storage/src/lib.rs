@@ -8,3 +8,5 @@ pub mod log;
 pub mod seam;
 pub mod snapshot;
 pub mod state;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;

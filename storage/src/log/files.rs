@@ -11,7 +11,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SendError, SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
 
 use super::format::{Mark, SEGMENT_HEADER_BYTES};
@@ -133,25 +133,48 @@ impl Files {
 }
 
 fn send(chores: &SyncSender<Chore>, chore: Chore) -> Result<(), LogError> {
-    chores.send(chore).map_err(|_| LogError::WriterEnded)
+    chores.send(chore).map_err(|SendError(chore)| {
+        chore.refuse(&LogError::WriterEnded);
+        LogError::WriterEnded
+    })
+}
+
+impl Chore {
+    fn refuse(self, error: &LogError) {
+        if let Self::Mark { done, .. } = self {
+            done(Err(error.clone()));
+        }
+    }
 }
 
 impl Worker {
     fn run(&self, waiting: &Receiver<Chore>, ready: &SyncSender<Result<Prepared, LogError>>) {
+        let mut failed = None;
         while let Ok(chore) = waiting.recv() {
-            let result = match chore {
-                Chore::Prepare { len } => {
-                    // The receiver is gone only when the log ends; then nobody needs the file.
-                    let _ = ready.send(self.prepare(len));
-                    Ok(())
-                }
-                Chore::Remove { segments } => self.remove(&segments),
-                Chore::Mark { mark, done } => self.mark(mark, done),
-            };
-            if let Err(error) = result {
+            if let Some(error) = &failed {
+                chore.refuse(error);
+            } else if let Err(error) = self.act(chore, ready) {
                 self.shared.fail(&error);
-                return;
+                failed = Some(error);
             }
+        }
+    }
+
+    fn act(
+        &self,
+        chore: Chore,
+        ready: &SyncSender<Result<Prepared, LogError>>,
+    ) -> Result<(), LogError> {
+        match chore {
+            Chore::Prepare { len } => {
+                let prepared = self.prepare(len);
+                let result = prepared.as_ref().map(|_| ()).map_err(LogError::clone);
+                // The receiver is gone only when the log ends; then nobody needs the file.
+                let _ = ready.send(prepared);
+                result
+            }
+            Chore::Remove { segments } => self.remove(&segments),
+            Chore::Mark { mark, done } => self.mark(mark, done),
         }
     }
 

@@ -464,12 +464,14 @@ impl Log {
 impl Inner {
     fn join(&self) {
         let threads: Vec<JoinHandle<()>> = self.threads.lock().drain(..).collect();
+        let me = std::thread::current().id();
+        if threads.iter().any(|thread| thread.thread().id() == me) {
+            // Closed inside a completion: the two end when that has returned.
+            return;
+        }
         for thread in threads {
-            // The last handle may go inside a completion, so on the writer's own thread.
-            if thread.thread().id() != std::thread::current().id() {
-                // A panic was reported by the thread itself, and the log is poisoned by it.
-                let _ = thread.join();
-            }
+            // A panic was reported by the thread itself, and the log is poisoned by it.
+            let _ = thread.join();
         }
     }
 }

@@ -152,7 +152,12 @@ impl LogWriter {
         for done in dones {
             done(Ok(()));
         }
-        for done in marks {
+        if !marks.is_empty() {
+            let done: Completion = Box::new(move |result| {
+                for done in marks {
+                    done(result.clone());
+                }
+            });
             self.files.mark(self.mark(), done)?;
         }
         if purged { self.remove_unneeded() } else { Ok(()) }

@@ -1,0 +1,3 @@
+//! Tests of `storage` from outside: crashes, damage, random histories, the real filesystem.
+
+mod log;
