@@ -1,0 +1,204 @@
+//! Reads what a server answers when it does not do what it was asked.
+//!
+//! Three bodies say no: problem details (RFC 9457) of the admin API, `{"error"}` of OAuth (RFC
+//! 6749) and `{"status":"denied"}` of the lease calls. Each is read by the names that it must have;
+//! names that are not known are ignored, so that a newer server can say more. A body that is none
+//! of them (a proxy's page) leaves the HTTP status to speak.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::exit::Exit;
+
+/// A refusal, whichever body it came in.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Refusal {
+    /// HTTP status.
+    pub(crate) status: u16,
+    /// Machine-readable reason: `code`, `reason` or OAuth's `error`.
+    pub(crate) code: String,
+    /// What it says to people.
+    pub(crate) message: String,
+    /// The field that is to blame.
+    pub(crate) field: Option<String>,
+    /// Whether the request was executed, where that is in doubt.
+    pub(crate) outcome: Option<String>,
+    /// When asking again may help, RFC 3339.
+    pub(crate) available_at: Option<String>,
+    /// What could be had instead.
+    pub(crate) would_be_satisfied_by: Option<Value>,
+    /// Finds the request in the server's log.
+    pub(crate) request_id: Option<String>,
+    /// The key under which the request may be repeated; set by the client.
+    pub(crate) idempotency_key: Option<String>,
+}
+
+/// Every name that one of the three bodies may have.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Body {
+    title: Option<String>,
+    detail: Option<String>,
+    code: Option<String>,
+    field: Option<String>,
+    outcome: Option<String>,
+    instance: Option<String>,
+    error: Option<String>,
+    error_description: Option<String>,
+    reason: Option<String>,
+    message: Option<String>,
+    available_at: Option<String>,
+    would_be_satisfied_by: Option<Value>,
+}
+
+impl Refusal {
+    /// Reads an answer whose status is not 2xx.
+    pub(crate) fn read(status: u16, body: &[u8], request_id: Option<String>) -> Self {
+        let body: Body = serde_json::from_slice(body).unwrap_or_default();
+        let code = body.code.or(body.reason).or(body.error);
+        let message = [body.detail, body.message, body.error_description, body.title]
+            .into_iter()
+            .flatten()
+            .find(|text| !text.is_empty());
+        let message = match (message, &code) {
+            (Some(message), _) => message,
+            (None, Some(code)) => code.replace('_', " "),
+            (None, None) => format!("the server answered {status} {}", meaning(status)),
+        };
+        let code = code.unwrap_or_else(|| format!("http_{status}"));
+        Self {
+            status,
+            code,
+            message,
+            field: body.field,
+            outcome: body.outcome,
+            available_at: body.available_at,
+            would_be_satisfied_by: body.would_be_satisfied_by.filter(|value| !value.is_null()),
+            request_id: body.instance.or(request_id),
+            idempotency_key: None,
+        }
+    }
+
+    /// The exit code.
+    pub(crate) fn exit(&self) -> Exit {
+        match self.status {
+            401 | 403 => Exit::NotAllowed,
+            404 => Exit::NotFound,
+            400 | 422 if self.is_unverifiable() => Exit::Unverifiable,
+            409 | 410 | 422 => Exit::Refused,
+            400 | 413 | 414 | 415 | 431 => Exit::Usage,
+            503 => Exit::NoQuorum,
+            _ => Exit::Failed,
+        }
+    }
+
+    /// Whether what was sent proves nothing: a package that is no package, or whose signature does
+    /// not verify. A package that is genuine and merely not for us, or over, is refused.
+    fn is_unverifiable(&self) -> bool {
+        let about_a_package = self.code.starts_with("package_") || self.code.contains("vendor");
+        about_a_package && !GENUINE_BUT_REFUSED.contains(&self.code.as_str())
+    }
+
+    /// What the user might do about it.
+    pub(crate) fn advice(&self) -> Option<String> {
+        let advice = match (self.status, self.code.as_str()) {
+            (401, "invalid_client") => "check --client-id and the client secret",
+            (401, _) => "check --token, LEASEHOLD_TOKEN or the context file",
+            (403, "insufficient_scope") => "the token's scope or role is too narrow for this",
+            (409, _) if self.available_at.is_some() => {
+                let at = self.available_at.as_deref().unwrap_or_default();
+                return Some(format!("a seat may be free at {at}"));
+            }
+            (410, _) => "check out again",
+            (429, _) => "try again in a moment",
+            (503, _) => {
+                return Some(match (self.outcome.as_deref(), &self.idempotency_key) {
+                    (Some("unknown"), Some(key)) => format!(
+                        "whether it was done is not known; repeating with --idempotency-key {key} \
+                         is safe"
+                    ),
+                    _ => "nothing was done; `leasehold cluster status` shows who is up".to_owned(),
+                });
+            }
+            _ => return None,
+        };
+        Some(advice.to_owned())
+    }
+}
+
+/// The words of a status.
+fn meaning(status: u16) -> &'static str {
+    reqwest::StatusCode::from_u16(status)
+        .ok()
+        .and_then(|status| status.canonical_reason())
+        .unwrap_or("(no such status)")
+}
+
+/// Codes of an import that say nothing against the package's authenticity.
+const GENUINE_BUT_REFUSED: &[&str] = &[
+    "package_expired",
+    "package_for_another_client",
+    "package_exists",
+    "package_id_taken",
+    "package_revoked",
+    "package_suspended",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(status: u16, body: &str, code: &str, exit: Exit, message: &str) {
+        let refusal = Refusal::read(status, body.as_bytes(), None);
+        assert_eq!(refusal.code, code, "{body}");
+        assert_eq!(refusal.exit(), exit, "{status} {body}");
+        assert_eq!(refusal.message, message, "{body}");
+    }
+
+    #[test]
+    fn each_body_is_read_and_each_status_has_its_exit_code() {
+        let problem = r#"{"type":"about:blank","title":"Conflict","status":409,
+            "detail":"p-1 is another package","code":"package_id_taken","new":{"a":1}}"#;
+        check(409, problem, "package_id_taken", Exit::Refused, "p-1 is another package");
+        let denied = r#"{"status":"denied","reason":"max_overage_exceeded",
+            "message":"all 20 seats are taken","available_at":"2025-11-04T16:30:00Z"}"#;
+        check(409, denied, "max_overage_exceeded", Exit::Refused, "all 20 seats are taken");
+        let denied = r#"{"status":"denied","reason":"lease_ended"}"#;
+        check(410, denied, "lease_ended", Exit::Refused, "lease ended");
+        let oauth = r#"{"error":"invalid_client","error_description":"no such client"}"#;
+        check(401, oauth, "invalid_client", Exit::NotAllowed, "no such client");
+        check(403, r#"{"title":"Forbidden"}"#, "http_403", Exit::NotAllowed, "Forbidden");
+        let refused = |code: &str| format!(r#"{{"code":"{code}","detail":"no"}}"#);
+        check(404, &refused("no_such_app"), "no_such_app", Exit::NotFound, "no");
+        let signature = "package_signature_invalid";
+        check(422, &refused(signature), signature, Exit::Unverifiable, "no");
+        check(422, &refused("vendor_not_trusted"), "vendor_not_trusted", Exit::Unverifiable, "no");
+        check(400, &refused("package_unsigned"), "package_unsigned", Exit::Unverifiable, "no");
+        check(422, &refused("package_expired"), "package_expired", Exit::Refused, "no");
+        check(422, &refused("key_reused"), "key_reused", Exit::Refused, "no");
+        check(400, &refused("malformed"), "malformed", Exit::Usage, "no");
+        check(503, &refused("no_quorum"), "no_quorum", Exit::NoQuorum, "no");
+        check(429, &refused("busy"), "busy", Exit::Failed, "no");
+        let page = "<html>bad gateway</html>";
+        check(502, page, "http_502", Exit::Failed, "the server answered 502 Bad Gateway");
+        check(500, "", "http_500", Exit::Failed, "the server answered 500 Internal Server Error");
+        check(404, "[1]", "http_404", Exit::NotFound, "the server answered 404 Not Found");
+    }
+
+    #[test]
+    fn a_field_of_another_type_does_not_hide_the_status() {
+        check(409, r#"{"code":7}"#, "http_409", Exit::Refused, "the server answered 409 Conflict");
+    }
+
+    #[test]
+    fn advice_says_when_a_seat_may_be_free_and_what_an_unknown_outcome_means() {
+        let denied = r#"{"status":"denied","reason":"x","available_at":"2025-11-04T16:30:00Z"}"#;
+        let advice = Refusal::read(409, denied.as_bytes(), None).advice();
+        assert_eq!(advice.as_deref(), Some("a seat may be free at 2025-11-04T16:30:00Z"));
+        let mut lost = Refusal::read(503, br#"{"outcome":"unknown"}"#, None);
+        lost.idempotency_key = Some("k-1".to_owned());
+        assert!(lost.advice().is_some_and(|advice| advice.contains("--idempotency-key k-1")));
+        let refused = Refusal::read(503, br#"{"outcome":"not_executed"}"#, None).advice();
+        assert!(refused.is_some_and(|advice| advice.contains("nothing was done")));
+    }
+}

@@ -1,0 +1,177 @@
+//! Options that every verb takes, and those of verbs that act as an application.
+//!
+//! Environment variables are not read here but in [`crate::settings`], where one function decides
+//! between flag, environment and context file, and can be tested without touching the process.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, ValueEnum};
+
+/// Options of every verb; put before or after it.
+#[derive(Debug, Clone, Args)]
+pub struct GlobalOptions {
+    /// A node's gateway; any node will do. Repeat it to name more [env: LEASEHOLD_SERVER, comma
+    /// between URLs]
+    #[arg(long, global = true, value_name = "URL", help_heading = CONNECTION)]
+    pub server: Vec<String>,
+    /// PEM file with the authority that signed the gateways' certificates; the system's
+    /// authorities when left out [env: LEASEHOLD_CA_CERT]
+    #[arg(long, global = true, value_name = "PATH", help_heading = CONNECTION)]
+    pub ca_cert: Option<PathBuf>,
+    /// Operator token (lh_op_…). Other users may see command lines: prefer the environment or a
+    /// context file [env: LEASEHOLD_TOKEN]
+    #[arg(long, global = true, value_name = "TOKEN", help_heading = CONNECTION)]
+    pub token: Option<Hidden>,
+    /// TOML file with server, ca_cert, token and [app]; when left out, the first that exists of
+    /// ./leasehold-dev/context.toml and ~/.config/leasehold/context.toml [env: LEASEHOLD_CONTEXT]
+    #[arg(long, global = true, value_name = "PATH", help_heading = CONNECTION)]
+    pub context: Option<PathBuf>,
+    /// Longest wait for an answer, over all servers and repeats, as 10s or 500ms
+    #[arg(
+        long,
+        global = true,
+        value_name = "TIME",
+        default_value = "10s",
+        help_heading = CONNECTION
+    )]
+    pub timeout: Wait,
+    /// What to print: tables for people, or one JSON document
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        value_name = "FORMAT",
+        default_value_t = OutputFormat::Table,
+        help_heading = OUTPUT
+    )]
+    pub output: OutputFormat,
+    /// Print only ids, one a line: no headers, no notes
+    #[arg(short, long, global = true, help_heading = OUTPUT)]
+    pub quiet: bool,
+}
+
+/// What to print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    /// Tables and sentences.
+    Table,
+    /// One JSON document on standard output; errors as JSON on standard error.
+    Json,
+}
+
+/// Who the verb acts as, for the verbs that an application calls.
+#[derive(Debug, Clone, Default, Args)]
+pub struct AppOptions {
+    /// The application's client id [env: LEASEHOLD_CLIENT_ID]
+    #[arg(long, value_name = "ID", help_heading = APPLICATION)]
+    pub client_id: Option<String>,
+    /// The application's client secret. Other users may see command lines: prefer the
+    /// environment or a file [env: LEASEHOLD_CLIENT_SECRET]
+    #[arg(
+        long,
+        value_name = "SECRET",
+        conflicts_with = "client_secret_file",
+        help_heading = APPLICATION
+    )]
+    pub client_secret: Option<Hidden>,
+    /// A file that holds the client secret; `-` reads it from standard input
+    #[arg(long, value_name = "PATH", help_heading = APPLICATION)]
+    pub client_secret_file: Option<PathBuf>,
+}
+
+/// The options of verbs that change something.
+#[derive(Debug, Clone, Default, Args)]
+pub struct MutationOptions {
+    /// Repeating a request under the same key does it once; made up when left out
+    #[arg(long, value_name = "KEY")]
+    pub idempotency_key: Option<String>,
+}
+
+/// A secret given on the command line; never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Hidden(pub(crate) String);
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hidden(…)")
+    }
+}
+
+impl FromStr for Hidden {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// A length of time on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wait {
+    /// Milliseconds, 1 to [`MAX_WAIT_MS`].
+    pub ms: u64,
+}
+
+/// Longest wait that can be asked for: an hour.
+pub const MAX_WAIT_MS: u64 = 3_600_000;
+
+impl FromStr for Wait {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const WANT: &str = "want a time as 500ms, 10s or 2m, an hour at most";
+        let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (digits, unit) = text.split_at(split);
+        let factor = match unit {
+            "ms" => 1,
+            "" | "s" => 1_000,
+            "m" => 60_000,
+            _ => return Err(WANT),
+        };
+        let number: u64 = digits.parse().map_err(|_| WANT)?;
+        match number.checked_mul(factor) {
+            Some(ms @ 1..=MAX_WAIT_MS) => Ok(Self { ms }),
+            _ => Err(WANT),
+        }
+    }
+}
+
+const CONNECTION: &str = "Connection";
+const OUTPUT: &str = "Output";
+const APPLICATION: &str = "Application";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, ms: Option<u64>) {
+        assert_eq!(text.parse::<Wait>().ok().map(|wait| wait.ms), ms, "{text:?}");
+    }
+
+    #[test]
+    fn waits_have_units_and_bounds() {
+        check("500ms", Some(500));
+        check("10s", Some(10_000));
+        check("10", Some(10_000));
+        check("2m", Some(120_000));
+        check("60m", Some(3_600_000));
+        check("61m", None);
+        check("0", None);
+        check("", None);
+        check("s", None);
+        check("1.5s", None);
+        check("-1s", None);
+        check("1h", None);
+        check("99999999999999999999s", None);
+        check("18446744073709551615s", None);
+    }
+
+    #[test]
+    fn a_secret_is_not_in_debug_output() {
+        let hidden: Hidden = "lh_op_abc".parse().unwrap();
+        assert!(!format!("{hidden:?}").contains("lh_op"));
+    }
+}
