@@ -33,6 +33,10 @@ pub(crate) trait RowEngine: Send + Sync {
     /// Makes all batches so far durable.
     fn sync(&self) -> Result<(), EngineError>;
 
+    /// Bytes of changes that may be unsynced in a generation whose older rows must survive a power
+    /// cut at any moment.
+    fn sync_every_bytes(&self) -> usize;
+
     /// Bytes its files take.
     fn size_on_disk(&self) -> Result<u64, EngineError>;
 }

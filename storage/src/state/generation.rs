@@ -1,7 +1,8 @@
 //! Generations: directories of rows of which one is current, and how rows get into them.
 //!
 //! ```text
-//! STATE/CURRENT                 number of the current generation, replaced by one rename
+//! STATE/CURRENT                 number of the current generation and of the checkpoint it was made
+//!                               with, replaced by one rename
 //! STATE/generation-NNN…/        a row engine's directory
 //!   key  0                      the meta row: checkpoint number, its meta, totals
 //!   key  table ++ row key       frame (kind `Row`) around the row's value
@@ -41,8 +42,17 @@ pub(crate) struct Stored {
 /// Small records of the directory. Append-only: the order of variants is stored.
 #[derive(Debug, Serialize, Deserialize)]
 enum Record {
-    Current { generation: u64 },
+    Current(Current),
     Checkpoint(Stored),
+}
+
+/// What `CURRENT` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Current {
+    /// Number of the current generation.
+    pub(crate) generation: u64,
+    /// The checkpoint it held when it became current; it never holds an older one.
+    pub(crate) checkpoint: u64,
 }
 
 /// One open generation.
@@ -116,8 +126,8 @@ pub(crate) fn number(name: &str) -> Option<u64> {
     name.strip_prefix(PREFIX)?.parse().ok()
 }
 
-/// The generation that `CURRENT` names; `None` when there is no such file.
-pub(crate) fn current(disk: &dyn Disk, dir: &Path) -> Result<Option<u64>, Fault> {
+/// What `CURRENT` says; `None` when there is no such file.
+pub(crate) fn current(disk: &dyn Disk, dir: &Path) -> Result<Option<Current>, Fault> {
     let path = dir.join(CURRENT_FILE);
     if !disk.exists(&path).attempt("look for CURRENT")? {
         return Ok(None);
@@ -130,15 +140,15 @@ pub(crate) fn current(disk: &dyn Disk, dir: &Path) -> Result<Option<u64>, Fault>
     let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
     file.read_exact_at(&mut bytes, 0).attempt("read CURRENT")?;
     match format::decode(Kind::Directory, VERSION, &bytes) {
-        Ok(Record::Current { generation }) => Ok(Some(generation)),
+        Ok(Record::Current(current)) => Ok(Some(current)),
         Ok(_) => Err(Damage::new(&path, "it is another record").into()),
         Err(error) => Err(Fault::format(&path, &error)),
     }
 }
 
-/// Makes generation `number` the current one, durably and in one step.
-pub(crate) fn set_current(disk: &dyn Disk, dir: &Path, number: u64) -> Result<(), Fault> {
-    let bytes = format::encode(Kind::Directory, VERSION, &Record::Current { generation: number });
+/// Makes a generation the current one, durably and in one step.
+pub(crate) fn set_current(disk: &dyn Disk, dir: &Path, current: Current) -> Result<(), Fault> {
+    let bytes = format::encode(Kind::Directory, VERSION, &Record::Current(current));
     replace_file(disk, &dir.join(CURRENT_FILE), &bytes).attempt("replace CURRENT")
 }
 
@@ -179,7 +189,7 @@ impl<'a> RowWriter<'a> {
     }
 
     /// Into the current generation, whose older rows must survive a power cut at any moment: syncs
-    /// every [`SYNC_BYTES`] of changes, see `sled_engine` for why.
+    /// as often as the engine asks for it.
     pub(crate) fn into_current(generation: &'a Generation) -> Self {
         Self { syncing: true, ..Self::into_fresh(generation) }
     }
@@ -193,7 +203,8 @@ impl<'a> RowWriter<'a> {
         };
         self.batch_bytes += key.len() + bytes + ROW_COST_BYTES;
         self.batch.push((key, value.map(seal)));
-        if self.batch.len() >= BATCH_ROWS || self.batch_bytes >= BATCH_BYTES {
+        let batch_max_bytes = self.generation.engine.sync_every_bytes();
+        if self.batch.len() >= BATCH_ROWS || self.batch_bytes >= batch_max_bytes {
             self.apply()?;
         }
         Ok(())
@@ -224,7 +235,7 @@ impl<'a> RowWriter<'a> {
             .map_err(|error| Fault::engine(&generation.path, "write rows", error))?;
         self.batch.clear();
         self.unsynced_bytes += std::mem::take(&mut self.batch_bytes);
-        if self.syncing && self.unsynced_bytes >= SYNC_BYTES {
+        if self.syncing && self.unsynced_bytes >= generation.engine.sync_every_bytes() {
             self.sync()?;
         }
         Ok(())
@@ -259,9 +270,5 @@ const META_KEY: &[u8] = &[0];
 const VERSION: u8 = 1;
 /// Rows given to the engine at a time; larger batches cost it far more space and time.
 const BATCH_ROWS: usize = 256;
-/// And bytes of rows, so that a batch of long values is not larger than a segment.
-const BATCH_BYTES: usize = 1024 * 1024;
-/// Bytes of changes to a current generation that may be unsynced.
-const SYNC_BYTES: usize = 1024 * 1024;
 /// What a change costs the engine beyond its own bytes: its share of rewriting the page it is in.
 const ROW_COST_BYTES: usize = 1024;

@@ -2,13 +2,14 @@
 //!
 //! Either way the rows are written to a directory that nothing names, made durable, and named by
 //! `CURRENT` in one rename. A crash before leaves the old generation and a leftover to clear away;
-//! a crash after leaves the new one, and redo files of the old one, which say whose they are.
+//! a crash after leaves the new one, and redo files of the old one, whose numbers are not above the
+//! checkpoint that the new one begins with.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use super::error::{Attempt, Fault};
-use super::generation::{self, Generation, RowWriter, Stored, row_key};
+use super::generation::{self, Current, Generation, RowWriter, Stored, row_key};
 use super::handle::check_totals;
 use super::view::{Cursor, View};
 use super::{CheckpointMeta, Incoming, InstallError, RowTotals, StateStore, remove_redo_files};
@@ -97,14 +98,16 @@ impl StateStore {
     fn switch(&self, fresh: Generation, stored: Stored) -> Result<(), Fault> {
         let inner = &self.inner;
         let (disk, dir) = (inner.disk.as_ref(), &inner.config.dir);
-        generation::set_current(disk, dir, fresh.number)?;
+        let current = Current { generation: fresh.number, checkpoint: stored.number };
+        generation::set_current(disk, dir, current)?;
         let overtaken = {
             let mut state = inner.state.lock();
             let view = View { generation: Arc::new(fresh), overlay: Arc::default() };
             let old = std::mem::replace(&mut state.view, view);
             state.retired.push(old.generation);
             state.stored = stored;
-            std::mem::take(&mut state.waiting)
+            let kept = state.kept.take();
+            kept.into_iter().chain(std::mem::take(&mut state.waiting)).collect::<Vec<_>>()
         };
         remove_redo_files(disk, dir, &overtaken)?;
         self.remove_retired()?;

@@ -7,11 +7,11 @@
 //! ```text
 //! rows ──► redo file: written, synced, renamed, directory synced   ◄── the checkpoint counts now
 //!            └──► generation, 256 rows at a time, synced as it goes
-//!                   └──► meta row, synced ──► redo file removed, directory synced
+//!                   └──► meta row, synced ──► redo file before this one removed, directory synced
 //!
 //! STATE/CURRENT             which generation is current                       `generation`
 //! STATE/generation-NNN…/    rows in sled                                      `sled_engine`
-//! STATE/redo-NNN…           checkpoints that are not yet in the generation    `redo`
+//! STATE/redo-NNN…           the last checkpoint, and those not yet replayed   `redo`
 //! STATE/incoming/           snapshots being received; emptied at each start   `incoming`
 //! ```
 //!
@@ -21,7 +21,9 @@
 //! becomes a new generation and is current by one rename.
 //!
 //! Every row has a checksum, and the meta row the number and the sum of all rows, compared by
-//! [`StateStore::load`]: the engine was seen to open damaged files with rows silently missing.
+//! [`StateStore::load`]: the engine was seen to open damaged files with rows silently missing. It
+//! was also seen to go back to an older checkpoint, whole, after one flipped bit: so the redo file
+//! of the last checkpoint stays, and a generation that is further back than that is damage.
 //!
 //! All calls block on the disk; call them from a thread of their own. What this leaves to others:
 //! what rows mean, when to checkpoint, and locking the directory against a second process.
@@ -160,6 +162,8 @@ struct State {
     view: View,
     stored: Stored,
     waiting: Vec<u64>,
+    /// The checkpoint that was replayed last, whose redo file is still there.
+    kept: Option<u64>,
     retired: Vec<Arc<Generation>>,
 }
 
@@ -334,18 +338,21 @@ impl StateStore {
     /// number.
     fn replay(&self) -> Result<usize, Fault> {
         let inner = &self.inner;
-        let (view, mut stored, waiting) = {
+        let (view, mut stored, waiting, kept) = {
             let state = inner.state.lock();
-            (state.view.clone(), state.stored.clone(), state.waiting.clone())
+            (state.view.clone(), state.stored.clone(), state.waiting.clone(), state.kept)
         };
         if waiting.is_empty() || view.generation.is_pinned() {
             return Ok(0);
         }
         write_rows(&view.generation, &view.overlay, &mut stored)?;
-        remove_redo_files(inner.disk.as_ref(), &inner.config.dir, &waiting)?;
+        let mut not_needed: Vec<u64> = kept.into_iter().chain(waiting.iter().copied()).collect();
+        let kept = not_needed.pop();
+        remove_redo_files(inner.disk.as_ref(), &inner.config.dir, &not_needed)?;
         let mut state = inner.state.lock();
         state.view.overlay = Arc::default();
         state.waiting.clear();
+        state.kept = kept;
         Ok(waiting.len())
     }
 

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use super::engine::RowEngines;
 use super::error::{Attempt, Damage, Fault};
-use super::generation::{self, CURRENT_FILE, Generation, RowWriter, Stored};
+use super::generation::{self, CURRENT_FILE, Current, Generation, RowWriter, Stored};
 use super::incoming::INCOMING_DIR;
 use super::redo;
 use super::view::View;
@@ -30,10 +30,10 @@ impl StateStore {
             disk.sync_dir(parent).attempt("make the state directory durable")?;
         }
         let (generation, stored) = open_generation(disk.as_ref(), engines.as_ref(), &config.dir)?;
-        let stored = replay(disk.as_ref(), &config.dir, &generation, stored)?;
+        let (stored, kept) = replay(disk.as_ref(), &config.dir, &generation, stored)?;
         let meta = (stored.number > 0).then(|| stored.meta.clone());
         let view = View { generation: Arc::new(generation), overlay: Arc::default() };
-        let state = State { view, stored, waiting: Vec::new(), retired: Vec::new() };
+        let state = State { view, stored, waiting: Vec::new(), kept, retired: Vec::new() };
         let inner = Inner {
             disk,
             clock,
@@ -54,7 +54,7 @@ fn open_generation(
     engines: &dyn RowEngines,
     dir: &Path,
 ) -> Result<(Generation, Stored), Fault> {
-    let Some(number) = generation::current(disk, dir)? else {
+    let Some(Current { generation: number, checkpoint }) = generation::current(disk, dir)? else {
         return begin(disk, engines, dir);
     };
     clear_away(disk, dir, number)?;
@@ -64,6 +64,10 @@ fn open_generation(
     }
     let generation = Generation::open(engines, dir, number)?;
     match generation.stored()? {
+        Some(stored) if stored.number < checkpoint => {
+            let what = format!("it went back from checkpoint {checkpoint} to {}", stored.number);
+            Err(Damage::new(&path, what).into())
+        }
         Some(stored) => Ok((generation, stored)),
         None => Err(Damage::new(&path, "the meta row is missing").into()),
     }
@@ -92,7 +96,7 @@ fn begin(
     let mut stored = Stored::default();
     RowWriter::into_fresh(&generation).finish(&mut stored)?;
     disk.sync_dir(dir).attempt("make the first generation durable")?;
-    generation::set_current(disk, dir, FIRST_GENERATION)?;
+    generation::set_current(disk, dir, Current { generation: FIRST_GENERATION, checkpoint: 0 })?;
     Ok((generation, stored))
 }
 
@@ -117,33 +121,36 @@ fn clear_away(disk: &dyn Disk, dir: &Path, current: u64) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Brings the generation to the last checkpoint that is complete.
+/// Brings the generation to the last checkpoint that is complete, and leaves that one's redo file,
+/// where there is one.
 fn replay(
     disk: &dyn Disk,
     dir: &Path,
     generation: &Generation,
     mut stored: Stored,
-) -> Result<Stored, Fault> {
+) -> Result<(Stored, Option<u64>), Fault> {
     let names = disk.list(dir).attempt("list the state directory")?;
-    let mut done = Vec::new();
     // Numbers have a fixed width, so names in order are numbers in order.
-    for number in names.iter().filter_map(|name| redo::number(name)) {
-        if number > stored.number {
-            let redo = redo::read(disk, dir, number)?;
-            // One of an older generation was overtaken by an installed snapshot.
-            if redo.generation == generation.number {
-                if number != stored.number + 1 {
-                    let what = format!("checkpoint {} before it is missing", stored.number + 1);
-                    return Err(Damage::new(&redo::path(dir, number), what).into());
-                }
-                stored = redo.stored;
-                write_rows(generation, &redo.rows, &mut stored)?;
-            }
+    let mut numbers: Vec<u64> = names.iter().filter_map(|name| redo::number(name)).collect();
+    let in_the_generation = stored.number;
+    for &number in numbers.iter().filter(|number| **number > in_the_generation) {
+        let path = redo::path(dir, number);
+        let redo = redo::read(disk, dir, number)?;
+        // A new generation begins with a number above those of all redo files before it.
+        if redo.generation != generation.number {
+            let what = format!("it belongs to generation {}", redo.generation);
+            return Err(Damage::new(&path, what).into());
         }
-        done.push(number);
+        if number != stored.number + 1 {
+            let what = format!("checkpoint {} before it is missing", stored.number + 1);
+            return Err(Damage::new(&path, what).into());
+        }
+        stored = redo.stored;
+        write_rows(generation, &redo.rows, &mut stored)?;
     }
-    remove_redo_files(disk, dir, &done)?;
-    Ok(stored)
+    let kept = numbers.pop_if(|number| *number == stored.number);
+    remove_redo_files(disk, dir, &numbers)?;
+    Ok((stored, kept))
 }
 
 const FIRST_GENERATION: u64 = 1;

@@ -17,12 +17,14 @@
 //! * A page holds at most 17 rows before it splits; with values of 64 KiB that is below a quarter
 //!   of the 8 MiB segment, so none goes to `blobs/`. A file there is an error all the same.
 //! * Damaged files make sled panic as well as fail; every call is inside `catch_unwind`.
-//! * sled reuses a freed segment before the pages that were moved out of it are durable. The store
-//!   syncs often enough that no more than a fraction of a segment is ever unsynced.
+//! * sled reuses a freed segment without asking whether the pages that were moved out of it are
+//!   durable, so a power cut between two syncs could take old rows with it. The store therefore
+//!   syncs so often ([`RowEngine::sync_every_bytes`]) that they are.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use std::{io, ops};
 
 use super::engine::{
@@ -44,6 +46,7 @@ struct SledEngine {
     disk: Arc<dyn Disk>,
     database: Box<dyn DiskFile>,
     blobs: PathBuf,
+    sync_every_bytes: usize,
 }
 
 impl RowEngines for SledEngines {
@@ -61,13 +64,15 @@ impl RowEngines for SledEngines {
             .segment_size(self.segment_bytes)
             .flush_every_ms(None)
             .use_compression(false);
-        let tree = guarded(|| config.open())?;
+        let tree = open_tree(&config)?;
         let database = disk.open(&database)?;
         database.sync_data()?;
         disk.open(&dir.join(CONFIG_FILE))?.sync_data()?;
         disk.sync_dir(&blobs)?;
         disk.sync_dir(dir)?;
-        Ok(Box::new(SledEngine { tree, disk: Arc::clone(disk), database, blobs }))
+        let sync_every_bytes = self.segment_bytes / UNSYNCED_FRACTION;
+        let disk = Arc::clone(disk);
+        Ok(Box::new(SledEngine { tree, disk, database, blobs, sync_every_bytes }))
     }
 }
 
@@ -114,8 +119,29 @@ impl RowEngine for SledEngine {
         Ok(())
     }
 
+    fn sync_every_bytes(&self) -> usize {
+        self.sync_every_bytes
+    }
+
     fn size_on_disk(&self) -> Result<u64, EngineError> {
         Ok(self.database.len()?)
+    }
+}
+
+/// Opens the database. When this process has just closed it, a thread of sled's pool may hold its
+/// lock a little longer, and nothing tells when it lets go; so a locked file is tried again.
+fn open_tree(config: &sled::Config) -> Result<sled::Db, EngineError> {
+    let mut tries = 1;
+    loop {
+        match guarded(|| config.open()) {
+            Err(EngineError::Io(error))
+                if tries < LOCK_TRIES && error.to_string().contains(LOCKED) =>
+            {
+                tries += 1;
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            opened => return opened,
+        }
     }
 }
 
@@ -145,6 +171,15 @@ fn refuse_blobs(disk: &dyn Disk, blobs: &Path) -> Result<(), EngineError> {
     Ok(())
 }
 
+/// A freed segment is reused at the earliest when another whole segment was written after the one
+/// its pages moved to. Rewriting pages makes a few bytes of a byte changed; an eighth of a segment
+/// leaves room for that.
+const UNSYNCED_FRACTION: usize = 8;
+/// What sled says of a file that is locked.
+const LOCKED: &str = "could not acquire lock";
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
+/// Two seconds in all.
+const LOCK_TRIES: u32 = 400;
 const DATABASE_FILE: &str = "db";
 const CONFIG_FILE: &str = "conf";
 const BLOBS_DIR: &str = "blobs";
