@@ -1,0 +1,248 @@
+//! `node.toml` as it is written: every key, and nothing else.
+//!
+//! One set of types reads the file (unknown keys are errors) and writes it (`provision`), so that
+//! what is generated is what is understood. Paths may be relative; they are then relative to the
+//! directory of the file. 64-bit numbers that people copy are hex texts, since TOML's integers are
+//! signed.
+//!
+//! What it leaves to others: whether values make sense ([`super::load`]).
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use lease::ids::NodeId;
+use serde::{Deserialize, Serialize};
+
+/// The whole file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConfigFile {
+    /// The cluster's id, e.g. `lh-3f2a…`; part of every node's certificate.
+    pub cluster_id: String,
+    /// This node's number: counts up from 1, never reused.
+    pub node_id: NodeId,
+    /// Where the log and the state are kept.
+    pub data_dir: PathBuf,
+    /// Where the gateway listens for applications and operators.
+    pub listen: SocketAddr,
+    /// Where peers connect.
+    pub peer_listen: SocketAddr,
+    /// How peers reach this node, `host:port`.
+    pub peer_address: String,
+    /// How applications reach this node, `https://host:port`.
+    pub gateway_url: String,
+    /// Region label; may be empty.
+    #[serde(default)]
+    pub region: String,
+    /// Zone label; may be empty.
+    #[serde(default)]
+    pub zone: String,
+    /// Timing between nodes.
+    #[serde(default)]
+    pub preset: Preset,
+    /// Certificates.
+    pub tls: TlsFile,
+    /// Private keys that are not TLS keys.
+    pub keys: KeysFile,
+    /// Logging.
+    #[serde(default)]
+    pub log: LogFile,
+    /// How the cluster begins; read until it has been founded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bootstrap: Option<BootstrapFile>,
+}
+
+/// How far apart the nodes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Preset {
+    /// One data centre: heartbeat 50 ms, election 200 to 300 ms.
+    #[default]
+    Lan,
+    /// One region: heartbeat 150 ms, election 800 to 1,100 ms.
+    Region,
+    /// Several continents: heartbeat 500 ms, election 3,000 to 3,600 ms.
+    Global,
+}
+
+/// `[tls]`: PEM files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsFile {
+    /// The cluster's CA: what peers' certificates must chain to.
+    pub ca_cert: PathBuf,
+    /// Certificate chain shown to applications.
+    pub gateway_cert: PathBuf,
+    /// Its private key.
+    pub gateway_key: PathBuf,
+    /// Certificate chain shown to peers; names `spiffe://CLUSTER/node/ID`.
+    pub peer_cert: PathBuf,
+    /// Its private key.
+    pub peer_key: PathBuf,
+}
+
+/// `[keys]`: private key files, outside the data directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeysFile {
+    /// X25519 key-encryption key. Without it the node is sealed: it votes and stores, and does not
+    /// serve.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kek: Option<PathBuf>,
+    /// RSA key that signs access tokens.
+    pub token_signing: PathBuf,
+}
+
+/// `[log]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogFile {
+    /// `text` for people, `json` for machines.
+    #[serde(default)]
+    pub format: LogFormat,
+    /// `error`, `warn`, `info`, `debug` or `trace`.
+    #[serde(default = "default_level")]
+    pub level: LogLevel,
+}
+
+impl Default for LogFile {
+    fn default() -> Self {
+        Self { format: LogFormat::default(), level: default_level() }
+    }
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// What needs a person.
+    Error,
+    /// What may need a person.
+    Warn,
+    /// What happens, one line per request.
+    Info,
+    /// How it happens.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl fmt::Display for LogLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        })
+    }
+}
+
+/// `[bootstrap]`: a new cluster's first members, the same on every one of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BootstrapFile {
+    /// Whether this node founds the cluster; exactly one does.
+    #[serde(default)]
+    pub founder: bool,
+    /// The founder's secrets; the file is removed once the cluster is founded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<PathBuf>,
+    /// Allows this node to create its data directory; the file is removed once it has. A node whose
+    /// data directory is gone and that has no such file must be replaced.
+    pub directory_ticket: PathBuf,
+    /// The client organisation that packages must be issued to.
+    pub client_id: String,
+    /// Its domain.
+    pub org_domain: String,
+    /// The first members, this node included.
+    pub members: Vec<MemberFile>,
+}
+
+/// One first member.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemberFile {
+    /// Its number.
+    pub id: NodeId,
+    /// How peers reach it, `host:port`.
+    pub peer_address: String,
+    /// How applications reach it.
+    pub gateway_url: String,
+    /// Region label.
+    #[serde(default)]
+    pub region: String,
+    /// Zone label.
+    #[serde(default)]
+    pub zone: String,
+    /// Incarnation of its data directory: 16 hex digits.
+    pub directory_incarnation: Hex<8>,
+    /// Public half of its key-encryption key: 64 hex digits.
+    pub kek_public: Hex<32>,
+}
+
+/// Bytes written as hex.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Hex<const N: usize>(pub [u8; N]);
+
+impl<const N: usize> fmt::Display for Hex<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&data_encoding::HEXLOWER.encode(&self.0))
+    }
+}
+
+impl<const N: usize> fmt::Debug for Hex<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl<const N: usize> std::str::FromStr for Hex<N> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        data_encoding::HEXLOWER_PERMISSIVE
+            .decode(text.trim().as_bytes())
+            .ok()
+            .and_then(|bytes| bytes.try_into().ok())
+            .map(Self)
+            .ok_or_else(|| format!("expected {} hex digits", 2 * N))
+    }
+}
+
+impl<const N: usize> Serialize for Hex<N> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de, const N: usize> Deserialize<'de> for Hex<N> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl Hex<8> {
+    /// The number whose hex digits these are.
+    pub fn number(self) -> u64 {
+        u64::from_be_bytes(self.0)
+    }
+}
+
+fn default_level() -> LogLevel {
+    LogLevel::Info
+}

@@ -1,0 +1,373 @@
+//! The calling side: connections to peers, made when needed and made again when lost.
+//!
+//! One task per connection dials, shakes hands and then drives it until it ends. Callers wait for it
+//! up to their own deadline, but the dialling goes on without them: a deadline of 50 ms must not keep
+//! a connection over 200 ms of distance from ever coming up. After a failure the next dial waits a
+//! little longer each time; calls that come meanwhile fail at once as not sent.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use futures_util::{FutureExt, StreamExt};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, Limited, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use lease::ids::NodeId;
+use parking_lot::Mutex;
+use raft::{MAX_CALL_BYTES, PeerCall, Transport, TransportError};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use storage::seam::Clock;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsConnector;
+use tracing::{debug, info};
+
+use super::{
+    CONNECTION_WINDOW_BYTES, FRAME_BYTES, MAX_STREAMS, PATH_PREFIX, PeerTable, REPORT,
+    STREAM_WINDOW_BYTES,
+};
+use crate::pki::{self, PkiError};
+
+/// Carries `raft`'s calls to the other nodes.
+pub struct PeerTransport {
+    cluster_id: String,
+    roots: Arc<RootCertStore>,
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    table: PeerTable,
+    clock: Arc<dyn Clock>,
+    links: Mutex<BTreeMap<NodeId, Arc<Link>>>,
+}
+
+/// Both connections to one peer.
+struct Link {
+    node: NodeId,
+    address: String,
+    calls: Channel,
+    snapshots: Channel,
+}
+
+/// One connection and its upkeep.
+struct Channel {
+    purpose: &'static str,
+    peer: Arc<Peer>,
+    state: watch::Sender<State>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+/// What a dial needs to know.
+struct Peer {
+    node: NodeId,
+    address: String,
+    tls: Arc<ClientConfig>,
+    clock: Arc<dyn Clock>,
+}
+
+enum State {
+    /// No connection; after a failure not before that time, and why.
+    Down {
+        failures: u32,
+        retry_at_ns: u64,
+        reason: String,
+    },
+    Dialling {
+        failures: u32,
+    },
+    Up(SendRequest<Body>),
+}
+
+type Body = UnsyncBoxBody<Bytes, io::Error>;
+
+impl PeerTransport {
+    /// A transport that shows this certificate and reaches the members in `table`.
+    pub fn new(
+        cluster_id: String,
+        roots: Arc<RootCertStore>,
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+        table: PeerTable,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { cluster_id, roots, chain, key, table, clock, links: Mutex::default() }
+    }
+
+    /// How another node says it stands; `None` when that cannot be had within the deadline.
+    pub async fn report(&self, node: NodeId, deadline: Duration) -> Option<Bytes> {
+        let body = Full::default().map_err(|never| match never {}).boxed_unsync();
+        let link = self.link(node).ok()?;
+        exchange(&link.calls, request(&link, REPORT, body).ok()?, deadline).await.ok()
+    }
+
+    /// The link to a member, made anew when its address has changed.
+    fn link(&self, node: NodeId) -> Result<Arc<Link>, TransportError> {
+        let address = self
+            .table
+            .address(node)
+            .ok_or_else(|| not_sent(format!("node {node} is not a member")))?;
+        let mut links = self.links.lock();
+        if let Some(link) = links.get(&node).filter(|link| link.address == address) {
+            return Ok(link.clone());
+        }
+        let tls = self.client_config(node).map_err(not_sent)?;
+        let peer = Arc::new(Peer {
+            node,
+            address: address.clone(),
+            tls: Arc::new(tls),
+            clock: self.clock.clone(),
+        });
+        let link = Arc::new(Link {
+            node,
+            address,
+            calls: Channel::new("calls", peer.clone()),
+            snapshots: Channel::new("snapshots", peer),
+        });
+        links.insert(node, link.clone());
+        Ok(link)
+    }
+
+    fn client_config(&self, node: NodeId) -> Result<ClientConfig, PkiError> {
+        pki::peer_client_config(
+            self.roots.clone(),
+            self.chain.clone(),
+            self.key.clone_key(),
+            &self.cluster_id,
+            node,
+        )
+    }
+}
+
+impl Transport for PeerTransport {
+    fn call(
+        &self,
+        to: NodeId,
+        call: PeerCall,
+        body: Bytes,
+        deadline: Duration,
+    ) -> BoxFuture<'_, Result<Bytes, TransportError>> {
+        async move {
+            let body = Full::new(body).map_err(|never| match never {}).boxed_unsync();
+            let link = self.link(to)?;
+            exchange(&link.calls, request(&link, call.path(), body)?, deadline).await
+        }
+        .boxed()
+    }
+
+    fn send_snapshot(
+        &self,
+        to: NodeId,
+        header: Bytes,
+        chunks: BoxStream<'static, io::Result<Bytes>>,
+        deadline: Duration,
+    ) -> BoxFuture<'_, Result<Bytes, TransportError>> {
+        async move {
+            let length = u32::try_from(header.len()).map_err(not_sent)?;
+            let mut head = BytesMut::with_capacity(4 + header.len());
+            head.put_u32_le(length);
+            head.extend_from_slice(&header);
+            let head = futures_util::stream::once(async move { Ok(head.freeze()) });
+            let frames = head.chain(chunks).map(|chunk| chunk.map(Frame::data));
+            let body = BodyExt::boxed_unsync(StreamBody::new(frames));
+            let link = self.link(to)?;
+            exchange(&link.snapshots, request(&link, PeerCall::Snapshot.path(), body)?, deadline)
+                .await
+        }
+        .boxed()
+    }
+
+    fn set_peers(&self, peers: Vec<(NodeId, String)>) {
+        self.table.replace(peers);
+        // A removed member's connections end with its link.
+        self.links.lock().retain(|node, link| {
+            self.table.address(*node).is_some_and(|address| address == link.address)
+        });
+    }
+}
+
+fn request(link: &Link, call: &str, body: Body) -> Result<Request<Body>, TransportError> {
+    Request::builder()
+        .method(Method::POST)
+        .uri(format!("https://node-{}{PATH_PREFIX}{call}", link.node))
+        .body(body)
+        .map_err(not_sent)
+}
+
+/// Sends a request over a channel and reads the whole answer, within the deadline.
+async fn exchange(
+    channel: &Channel,
+    request: Request<Body>,
+    deadline: Duration,
+) -> Result<Bytes, TransportError> {
+    let started_ns = channel.peer.clock.monotonic_ns();
+    let mut sender = tokio::time::timeout(deadline, channel.sender())
+        .await
+        .unwrap_or_else(|_| Err(not_sent("no connection within the deadline")))?;
+    let spent = channel.peer.clock.monotonic_ns().saturating_sub(started_ns);
+    let rest = deadline.saturating_sub(Duration::from_nanos(spent));
+    let answer = async {
+        let response = sender.try_send_request(request).await.map_err(|mut error| {
+            match error.take_message() {
+                Some(_) => not_sent(error.into_error()),
+                None => unknown(error.into_error()),
+            }
+        })?;
+        read_answer(response).await
+    };
+    // Dropping the future resets the stream: the peer stops working for nobody.
+    tokio::time::timeout(rest, answer)
+        .await
+        .unwrap_or_else(|_| Err(unknown("no answer within the deadline")))
+}
+
+async fn read_answer(response: Response<Incoming>) -> Result<Bytes, TransportError> {
+    let status = response.status();
+    let limit = if status == StatusCode::OK { MAX_CALL_BYTES } else { MAX_REASON_BYTES };
+    let body = Limited::new(response.into_body(), limit).collect().await.map_err(unknown)?;
+    let body = body.to_bytes();
+    if status == StatusCode::OK {
+        return Ok(body);
+    }
+    let reason = format!("{status}: {}", String::from_utf8_lossy(&body).escape_default());
+    Err(if status.is_client_error() { not_sent(reason) } else { unknown(reason) })
+}
+
+impl Channel {
+    fn new(purpose: &'static str, peer: Arc<Peer>) -> Self {
+        let never = State::Down { failures: 0, retry_at_ns: 0, reason: String::new() };
+        Self { purpose, peer, state: watch::Sender::new(never), tasks: Mutex::default() }
+    }
+
+    /// The connection's sender, once it is up; an error when the last dial failed a moment ago.
+    async fn sender(&self) -> Result<SendRequest<Body>, TransportError> {
+        let mut state = self.state.subscribe();
+        loop {
+            // The guard of the watch must be gone before a dial changes it.
+            let dial = match &*state.borrow_and_update() {
+                State::Up(sender) if !sender.is_closed() => return Ok(sender.clone()),
+                State::Up(_) | State::Dialling { .. } => false,
+                State::Down { retry_at_ns, reason, .. }
+                    if self.peer.clock.monotonic_ns() < *retry_at_ns =>
+                {
+                    return Err(not_sent(reason.clone()));
+                }
+                State::Down { .. } => true,
+            };
+            if dial {
+                self.dial();
+            }
+            // The sending half of this watch lives in self.
+            state.changed().await.map_err(not_sent)?;
+        }
+    }
+
+    /// Starts a dial unless another caller just has.
+    fn dial(&self) {
+        let mut tasks = self.tasks.lock();
+        while tasks.try_join_next().is_some() {}
+        let mut failures = 0;
+        let begun = self.state.send_if_modified(|state| {
+            let State::Down { failures: before, .. } = state else { return false };
+            failures = *before;
+            *state = State::Dialling { failures };
+            true
+        });
+        if begun {
+            tasks.spawn(run(self.purpose, self.peer.clone(), self.state.clone()));
+        }
+    }
+}
+
+/// One connection from dial to end.
+async fn run(purpose: &'static str, peer: Arc<Peer>, state: watch::Sender<State>) {
+    let connected = tokio::time::timeout(CONNECT_TIMEOUT, connect(&peer))
+        .await
+        .unwrap_or_else(|_| Err("no connection within 5 seconds".into()));
+    match connected {
+        Ok((sender, connection)) => {
+            info!(peer = peer.node, address = %peer.address, purpose, "connected to peer");
+            state.send_replace(State::Up(sender));
+            let reason = match connection.await {
+                Ok(()) => "the peer closed the connection".to_owned(),
+                Err(error) => crate::config::chain(&error),
+            };
+            info!(peer = peer.node, address = %peer.address, purpose, reason, "lost peer");
+            state.send_replace(State::Down { failures: 0, retry_at_ns: 0, reason });
+        }
+        Err(error) => {
+            let reason = crate::config::chain(&*error);
+            debug!(peer = peer.node, address = %peer.address, purpose, reason, "no connection");
+            state.send_modify(|state| {
+                let failures = match state {
+                    State::Dialling { failures } => failures.saturating_add(1),
+                    _ => 1,
+                };
+                let pause =
+                    (RETRY_FIRST * 2_u32.saturating_pow(failures.min(10) - 1)).min(RETRY_MAX);
+                let pause_ns = u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX);
+                let retry_at_ns = peer.clock.monotonic_ns().saturating_add(pause_ns);
+                *state = State::Down { failures, retry_at_ns, reason };
+            });
+        }
+    }
+}
+
+type Connection =
+    http2::Connection<TokioIo<tokio_rustls::client::TlsStream<TcpStream>>, Body, TokioExecutor>;
+
+async fn connect(
+    peer: &Peer,
+) -> Result<(SendRequest<Body>, Connection), Box<dyn Error + Send + Sync>> {
+    let stream = TcpStream::connect(&peer.address).await?;
+    stream.set_nodelay(true)?;
+    // The name is not compared (the verifier wants one exact URI) and not sent.
+    let name = ServerName::try_from("node.invalid")?;
+    let stream = TlsConnector::from(peer.tls.clone()).connect(name, stream).await?;
+    if stream.get_ref().1.alpn_protocol() != Some(pki::PEER_ALPN) {
+        return Err("the peer does not speak HTTP/2".into());
+    }
+    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .initial_max_send_streams(MAX_STREAMS as usize)
+        .max_frame_size(FRAME_BYTES)
+        .max_send_buf_size(MAX_CALL_BYTES)
+        // A peer whose machine is gone sends no FIN: without an answer to a ping it is given up.
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .keep_alive_while_idle(true)
+        .handshake(TokioIo::new(stream))
+        .await?;
+    Ok((sender, connection))
+}
+
+fn not_sent(reason: impl Into<Box<dyn Error + Send + Sync>>) -> TransportError {
+    TransportError::NotSent(reason.into())
+}
+
+fn unknown(reason: impl Into<Box<dyn Error + Send + Sync>>) -> TransportError {
+    TransportError::Unknown(reason.into())
+}
+
+/// For a whole dial: lookup, TCP and TLS.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pause after the first failed dial; doubled for each further one.
+const RETRY_FIRST: Duration = Duration::from_millis(10);
+/// Longest pause: a node that came back is found within an election timeout.
+const RETRY_MAX: Duration = Duration::from_millis(160);
+/// Between two pings on a connection.
+const PING_INTERVAL: Duration = Duration::from_secs(2);
+/// For the answer to a ping.
+const PING_TIMEOUT: Duration = Duration::from_secs(4);
+/// Of a refusal's text, for the log.
+const MAX_REASON_BYTES: usize = 4096;

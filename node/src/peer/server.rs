@@ -1,0 +1,286 @@
+//! The listening side: takes connections of members and hands their calls to `raft`.
+//!
+//! A connection is taken after a TLS handshake in bounded time, by a certificate that chains to the
+//! cluster's CA and names a member. The number of connections, the streams on each and the bytes of
+//! each call are bounded; a stranger can do no more than open and lose connections.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, BodyStream, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use lease::ids::NodeId;
+use raft::{HandleError, MAX_CALL_BYTES, PeerCall};
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use super::{
+    CONNECTION_WINDOW_BYTES, FRAME_BYTES, MAX_STREAMS, PATH_PREFIX, PeerTable, REPORT,
+    STREAM_WINDOW_BYTES,
+};
+use crate::pki;
+
+/// Where calls go: `raft::Cluster`, by way of functions so that the transport stands alone.
+pub struct Handlers {
+    /// Answers a call of a proven node.
+    pub call: Box<CallHandler>,
+    /// Receives a snapshot from a proven node.
+    pub snapshot: Box<SnapshotHandler>,
+    /// Says how this node stands.
+    pub report: Box<ReportHandler>,
+}
+
+type Answer = BoxFuture<'static, Result<Bytes, HandleError>>;
+type CallHandler = dyn Fn(NodeId, PeerCall, Bytes) -> Answer + Send + Sync;
+type SnapshotHandler =
+    dyn Fn(NodeId, Bytes, BoxStream<'static, io::Result<Bytes>>) -> Answer + Send + Sync;
+
+type ReportHandler = dyn Fn() -> Bytes + Send + Sync;
+
+impl Handlers {
+    /// Hands `raft`'s calls to a cluster.
+    pub fn of(cluster: &raft::Cluster, report: Box<ReportHandler>) -> Self {
+        let (for_calls, for_snapshots) = (cluster.clone(), cluster.clone());
+        Self {
+            call: Box::new(move |from, call, body| {
+                let cluster = for_calls.clone();
+                Box::pin(async move { cluster.handle(from, call, body).await })
+            }),
+            snapshot: Box::new(move |from, header, chunks| {
+                let cluster = for_snapshots.clone();
+                Box::pin(async move { cluster.handle_snapshot(from, header, chunks).await })
+            }),
+            report,
+        }
+    }
+}
+
+/// The peer listener of a node.
+pub struct PeerListener {
+    /// The cluster whose members are let in.
+    pub cluster_id: String,
+    /// Who is a member.
+    pub table: PeerTable,
+    /// TLS that requires a client certificate of the cluster's CA.
+    pub tls: Arc<ServerConfig>,
+    /// Where calls go.
+    pub handlers: Handlers,
+}
+
+impl PeerListener {
+    /// Serves until `stop`, then lets calls in flight end for a short while.
+    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
+        let shared = Arc::new(self);
+        let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let mut connections = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+                () = stop.cancelled() => break,
+            };
+            match accepted {
+                Ok((stream, address)) => {
+                    let Ok(permit) = permits.clone().try_acquire_owned() else {
+                        debug!(%address, "too many peer connections: closed");
+                        continue;
+                    };
+                    let (shared, stop) = (shared.clone(), stop.clone());
+                    connections.spawn(async move {
+                        if let Err(reason) = shared.connection(stream, stop).await {
+                            warn!(%address, reason, "a connection to the peer port was refused");
+                        }
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    // Out of file descriptors, or a connection that died while it waited.
+                    warn!(%error, "accepting a peer connection failed");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        drop(listener);
+        let drained = async { while connections.join_next().await.is_some() {} };
+        if tokio::time::timeout(DRAIN_TIMEOUT, drained).await.is_err() {
+            connections.shutdown().await;
+        }
+    }
+
+    /// One connection; the error says why it was not let in.
+    async fn connection(
+        self: Arc<Self>,
+        stream: TcpStream,
+        stop: CancellationToken,
+    ) -> Result<(), String> {
+        stream.set_nodelay(true).map_err(|error| error.to_string())?;
+        let handshake = TlsAcceptor::from(self.tls.clone()).accept(stream);
+        let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return Err(format!("TLS: {error}")),
+            Err(_) => return Err("no TLS handshake within 5 seconds".to_owned()),
+        };
+        let from = stream
+            .get_ref()
+            .1
+            .peer_certificates()
+            .and_then(|chain| pki::node_of(&self.cluster_id, chain.first()?))
+            .ok_or_else(|| "its certificate names no node of this cluster".to_owned())?;
+        if !self.table.contains(from) {
+            return Err(format!("node {from} is not a member"));
+        }
+        let service = service_fn(move |request| {
+            let shared = self.clone();
+            async move { Ok::<_, std::convert::Infallible>(shared.answer(from, request).await) }
+        });
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_frame_size(FRAME_BYTES)
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_header_list_size(MAX_HEADER_BYTES)
+            .max_send_buf_size(MAX_CALL_BYTES)
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT)
+            .serve_connection(TokioIo::new(stream), service);
+        let mut connection = std::pin::pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            debug!(peer = from, %error, "a peer connection ended");
+        }
+        Ok(())
+    }
+
+    async fn answer(&self, from: NodeId, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        match self.handle(from, request).await {
+            Ok(body) => Response::new(Full::new(body)),
+            Err((status, reason)) => {
+                debug!(peer = from, %status, reason, "a peer's call was refused");
+                let mut response = Response::new(Full::new(reason.into()));
+                *response.status_mut() = status;
+                response
+            }
+        }
+    }
+
+    async fn handle(
+        &self,
+        from: NodeId,
+        request: Request<Incoming>,
+    ) -> Result<Bytes, (StatusCode, String)> {
+        // Again for every call: a member may have been removed since the handshake.
+        if !self.table.contains(from) {
+            return Err((StatusCode::FORBIDDEN, format!("node {from} is not a member")));
+        }
+        let path = request.uri().path().strip_prefix(PATH_PREFIX);
+        let path = path.filter(|_| request.method() == Method::POST);
+        if path == Some(REPORT) {
+            return Ok((self.handlers.report)());
+        }
+        let Some(call) = path.and_then(PeerCall::from_path) else {
+            return Err((StatusCode::NOT_FOUND, "no such call".to_owned()));
+        };
+        let answered = if call == PeerCall::Snapshot {
+            let (header, chunks) = split_snapshot(request.into_body())
+                .await
+                .map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?;
+            (self.handlers.snapshot)(from, header, chunks).await
+        } else {
+            let body = Limited::new(request.into_body(), MAX_CALL_BYTES).collect().await.map_err(
+                |error| match error.is::<LengthLimitError>() {
+                    true => (StatusCode::PAYLOAD_TOO_LARGE, "the call is too long".to_owned()),
+                    false => (StatusCode::BAD_REQUEST, error.to_string()),
+                },
+            )?;
+            (self.handlers.call)(from, call, body.to_bytes()).await
+        };
+        answered.map_err(|error| (status_of(&error), crate::config::chain(&error)))
+    }
+}
+
+/// 4xx only where nothing can have been done.
+fn status_of(error: &HandleError) -> StatusCode {
+    match error {
+        HandleError::Malformed(_) | HandleError::WrongCall(_) => StatusCode::BAD_REQUEST,
+        HandleError::WrongSender { .. } => StatusCode::FORBIDDEN,
+        HandleError::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
+        HandleError::Snapshot(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// Reads the header of a snapshot and leaves its chunks as a stream that gives up on a sender that
+/// stalls.
+async fn split_snapshot(
+    body: Incoming,
+) -> io::Result<(Bytes, BoxStream<'static, io::Result<Bytes>>)> {
+    let mut frames = BodyStream::new(body);
+    let mut head = BytesMut::new();
+    let header = loop {
+        if let Some(length) = head.first_chunk::<4>().map(|bytes| u32::from_le_bytes(*bytes)) {
+            let length = length as usize;
+            if length > MAX_SNAPSHOT_HEADER_BYTES {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "header too long"));
+            }
+            if head.len() >= 4 + length {
+                head.advance(4);
+                break head.split_to(length).freeze();
+            }
+        }
+        let chunk = next_chunk(&mut frames).await.ok_or(io::ErrorKind::UnexpectedEof)?;
+        head.extend_from_slice(&chunk?);
+    };
+    let rest = futures_util::stream::unfold(frames, |mut frames| async {
+        let chunk = next_chunk(&mut frames).await?;
+        Some((chunk, frames))
+    });
+    let first = Some(head.freeze()).filter(|first| !first.is_empty()).map(Ok);
+    Ok((header, futures_util::stream::iter(first).chain(rest).boxed()))
+}
+
+async fn next_chunk(frames: &mut BodyStream<Incoming>) -> Option<io::Result<Bytes>> {
+    let frame = match tokio::time::timeout(CHUNK_TIMEOUT, frames.next()).await {
+        Ok(frame) => frame?.map_err(io::Error::other),
+        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no chunk for 10 seconds")),
+    };
+    Some(frame.map(|frame| frame.into_data().unwrap_or_default()))
+}
+
+/// Two per peer and direction, and room for those that are being replaced.
+const MAX_CONNECTIONS: usize = 256;
+/// For a TLS handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// For calls in flight when the node stops.
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
+/// After a failed accept, so that a lack of descriptors does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Between two chunks of a snapshot.
+const CHUNK_TIMEOUT: Duration = Duration::from_secs(10);
+/// Of a snapshot's header, which holds a membership and a position.
+const MAX_SNAPSHOT_HEADER_BYTES: usize = 1 << 20;
+/// Of a call's headers: a path and no more.
+const MAX_HEADER_BYTES: u32 = 8 * 1024;
+/// Between two pings on a connection.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// For the answer to a ping.
+const PING_TIMEOUT: Duration = Duration::from_secs(10);

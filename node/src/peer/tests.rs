@@ -1,0 +1,184 @@
+//! The transport against itself over real sockets: who is let in, what arrives, what an error says.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use lease::ids::NodeId;
+use raft::{HandleError, PeerCall, Transport, TransportError};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use storage::seam::{RealClock, RealEntropy};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::{Handlers, PeerListener, PeerTable, PeerTransport};
+use crate::pki::{self, Authority};
+
+const CLUSTER: &str = "lh-test";
+const DEADLINE: Duration = Duration::from_secs(20);
+
+struct Rig {
+    authority: Authority,
+    stop: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+impl Rig {
+    fn new() -> Self {
+        pki::install_provider();
+        let authority = Authority::generate(CLUSTER, &RealClock::new(), &RealEntropy).unwrap();
+        Self { authority, stop: CancellationToken::new(), tasks: JoinSet::new() }
+    }
+
+    fn anchors(&self) -> Arc<rustls::RootCertStore> {
+        let pem = self.authority.certificate_pem().as_bytes();
+        pki::roots(&[CertificateDer::from_pem_slice(pem).unwrap()]).unwrap()
+    }
+
+    fn certified(
+        &self,
+        by: &Authority,
+        cluster: &str,
+        node: NodeId,
+    ) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        let issued = by.issue_node(cluster, node, &RealEntropy).unwrap();
+        let chain = CertificateDer::from_pem_slice(issued.certificate_pem.as_bytes()).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(issued.key_pem.expose().as_bytes()).unwrap();
+        (vec![chain], key)
+    }
+
+    /// A node that answers every call with `sender:call:body`.
+    async fn listen(&mut self, node: NodeId, members: &[NodeId]) -> (String, PeerTable) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (chain, key) = self.certified(&self.authority, CLUSTER, node);
+        let table = PeerTable::new(members.iter().map(|id| (*id, String::new())));
+        let listen = PeerListener {
+            cluster_id: CLUSTER.to_owned(),
+            table: table.clone(),
+            tls: Arc::new(pki::peer_server_config(self.anchors(), chain, key).unwrap()),
+            handlers: Handlers {
+                call: Box::new(|from, call, body| {
+                    Box::pin(async move {
+                        if body.starts_with(b"shutting down") {
+                            return Err(HandleError::ShuttingDown);
+                        }
+                        let text = format!("{from}:{}:{}", call.path(), body.len());
+                        Ok(Bytes::from(text))
+                    })
+                }),
+                report: Box::new(|| Bytes::from_static(b"fine")),
+                snapshot: Box::new(|from, header, mut chunks| {
+                    Box::pin(async move {
+                        let mut bytes = 0;
+                        while let Some(chunk) = chunks.next().await {
+                            bytes += chunk.map_err(HandleError::Snapshot)?.len();
+                        }
+                        Ok(Bytes::from(format!("{from}:{}:{bytes}", header.len())))
+                    })
+                }),
+            },
+        };
+        self.tasks.spawn(listen.serve(listener, self.stop.clone()));
+        (address, table)
+    }
+
+    fn transport(&self, by: &Authority, me: NodeId, to: NodeId, address: &str) -> PeerTransport {
+        let (chain, key) = self.certified(by, CLUSTER, me);
+        PeerTransport::new(
+            CLUSTER.to_owned(),
+            self.anchors(),
+            chain,
+            key,
+            PeerTable::new([(to, address.to_owned())]),
+            Arc::new(RealClock::new()),
+        )
+    }
+}
+
+async fn call(transport: &PeerTransport, to: NodeId, body: Bytes) -> Result<String, String> {
+    match transport.call(to, PeerCall::Append, body, DEADLINE).await {
+        Ok(answer) => Ok(String::from_utf8(answer.to_vec()).unwrap()),
+        Err(TransportError::NotSent(reason)) => Err(format!("not sent: {reason}")),
+        Err(TransportError::Unknown(reason)) => Err(format!("unknown: {reason}")),
+    }
+}
+
+#[tokio::test]
+async fn calls_of_every_size_arrive_side_by_side_from_the_proven_node() {
+    let mut rig = Rig::new();
+    let (address, _) = rig.listen(2, &[1, 2]).await;
+    let transport = rig.transport(&rig.authority, 1, 2, &address);
+    let sizes = [0, 1, 1000, 300_000, 5 << 20, raft::MAX_CALL_BYTES];
+    let calls = sizes.map(|size| call(&transport, 2, Bytes::from(vec![7; size])));
+    for (answer, size) in futures_util::future::join_all(calls).await.into_iter().zip(sizes) {
+        assert_eq!(answer, Ok(format!("1:append:{size}")));
+    }
+    let long = call(&transport, 2, Bytes::from(vec![7; raft::MAX_CALL_BYTES + 1])).await;
+    assert!(long.unwrap_err().starts_with("not sent: 413"));
+    let report = transport.report(2, DEADLINE).await;
+    assert_eq!(report.as_deref(), Some(&b"fine"[..]));
+    let stopping = call(&transport, 2, Bytes::from_static(b"shutting down")).await;
+    assert!(stopping.unwrap_err().starts_with("unknown: 503"));
+}
+
+#[tokio::test]
+async fn a_snapshot_arrives_whole_and_a_broken_one_is_reported() {
+    let mut rig = Rig::new();
+    let (address, _) = rig.listen(2, &[1]).await;
+    let transport = rig.transport(&rig.authority, 1, 2, &address);
+    let header = Bytes::from(vec![1; 70_000]);
+    let chunks = || futures_util::stream::iter((0..40).map(|_| Ok(Bytes::from(vec![9; 1 << 20]))));
+    let whole = transport.send_snapshot(2, header.clone(), chunks().boxed(), DEADLINE).await;
+    assert_eq!(whole.unwrap(), format!("1:70000:{}", 40 << 20).as_bytes());
+    let broken = chunks().chain(futures_util::stream::iter([Err(io::Error::other("disk"))]));
+    let error = transport.send_snapshot(2, header, broken.boxed(), DEADLINE).await.unwrap_err();
+    assert!(error.may_have_arrived());
+}
+
+#[tokio::test]
+async fn strangers_are_not_let_in() {
+    let mut rig = Rig::new();
+    let (address, table) = rig.listen(2, &[1]).await;
+    let other = Authority::generate(CLUSTER, &RealClock::new(), &RealEntropy).unwrap();
+    for (who, transport, to) in [
+        ("a member that expects another node", rig.transport(&rig.authority, 1, 3, &address), 3),
+        ("a node that is no member", rig.transport(&rig.authority, 4, 2, &address), 2),
+        ("a certificate of another CA", rig.transport(&other, 1, 2, &address), 2),
+    ] {
+        let answer = call(&transport, to, Bytes::new()).await;
+        assert!(answer.is_err(), "{who} was let in: {answer:?}");
+    }
+    let transport = rig.transport(&rig.authority, 1, 2, &address);
+    assert!(call(&transport, 2, Bytes::new()).await.is_ok());
+    table.replace(vec![(5, String::new())]);
+    let removed = call(&transport, 2, Bytes::new()).await.unwrap_err();
+    assert!(removed.starts_with("not sent: 403"), "{removed}");
+}
+
+#[tokio::test]
+async fn a_peer_that_comes_back_is_reached_again() {
+    let mut rig = Rig::new();
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = free.local_addr().unwrap().to_string();
+    drop(free);
+    let transport = rig.transport(&rig.authority, 1, 2, &address);
+    for _ in 0..3 {
+        let error = call(&transport, 2, Bytes::new()).await.unwrap_err();
+        assert!(error.starts_with("not sent"), "{error}");
+    }
+    let (address, _) = rig.listen(2, &[1]).await;
+    transport.set_peers(vec![(2, address)]);
+    assert!(call(&transport, 2, Bytes::new()).await.is_ok());
+    rig.stop.cancel();
+    while rig.tasks.join_next().await.is_some() {}
+    assert!(call(&transport, 2, Bytes::new()).await.is_err());
+    rig.stop = CancellationToken::new();
+    let (address, _) = rig.listen(2, &[1]).await;
+    transport.set_peers(vec![(2, address)]);
+    assert!(call(&transport, 2, Bytes::new()).await.is_ok());
+}
