@@ -1,12 +1,48 @@
-//! The HTTP face of a node.
+//! The HTTP face of a node: every call of applications and operators, over HTTPS.
+//!
+//! ```text
+//! server ─ gateway ─ routes ─ auth ─ calls/* ─ shared ─▶ raft::Cluster ─▶ lease::Ledger
+//!  TLS,     request   one      who    request   submit,
+//!  limits   in, out   table    asks   ─▶ command  read
+//! ```
+//!
+//! One table ([`operations`]) lists everything that can be asked; the router, the OpenAPI document
+//! ([`openapi::document`]) and the tests that walk every route with every wrong credential are made
+//! from it. Each protocol turns its requests into commands and outcomes into its own bodies with a
+//! complete table from refusal to status (`refusal`); none of them decides anything.
+//!
+//! What it leaves to others: opening files, keys and peer links (`node`), consensus (`raft`), the
+//! rules (`lease`), the forms of everything on the wire (`protocol`).
 
+mod auth;
+mod call;
+mod calls;
+mod context;
 mod credentials;
+mod failure;
+mod gateway;
 mod keys;
+mod metrics;
+pub mod openapi;
+mod refusal;
+mod reply;
+mod routes;
+mod server;
+mod shared;
 mod signer;
+mod status;
+mod tokens;
+mod trace;
+mod view;
 
+pub use context::{GatewayConfig, GatewayContext, PeerProbe};
 pub use credentials::{
     CLIENT_SECRET_PREFIX, OPERATOR_TOKEN_PREFIX, client_secret_mac, new_client_secret,
     new_operator_token, operator_token_mac,
 };
+pub use gateway::Gateway;
 pub use keys::{Keys, KeysCell};
+pub use routes::{Credential, Operation, Protocol, Verb, operations};
+pub use server::{ListenerLimits, tls_config};
 pub use signer::{SignerError, TokenSigner};
+pub use status::{ClusterStatus, NodeStatus, Role, node_report};

@@ -9,10 +9,10 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use lease::command::{SigningAlgorithm, SigningKey};
 use lease::ids::NodeId;
-use protocol::keys::{Algorithm, KeyError, PrivateKey, PublicKey, PublicNumbers, RsaSize};
+use protocol::keys::{Algorithm, KeyError, PrivateKey, PublicKey, RsaSize};
+use protocol::oauth::claims::{TOKEN_TYPE, key_id};
 use protocol::secret::{Disclosed, Secret};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 /// The node's RSA key for access tokens.
@@ -85,28 +85,18 @@ impl TokenSigner {
             return Err(SignerError::NotRsa);
         }
         let public = key.public_key()?;
-        let kid = thumbprint(&public);
-        let header = format!(r#"{{"alg":"RS256","kid":"{kid}","typ":"at+jwt"}}"#);
+        let kid = key_id(&public);
+        let header = format!(r#"{{"alg":"RS256","kid":"{kid}","typ":"{TOKEN_TYPE}"}}"#);
         let mut header = URL_SAFE_NO_PAD.encode(header);
         header.push('.');
         Ok(Self { key, public, kid, header })
     }
 }
 
-/// RFC 7638: SHA-256 of the required members in the order of their names.
-fn thumbprint(key: &PublicKey) -> String {
-    let b64 = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
-    let members = match key.numbers() {
-        PublicNumbers::Rsa { n, e } => {
-            format!(r#"{{"e":"{}","kty":"RSA","n":"{}"}}"#, b64(e), b64(n))
-        }
-        PublicNumbers::Ed25519(x) => format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#, b64(x)),
-    };
-    b64(&Sha256::digest(members))
-}
-
 #[cfg(test)]
 mod tests {
+    use protocol::keys::PublicNumbers;
+
     use super::*;
 
     #[test]

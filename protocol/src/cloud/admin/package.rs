@@ -338,8 +338,6 @@ pub struct VendorView {
     pub fingerprint: String,
     /// PEM of the key.
     pub public_key: String,
-    /// When it was pinned.
-    pub pinned_at: UtcTime,
 }
 
 /// Every pinned vendor, in order of vendor id.

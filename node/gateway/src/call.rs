@@ -1,0 +1,277 @@
+//! One request on its way to its handler: who asks, for what, under which key.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, HeaderName, StatusCode, request};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use lease::command::{Command, Role};
+use lease::entry::{Actor, Envelope};
+use lease::ids::{AppId, KeyOrigin, Name, OperatorId, RequestId, TraceId};
+use protocol::cloud::body::{self, BodyError};
+use protocol::cloud::denial::DenialReason;
+use protocol::lease_id::{self, LeaseKey};
+use protocol::oauth::Scopes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use storage::seam::{Clock, Entropy};
+
+use crate::failure::Failure;
+use crate::keys::Keys;
+use crate::routes::Operation;
+use crate::tokens::app_id_text;
+use crate::trace;
+
+/// The header, in requests and answers.
+pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// Longest body of any call.
+pub(crate) const MAX_BODY_BYTES: usize = 256 * 1024;
+/// How long a client may take to send its body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A request that was let in.
+pub(crate) struct Call {
+    /// What is asked.
+    pub(crate) operation: &'static Operation,
+    /// The request's line and headers.
+    pub(crate) parts: request::Parts,
+    /// The one variable segment of the path, where it has one.
+    pub(crate) subject: Option<String>,
+    /// The whole body; empty where the operation takes none.
+    pub(crate) body: Bytes,
+    /// Follows the request into the log.
+    pub(crate) trace: TraceId,
+    /// Who asks.
+    pub(crate) principal: Principal,
+    /// The key in force.
+    pub(crate) key: Key,
+}
+
+/// Who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Principal {
+    /// Anybody.
+    Anyone,
+    /// An application with an access token.
+    App(AppPrincipal),
+    /// An operator with an operator token.
+    Operator(OperatorPrincipal),
+}
+
+/// An application, as its token and the ledger say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AppPrincipal {
+    /// The app.
+    pub(crate) app: AppId,
+    /// Generation of the secret its token was given for.
+    pub(crate) generation: u32,
+    /// The one product it may check out.
+    pub(crate) product: Name,
+    /// What the token allows.
+    pub(crate) scopes: Scopes,
+}
+
+/// An operator, as the ledger says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OperatorPrincipal {
+    /// The token's row.
+    pub(crate) operator: OperatorId,
+    /// What it allows.
+    pub(crate) role: Role,
+}
+
+/// An idempotency key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Key {
+    /// The key.
+    pub(crate) text: String,
+    /// Who chose it.
+    pub(crate) origin: KeyOrigin,
+}
+
+impl Key {
+    /// The caller's key, or one of ours.
+    pub(crate) fn of_request(
+        headers: &HeaderMap,
+        clock: &dyn Clock,
+        entropy: &dyn Entropy,
+    ) -> Result<Self, BodyError> {
+        let mut given = headers.get_all(IDEMPOTENCY_KEY).iter();
+        match (given.next(), given.next()) {
+            (None, _) => Ok(Self {
+                text: trace::draw(clock, entropy).hyphenated().to_string(),
+                origin: KeyOrigin::Gateway,
+            }),
+            (Some(key), None) => Ok(Self {
+                text: body::idempotency_key(key.as_bytes())?,
+                origin: KeyOrigin::Caller,
+            }),
+            (Some(_), Some(_)) => Err(BodyError::Field {
+                field: "Idempotency-Key".to_owned(),
+                reason: "want one key, not several".to_owned(),
+            }),
+        }
+    }
+}
+
+impl Call {
+    /// The body as JSON.
+    pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        Ok(body::decode(&self.body)?)
+    }
+
+    /// The body as JSON; an empty one is the default.
+    pub(crate) fn json_or_default<T: DeserializeOwned + Default>(&self) -> Result<T, Failure> {
+        if self.body.iter().all(u8::is_ascii_whitespace) { Ok(T::default()) } else { self.json() }
+    }
+
+    /// The query.
+    pub(crate) fn query<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        let query = self.parts.uri.query().unwrap_or_default();
+        serde_urlencoded::from_str(query)
+            .map_err(|error| Failure::field("query", &error.to_string()))
+    }
+
+    /// The application that asks.
+    pub(crate) fn app(&self) -> Result<&AppPrincipal, Failure> {
+        match &self.principal {
+            Principal::App(app) => Ok(app),
+            _ => Err(Failure::internal("a lease call without an application")),
+        }
+    }
+
+    /// The variable segment of the path.
+    pub(crate) fn subject(&self) -> Result<&str, Failure> {
+        self.subject
+            .as_deref()
+            .ok_or_else(|| Failure::internal("a call without its path parameter"))
+    }
+
+    /// The lease in the path, if it is one of ours.
+    pub(crate) fn lease(&self, keys: &Keys) -> Result<LeaseKey, Failure> {
+        lease_id::decode(&keys.lease_id, self.subject()?)
+            .map_err(|_| Failure::denied(DenialReason::UnknownLease))
+    }
+
+    /// What makes the call happen once. `request` is the call's typed body, so that two spellings
+    /// of one request are one request; the path's variable segment belongs to it.
+    pub(crate) fn request_id<T: Serialize>(&self, request: &T) -> RequestId {
+        let mut canonical = Vec::with_capacity(256);
+        if let Some(subject) = &self.subject {
+            canonical.extend_from_slice(subject.as_bytes());
+            canonical.push(0);
+        }
+        #[expect(clippy::expect_used, reason = "wire types hold texts, numbers and lists only")]
+        serde_json::to_writer(&mut canonical, request).expect("a request is JSON");
+        self.request_id_of(&canonical)
+    }
+
+    /// The same for a body that is canonical already.
+    pub(crate) fn request_id_of(&self, canonical: &[u8]) -> RequestId {
+        let principal = match &self.principal {
+            Principal::Anyone => String::new(),
+            Principal::App(app) => app_id_text(app.app),
+            Principal::Operator(operator) => format!("operator-{:016x}", operator.operator.0),
+        };
+        RequestId {
+            scope: RequestId::scope_of(&principal, self.operation.id, &self.key.text),
+            body: RequestId::body_of(canonical),
+            origin: self.key.origin,
+        }
+    }
+
+    /// A command under this call's authority.
+    pub(crate) fn envelope(
+        &self,
+        request: Option<RequestId>,
+        command: Command,
+    ) -> Result<Envelope, Failure> {
+        let actor = match &self.principal {
+            Principal::App(app) => Actor::App { app: app.app, generation: app.generation },
+            Principal::Operator(operator) => Actor::Operator(operator.operator),
+            Principal::Anyone => return Err(Failure::internal("a command without an actor")),
+        };
+        Ok(Envelope { actor, request, trace: self.trace, cause: None, command })
+    }
+}
+
+/// Reads a body up to the bound; more is 413, too slow is 408.
+pub(crate) async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, Failure> {
+    let too_large = || {
+        Failure::from(
+            protocol::cloud::problem::Problem::new(413, "body_too_large", "The body is too long.")
+                .detail(format!("at most {MAX_BODY_BYTES} bytes are read")),
+        )
+    };
+    let announced = headers
+        .get(CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|text| text.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > MAX_BODY_BYTES as u64) {
+        return Err(too_large());
+    }
+    let collected = Limited::new(body, MAX_BODY_BYTES).collect();
+    match tokio::time::timeout(BODY_TIMEOUT, collected).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(_)) => Err(Failure::problem(
+            StatusCode::BAD_REQUEST,
+            "body_incomplete",
+            "The body did not arrive whole.",
+        )),
+        Err(_) => Err(Failure::problem(
+            StatusCode::REQUEST_TIMEOUT,
+            "body_timeout",
+            "The body took too long to arrive.",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use storage::seam::{RealClock, RealEntropy};
+
+    use super::*;
+
+    #[test]
+    fn a_key_is_the_callers_or_ours_and_never_a_guess() {
+        let table: [(&[&str], Option<(&str, KeyOrigin)>); 6] = [
+            (&["order-7"], Some(("order-7", KeyOrigin::Caller))),
+            (&["\"order-7\""], Some(("order-7", KeyOrigin::Caller))),
+            (&[""], None),
+            (&["two words"], None),
+            (&["one", "two"], None),
+            (&["caf\u{e9}"], None),
+        ];
+        for (given, want) in table {
+            let mut headers = HeaderMap::new();
+            for key in given {
+                headers.append(IDEMPOTENCY_KEY, HeaderValue::from_bytes(key.as_bytes()).unwrap());
+            }
+            let key = Key::of_request(&headers, &RealClock::new(), &RealEntropy).ok();
+            let want = want.map(|(text, origin)| Key { text: text.to_owned(), origin });
+            assert_eq!(key, want, "{given:?}");
+        }
+        let ours = Key::of_request(&HeaderMap::new(), &RealClock::new(), &RealEntropy).unwrap();
+        assert_eq!((ours.text.len(), ours.origin), (36, KeyOrigin::Gateway));
+    }
+
+    #[tokio::test]
+    async fn a_body_is_read_to_its_bound_and_not_beyond() {
+        let headers = HeaderMap::new();
+        let at_bound = read_body(&headers, Body::from(vec![b' '; MAX_BODY_BYTES])).await;
+        assert_eq!(at_bound.map(|body| body.len()).ok(), Some(MAX_BODY_BYTES));
+        let beyond = read_body(&headers, Body::from(vec![b' '; MAX_BODY_BYTES + 1])).await;
+        assert_eq!(beyond.err().map(|failure| failure.status()), Some(StatusCode::PAYLOAD_TOO_LARGE));
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("99999999"));
+        let announced = read_body(&headers, Body::empty()).await;
+        assert_eq!(
+            announced.err().map(|failure| failure.status()),
+            Some(StatusCode::PAYLOAD_TOO_LARGE)
+        );
+    }
+}

@@ -1,0 +1,302 @@
+//! Checkout: finds the package, asks the ledger for the seat, and says what came of it.
+//!
+//! Which package is asked first is decided by what this node has applied, and that may be a moment
+//! old: the ledger alone decides whether a seat is free. When it says no for want of seats, the
+//! next package that fits is asked under the same request id, so that a retry of the caller finds
+//! whichever lease was made.
+
+use lease::Ledger;
+use lease::command::{Checkout, Command, Subject};
+use lease::ids::{LeaseId, Name, SubjectRef, group_of};
+use lease::outcome::{Grant, Outcome, Refusal, RefusalCode};
+use protocol::cloud::denial::{DenialReason, Denied, Remedy};
+use protocol::cloud::lease::{CheckoutRequest, CheckoutResponse, CheckoutStatus};
+use protocol::package::version_matches;
+use protocol::wire::{Money, UtcTime};
+use storage::seam::Entropy;
+
+use crate::call::Call;
+use crate::failure::Failure;
+use crate::keys::Keys;
+use crate::refusal::cloud_failure;
+use crate::reply::Reply;
+use crate::shared::Shared;
+use crate::view::{self, Epoch};
+
+/// `POST /api/v1/licenses/checkout`
+pub(crate) async fn checkout(shared: &Shared, call: &Call) -> Result<Reply, Failure> {
+    let keys = shared.serving_keys()?;
+    let request: CheckoutRequest = call.json()?;
+    let app = call.app()?;
+    if *app.product != *request.product_id {
+        // Another product is as unknown to this app as one that does not exist.
+        return Err(Failure::denied(DenialReason::UnknownProduct));
+    }
+    let (candidates, epoch) = find(shared, &request).await?;
+    let request_id = call.request_id(&request);
+    let mut refused: Option<Refusal> = None;
+    for candidate in candidates.iter().take(MAX_PACKAGES_TRIED) {
+        let mut draws = 0;
+        let outcome = loop {
+            let command = command(&*shared.context.entropy, &request, &candidate.package);
+            let outcome = shared.submit(call, Some(request_id), command).await?;
+            let is_taken = matches!(
+                &outcome,
+                Outcome::Refused(refusal) if refusal.code == RefusalCode::LeaseIdTaken
+            );
+            draws += 1;
+            if !is_taken || draws == MAX_DRAWS {
+                break outcome;
+            }
+        };
+        match outcome {
+            Outcome::Granted(grant) => {
+                return Ok(Reply::ok(&response(&keys, epoch, &candidates, request, *grant)));
+            }
+            Outcome::Refused(refusal) if may_fit_elsewhere(refusal.code) => {
+                refused = Some(sooner(refused, refusal));
+            }
+            Outcome::Refused(refusal) => return Err(cloud_failure(&refusal, &request.features)),
+            _ => return Err(Failure::internal("a checkout had the outcome of another command")),
+        }
+    }
+    match refused {
+        Some(refusal) => Err(cloud_failure(&refusal, &request.features)),
+        None => Err(Failure::denied(DenialReason::UnknownProduct)),
+    }
+}
+
+/// A package that may be asked for the seat.
+struct Candidate {
+    package: Name,
+    currency: Box<str>,
+    standing: Standing,
+}
+
+/// How promising a package looks from here; asked in this order, then in order of id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Standing {
+    CommitFree,
+    OverageFree,
+    Full,
+    /// Suspended, revoked, expired or not begun: asked only when there is nothing else, so that the
+    /// ledger names and counts the reason.
+    NotInForce,
+}
+
+/// What the local ledger has for a request.
+enum Found {
+    Candidates(Vec<Candidate>),
+    /// There are packages, and none covers the version: the first one's range.
+    VersionNotCovered(String),
+    Nothing,
+}
+
+async fn find(
+    shared: &Shared,
+    request: &CheckoutRequest,
+) -> Result<(Vec<Candidate>, Epoch), Failure> {
+    let mut caught_up = false;
+    loop {
+        let (found, epoch) = {
+            let ledger = shared.context.cluster.ledger();
+            (candidates(&ledger, request), view::epoch(&ledger)?)
+        };
+        match found {
+            Found::Candidates(candidates) => return Ok((candidates, epoch)),
+            Found::VersionNotCovered(_) | Found::Nothing if !caught_up => {
+                shared.catch_up().await?;
+                caught_up = true;
+            }
+            Found::VersionNotCovered(range) => {
+                let mut denied = Denied::because(DenialReason::VersionNotCovered);
+                denied.would_be_satisfied_by =
+                    Some(Remedy { version: Some(range), ..Remedy::default() });
+                return Err(denied.into());
+            }
+            Found::Nothing => return Err(Failure::denied(DenialReason::UnknownProduct)),
+        }
+    }
+}
+
+fn candidates(ledger: &Ledger, request: &CheckoutRequest) -> Found {
+    let mut candidates = Vec::new();
+    let mut uncovered = None;
+    for package in ledger.packages_of_product(&request.product_id) {
+        let terms = package.terms;
+        let version = request.metadata.version.as_deref();
+        // A caller that does not say its version is not held to one; neither a version nor a range
+        // that cannot be compared is covered.
+        let is_covered = version
+            .is_none_or(|version| version_matches(&terms.version_range, version).unwrap_or(false));
+        if !is_covered {
+            uncovered.get_or_insert_with(|| terms.version_range.to_string());
+            continue;
+        }
+        let seats = package.seats();
+        let standing = if !view::is_in_force(&package) {
+            Standing::NotInForce
+        } else if seats.commit_free >= request.quantity {
+            Standing::CommitFree
+        } else if seats.overage_free >= request.quantity {
+            Standing::OverageFree
+        } else {
+            Standing::Full
+        };
+        candidates.push(Candidate {
+            package: terms.package.clone(),
+            currency: terms.pricing.currency.clone(),
+            standing,
+        });
+    }
+    if candidates.iter().any(|candidate| candidate.standing != Standing::NotInForce) {
+        candidates.retain(|candidate| candidate.standing != Standing::NotInForce);
+    }
+    // Stable: packages come in order of id.
+    candidates.sort_by_key(|candidate| candidate.standing);
+    match (candidates.is_empty(), uncovered) {
+        (false, _) => Found::Candidates(candidates),
+        (true, Some(range)) => Found::VersionNotCovered(range),
+        (true, None) => Found::Nothing,
+    }
+}
+
+fn command(entropy: &dyn Entropy, request: &CheckoutRequest, package: &Name) -> Command {
+    let mut random = [0_u8; 26];
+    entropy.fill(&mut random);
+    let mut lease = [0; 10];
+    lease.copy_from_slice(&random[..10]);
+    let reference = |at: usize| {
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&random[at..at + 8]);
+        SubjectRef(u64::from_le_bytes(bytes))
+    };
+    let names = |names: &[String]| names.iter().map(|name| name.as_str().into()).collect();
+    Command::Checkout(Box::new(Checkout {
+        package: package.clone(),
+        product: request.product_id.as_str().into(),
+        lease: LeaseId { group: group_of(package), random: lease },
+        pool: request.pool.as_deref().map(Into::into),
+        quantity: request.quantity,
+        features: names(&request.features),
+        user: Subject { name: request.user.as_str().into(), candidate: reference(10) },
+        host: Subject { name: request.hostname.as_str().into(), candidate: reference(18) },
+        version: request.metadata.version.as_deref().unwrap_or_default().into(),
+        session: request.metadata.session_id.as_deref().unwrap_or_default().into(),
+    }))
+}
+
+/// Whether another package may have what this one has not.
+fn may_fit_elsewhere(code: RefusalCode) -> bool {
+    matches!(
+        code,
+        RefusalCode::MaxOverageExceeded
+            | RefusalCode::QuantityExceedsPackage
+            | RefusalCode::PoolExhausted
+            | RefusalCode::UnknownPool
+            | RefusalCode::UnknownFeature
+            | RefusalCode::UnknownPackage
+            | RefusalCode::PackageSuspended
+            | RefusalCode::PackageRevoked
+            | RefusalCode::PackageExpired
+            | RefusalCode::PackageNotYetValid
+    )
+}
+
+/// Of two refusals the one to report: the one after which asking again makes sense first.
+fn sooner(before: Option<Refusal>, now: Refusal) -> Refusal {
+    match before {
+        None => now,
+        Some(before) => {
+            let when = |refusal: &Refusal| refusal.available_at_ms.unwrap_or(i64::MAX);
+            if when(&now) < when(&before) { now } else { before }
+        }
+    }
+}
+
+fn response(
+    keys: &Keys,
+    epoch: Epoch,
+    candidates: &[Candidate],
+    request: CheckoutRequest,
+    grant: Grant,
+) -> CheckoutResponse {
+    let currency = || {
+        let from = candidates.iter().find(|candidate| candidate.package == grant.package);
+        from.map(|candidate| candidate.currency.to_string())
+    };
+    CheckoutResponse {
+        status: CheckoutStatus::Success,
+        lease_id: view::lease_id_text(keys, grant.lease),
+        lease_type: view::lease_type(grant.class),
+        currency: grant.cost.and_then(|_| currency()),
+        cost: grant.cost.map(|cost| Money(cost.0)),
+        expires_at: UtcTime::from_unix_ms(grant.expires_at_ms),
+        expires_in_ms: grant.expires_in_ms,
+        heartbeat_interval_ms: grant.heartbeat_interval_ms.into(),
+        renewal_token: view::renewal_token(keys, epoch, grant.lease, grant.sequence),
+        fence: view::fence(epoch, grant.fence),
+        package_id: grant.package.to_string(),
+        quantity: grant.quantity,
+        features: request.features,
+        pool: request.pool,
+    }
+}
+
+/// Full packages asked before the answer is no: each costs a round through the log.
+const MAX_PACKAGES_TRIED: usize = 8;
+/// Two equal draws of 80 bits do not happen; three are a broken source of randomness.
+const MAX_DRAWS: u32 = 3;
+
+#[cfg(test)]
+mod tests {
+    use storage::seam::RealEntropy;
+
+    use super::*;
+
+    #[test]
+    fn the_sooner_refusal_is_reported() {
+        let at = |ms: Option<i64>| {
+            let mut refusal = Refusal::new(RefusalCode::MaxOverageExceeded);
+            refusal.available_at_ms = ms;
+            refusal
+        };
+        let table = [
+            (None, at(Some(5)), Some(5)),
+            (Some(at(Some(5))), at(Some(4)), Some(4)),
+            (Some(at(Some(5))), at(None), Some(5)),
+            (Some(at(None)), at(Some(9)), Some(9)),
+        ];
+        for (before, now, want) in table {
+            assert_eq!(sooner(before, now).available_at_ms, want);
+        }
+    }
+
+    #[test]
+    fn packages_are_asked_where_a_seat_costs_nothing_first() {
+        let mut standings =
+            [Standing::NotInForce, Standing::Full, Standing::OverageFree, Standing::CommitFree];
+        standings.sort();
+        assert_eq!(
+            standings,
+            [Standing::CommitFree, Standing::OverageFree, Standing::Full, Standing::NotInForce]
+        );
+    }
+
+    #[test]
+    fn every_draw_is_new() {
+        let request: CheckoutRequest = protocol::cloud::body::decode(
+            br#"{"product_id":"p","user":"u","hostname":"h","metadata":{"version":"8.2"}}"#,
+        )
+        .unwrap();
+        let draw = || match command(&RealEntropy, &request, &"package".into()) {
+            Command::Checkout(checkout) => *checkout,
+            other => panic!("{other:?}"),
+        };
+        let (one, two) = (draw(), draw());
+        assert_ne!(one.lease, two.lease);
+        assert_ne!(one.user.candidate, two.user.candidate);
+        assert_ne!(one.user.candidate, one.host.candidate);
+        assert_eq!((one.quantity, &*one.version, &*one.session), (1, "8.2", ""));
+    }
+}

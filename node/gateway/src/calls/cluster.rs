@@ -1,0 +1,15 @@
+//! How the cluster stands.
+
+use crate::call::Call;
+use crate::failure::Failure;
+use crate::reply::Reply;
+use crate::shared::Shared;
+use crate::status;
+
+/// `GET /admin/cluster/status`
+pub(crate) async fn status(shared: &Shared, _call: &Call) -> Result<Reply, Failure> {
+    let context = &shared.context;
+    let is_sealed = context.keys.get().is_none();
+    let status = status::cluster_status(&context.cluster, &*context.peers, is_sealed).await;
+    Ok(Reply::ok(&status))
+}

@@ -1,0 +1,269 @@
+//! Heartbeats: one lease or up to 1,000, in one command.
+//!
+//! A renewal token whose MAC is not ours, or that belongs to another lease, is refused here and
+//! never proposed. Whether its sequence is the current one is the ledger's to say.
+
+use lease::command::{Command, Renewal as LedgerRenewal};
+use lease::ids::LeaseId;
+use lease::outcome::{Outcome, RefusalCode, RenewalOutcome};
+use protocol::cloud::denial::DenialReason;
+use protocol::cloud::lease::{
+    BulkHeartbeatItem, BulkHeartbeatRequest, BulkHeartbeatResponse, BulkHeartbeatResult,
+    BulkHeartbeatStatus, HeartbeatRequest, HeartbeatResponse, RenewedStatus,
+};
+use protocol::fence::Fence;
+use protocol::lease_id::{self, LeaseKey};
+use protocol::renewal;
+use protocol::wire::UtcTime;
+
+use crate::call::Call;
+use crate::failure::Failure;
+use crate::keys::Keys;
+use crate::refusal::cloud_failure;
+use crate::reply::Reply;
+use crate::shared::Shared;
+use crate::view::{self, Epoch};
+
+/// `PUT /api/v1/licenses/{lease_id}/heartbeat`
+pub(crate) async fn heartbeat(shared: &Shared, call: &Call) -> Result<Reply, Failure> {
+    let keys = shared.serving_keys()?;
+    let request: HeartbeatRequest = call.json()?;
+    let lease = call.lease(&keys)?;
+    let epoch = view::epoch(&shared.context.cluster.ledger())?;
+    let sequence = sequence_of(&keys, epoch, lease, &request.renewal_token)
+        .ok_or_else(|| Failure::denied(DenialReason::RenewalTokenInvalid))?;
+    let lease = view::ledger_id(lease);
+    let renewal = LedgerRenewal { lease, sequence, still_active: request.still_active };
+    let outcomes = renew(shared, call, vec![renewal]).await?;
+    match outcomes.as_slice() {
+        [RenewalOutcome::Renewed { expires_in_ms, expires_at_ms, heartbeat_interval_ms, sequence }] => {
+            let fences = fences(shared, epoch, &[lease]).await?;
+            let fence = fences.first().copied().flatten();
+            Ok(Reply::ok(&HeartbeatResponse {
+                status: RenewedStatus::Renewed,
+                expires_at: UtcTime::from_unix_ms(*expires_at_ms),
+                expires_in_ms: *expires_in_ms,
+                heartbeat_interval_ms: (*heartbeat_interval_ms).into(),
+                renewal_token: view::renewal_token(&keys, epoch, lease, *sequence),
+                // It was renewed and has ended since: the holder must not go on.
+                fence: fence.ok_or_else(|| Failure::denied(DenialReason::LeaseEnded))?,
+            }))
+        }
+        [RenewalOutcome::Refused(refusal)] => Err(cloud_failure(refusal, &[])),
+        _ => Err(Failure::internal("one renewal did not get one outcome")),
+    }
+}
+
+/// `POST /api/v1/licenses/heartbeats`
+pub(crate) async fn heartbeats(shared: &Shared, call: &Call) -> Result<Reply, Failure> {
+    let keys = shared.serving_keys()?;
+    let request: BulkHeartbeatRequest = call.json()?;
+    let epoch = view::epoch(&shared.context.cluster.ledger())?;
+    let admitted: Vec<Result<LedgerRenewal, BulkHeartbeatStatus>> =
+        request.leases.iter().map(|item| admit(&keys, epoch, item)).collect();
+    let renewals: Vec<LedgerRenewal> =
+        admitted.iter().filter_map(|item| item.as_ref().ok().copied()).collect();
+    let leases: Vec<LeaseId> = renewals.iter().map(|renewal| renewal.lease).collect();
+    let outcomes = if renewals.is_empty() {
+        Vec::new()
+    } else {
+        renew(shared, call, renewals).await?
+    };
+    let fences = fences(shared, epoch, &leases).await?;
+    let mut decided = outcomes.into_iter().zip(fences);
+    let mut results = Vec::with_capacity(admitted.len());
+    for (item, admitted) in request.leases.into_iter().zip(admitted) {
+        results.push(match admitted {
+            Err(status) => without_lease(item.lease_id, status),
+            Ok(renewal) => match decided.next() {
+                None => return Err(Failure::internal("fewer outcomes than renewals")),
+                Some((RenewalOutcome::Refused(refusal), _)) => {
+                    let status = bulk_status(refusal.code).ok_or_else(|| cloud_failure(&refusal, &[]))?;
+                    without_lease(item.lease_id, status)
+                }
+                Some((renewed, fence)) => {
+                    extended(&keys, epoch, item.lease_id, renewal.lease, &renewed, fence)
+                }
+            },
+        });
+    }
+    Ok(Reply::ok(&BulkHeartbeatResponse { results }))
+}
+
+async fn renew(
+    shared: &Shared,
+    call: &Call,
+    leases: Vec<LedgerRenewal>,
+) -> Result<Vec<RenewalOutcome>, Failure> {
+    let asked = leases.len();
+    // No request id: the sequence makes a renewal repeatable by itself.
+    match shared.submit(call, None, Command::Heartbeat { leases }).await? {
+        Outcome::Renewed(outcomes) if outcomes.len() == asked => Ok(outcomes),
+        Outcome::Refused(refusal) => Err(cloud_failure(&refusal, &[])),
+        _ => Err(Failure::internal("a heartbeat had the outcome of another command")),
+    }
+}
+
+/// The leases' fences. They never change, so what this node has applied will do; only a lease made
+/// a moment ago on another node may have to be waited for.
+async fn fences(
+    shared: &Shared,
+    epoch: Epoch,
+    leases: &[LeaseId],
+) -> Result<Vec<Option<Fence>>, Failure> {
+    let look = || -> Vec<Option<Fence>> {
+        let ledger = shared.context.cluster.ledger();
+        leases
+            .iter()
+            .map(|lease| ledger.lease(lease).map(|lease| view::fence(epoch, lease.fence)))
+            .collect()
+    };
+    let fences = look();
+    if fences.iter().all(Option::is_some) {
+        return Ok(fences);
+    }
+    shared.catch_up().await?;
+    Ok(look())
+}
+
+/// The sequence in a token, if it is ours and this lease's.
+fn sequence_of(keys: &Keys, epoch: Epoch, lease: LeaseKey, token: &str) -> Option<u32> {
+    let renewal = renewal::decode(&keys.renewal, epoch.number, token).ok()?;
+    (renewal.lease == lease).then_some(renewal.sequence)
+}
+
+fn admit(
+    keys: &Keys,
+    epoch: Epoch,
+    item: &BulkHeartbeatItem,
+) -> Result<LedgerRenewal, BulkHeartbeatStatus> {
+    let lease = lease_id::decode(&keys.lease_id, &item.lease_id)
+        .map_err(|_| BulkHeartbeatStatus::Unknown)?;
+    let sequence = sequence_of(keys, epoch, lease, &item.renewal_token)
+        .ok_or(BulkHeartbeatStatus::Replayed)?;
+    Ok(LedgerRenewal { lease: view::ledger_id(lease), sequence, still_active: true })
+}
+
+/// What a bulk item says to a refusal; `None` for those that concern the whole call.
+fn bulk_status(code: RefusalCode) -> Option<BulkHeartbeatStatus> {
+    match code {
+        RefusalCode::LeaseEnded
+        | RefusalCode::AlreadyEnded
+        | RefusalCode::PackageExpired
+        | RefusalCode::PackageNotYetValid
+        | RefusalCode::PackageSuspended
+        | RefusalCode::PackageRevoked => Some(BulkHeartbeatStatus::Ended),
+        RefusalCode::RenewalTokenReplayed => Some(BulkHeartbeatStatus::Replayed),
+        RefusalCode::UnknownLease => Some(BulkHeartbeatStatus::Unknown),
+        _ => None,
+    }
+}
+
+fn without_lease(lease_id: String, status: BulkHeartbeatStatus) -> BulkHeartbeatResult {
+    BulkHeartbeatResult {
+        lease_id,
+        status,
+        expires_at: None,
+        expires_in_ms: None,
+        heartbeat_interval_ms: None,
+        renewal_token: None,
+        fence: None,
+    }
+}
+
+fn extended(
+    keys: &Keys,
+    epoch: Epoch,
+    lease_id: String,
+    lease: LeaseId,
+    outcome: &RenewalOutcome,
+    fence: Option<Fence>,
+) -> BulkHeartbeatResult {
+    match (outcome, fence) {
+        (
+            RenewalOutcome::Renewed {
+                expires_in_ms,
+                expires_at_ms,
+                heartbeat_interval_ms,
+                sequence,
+            },
+            Some(fence),
+        ) => BulkHeartbeatResult {
+            lease_id,
+            status: BulkHeartbeatStatus::Renewed,
+            expires_at: Some(UtcTime::from_unix_ms(*expires_at_ms)),
+            expires_in_ms: Some(*expires_in_ms),
+            heartbeat_interval_ms: Some((*heartbeat_interval_ms).into()),
+            renewal_token: Some(view::renewal_token(keys, epoch, lease, *sequence)),
+            fence: Some(fence),
+        },
+        // Renewed and ended since.
+        _ => without_lease(lease_id, BulkHeartbeatStatus::Ended),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::mac::MacKey;
+
+    use super::*;
+
+    fn keys() -> Keys {
+        Keys {
+            lease_id: MacKey::new([1; 32]),
+            renewal: MacKey::new([2; 32]),
+            client_secret_pepper: MacKey::new([3; 32]),
+            operator_pepper: MacKey::new([4; 32]),
+        }
+    }
+
+    #[test]
+    fn only_this_leases_token_of_this_epoch_has_a_sequence() {
+        let keys = keys();
+        let epoch = Epoch { number: 1, incarnation: 9 };
+        let lease = LeaseKey { group: 0, random: [7; 10] };
+        let other = LeaseKey { group: 0, random: [8; 10] };
+        let token = view::renewal_token(&keys, epoch, view::ledger_id(lease), 41);
+        assert_eq!(sequence_of(&keys, epoch, lease, &token), Some(41));
+        assert_eq!(sequence_of(&keys, epoch, other, &token), None);
+        let next = Epoch { number: 2, ..epoch };
+        assert_eq!(sequence_of(&keys, next, lease, &token), None);
+        assert_eq!(sequence_of(&keys, epoch, lease, "rt1-forged"), None);
+    }
+
+    #[test]
+    fn bulk_items_are_admitted_one_by_one() {
+        let keys = keys();
+        let epoch = Epoch { number: 1, incarnation: 9 };
+        let lease = LeaseId { group: 0, random: [7; 10] };
+        let lease_id = view::lease_id_text(&keys, lease);
+        let renewal_token = view::renewal_token(&keys, epoch, lease, 3);
+        let item = |lease_id: &str, renewal_token: &str| BulkHeartbeatItem {
+            lease_id: lease_id.to_owned(),
+            renewal_token: renewal_token.to_owned(),
+        };
+        let good = LedgerRenewal { lease, sequence: 3, still_active: true };
+        let table = [
+            (item(&lease_id, &renewal_token), Ok(good)),
+            (item("lease-not-ours", &renewal_token), Err(BulkHeartbeatStatus::Unknown)),
+            (item(&lease_id, "rt1-forged"), Err(BulkHeartbeatStatus::Replayed)),
+        ];
+        for (item, want) in table {
+            assert_eq!(admit(&keys, epoch, &item), want);
+        }
+    }
+
+    #[test]
+    fn refusals_of_the_whole_call_are_no_items_status() {
+        let table = [
+            (RefusalCode::LeaseEnded, Some(BulkHeartbeatStatus::Ended)),
+            (RefusalCode::PackageRevoked, Some(BulkHeartbeatStatus::Ended)),
+            (RefusalCode::RenewalTokenReplayed, Some(BulkHeartbeatStatus::Replayed)),
+            (RefusalCode::UnknownLease, Some(BulkHeartbeatStatus::Unknown)),
+            (RefusalCode::CredentialsRevoked, None),
+        ];
+        for (code, want) in table {
+            assert_eq!(bulk_status(code), want, "{code:?}");
+        }
+    }
+}

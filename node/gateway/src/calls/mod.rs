@@ -1,0 +1,14 @@
+//! One module per group of operations: from a request to commands, from an outcome to an answer.
+
+pub(crate) mod admin_leases;
+pub(crate) mod apps;
+pub(crate) mod checkout;
+pub(crate) mod cluster;
+pub(crate) mod discover;
+pub(crate) mod heartbeat;
+pub(crate) mod import;
+pub(crate) mod leases;
+pub(crate) mod oauth;
+pub(crate) mod packages;
+pub(crate) mod probes;
+pub(crate) mod vendors;

@@ -1,0 +1,131 @@
+//! The token endpoint and its two documents.
+//!
+//! A client is looked up linearizably: a secret that was rotated anywhere does not get a token
+//! here. The secret is compared as a MAC in constant time, and an unknown client costs the same
+//! comparison.
+
+use lease::App;
+use protocol::keys::PublicKey;
+use protocol::oauth::claims::{AccessClaims, Jwk, Jwks, ServerMetadata};
+use protocol::oauth::token::{TokenError, TokenRequest, TokenResponse};
+use protocol::oauth::{ACCESS_TOKEN_SECONDS, Scopes};
+use subtle::ConstantTimeEq;
+
+use http::header::{AUTHORIZATION, CACHE_CONTROL};
+use http::{HeaderValue, StatusCode};
+
+use crate::call::Call;
+use crate::credentials::client_secret_mac;
+use crate::failure::Failure;
+use crate::reply::Reply;
+use crate::shared::Shared;
+use crate::tokens::{app_id_text, civil_seconds};
+
+/// `POST /oauth/token`
+pub(crate) async fn issue_token(shared: &Shared, call: &Call) -> Result<Reply, Failure> {
+    let authorization = match call.parts.headers.get(AUTHORIZATION) {
+        Some(value) => Some(
+            value.to_str().map_err(|_| TokenError::InvalidRequest("the header is not ASCII"))?,
+        ),
+        None => None,
+    };
+    let request = TokenRequest::from_form(&call.body, authorization)?;
+    let keys = shared.serving_keys()?;
+    let mac = client_secret_mac(&keys.client_secret_pepper, request.client_secret.expose());
+    shared.catch_up().await?;
+    let claims = {
+        let ledger = shared.context.cluster.ledger();
+        let app = ledger.app_by_client_id(&request.client_id);
+        let stored = app.map_or([0; 32], |app| app.secret_mac);
+        let is_right = bool::from(stored.ct_eq(&mac));
+        let app = app.filter(|_| is_right).ok_or(TokenError::InvalidClient)?;
+        // Every app is registered for every scope.
+        let scopes = request.scopes.unwrap_or(Scopes::ALL);
+        claims(shared, &ledger, app, scopes)?
+    };
+    let scope = claims.scope;
+    let access_token = sign(shared, claims).await?;
+    let response = TokenResponse {
+        access_token,
+        token_type: "Bearer".to_owned(),
+        expires_in: ACCESS_TOKEN_SECONDS,
+        scope,
+    };
+    Ok(Reply::ok(&response))
+}
+
+/// `GET /.well-known/jwks.json`
+pub(crate) async fn key_set(shared: &Shared, _call: &Call) -> Result<Reply, Failure> {
+    let ledger = shared.context.cluster.ledger();
+    // Keys came through the gate on their way in; one that does not any more is left out.
+    let keys = ledger
+        .signing_keys()
+        .filter_map(|key| PublicKey::from_spki_der(&key.public_der).ok())
+        .map(|key| Jwk::of(&key))
+        .collect();
+    let a_minute = HeaderValue::from_static("public, max-age=60");
+    Ok(Reply::ok(&Jwks { keys }).header(CACHE_CONTROL, a_minute))
+}
+
+/// `GET /.well-known/oauth-authorization-server`
+pub(crate) async fn server_metadata(shared: &Shared, _call: &Call) -> Result<Reply, Failure> {
+    let base_url = &shared.config.public_url;
+    let issuer = {
+        let ledger = shared.context.cluster.ledger();
+        issuer(shared, &ledger)
+    };
+    Ok(Reply::json(StatusCode::OK, &ServerMetadata::at(base_url, &issuer)))
+}
+
+/// Whoever verifies a token compares its issuer with the member row of the node whose key it is;
+/// so the issuer is read from there, too.
+fn issuer(shared: &Shared, ledger: &lease::Ledger) -> String {
+    ledger
+        .member(shared.config.node)
+        .map_or_else(|| shared.config.public_url.clone(), |member| member.gateway_url.to_string())
+}
+
+fn claims(
+    shared: &Shared,
+    ledger: &lease::Ledger,
+    app: &App,
+    scope: Scopes,
+) -> Result<AccessClaims, Failure> {
+    let cluster = ledger.cluster().ok_or_else(|| Failure::internal("no cluster, yet an app"))?;
+    if ledger.signing_key(shared.context.signer.kid()).is_none() {
+        return Err(TokenError::TemporarilyUnavailable.into());
+    }
+    let iat = civil_seconds(shared.context.cluster.displayed_civil_ms());
+    let mut jti = [0; 16];
+    shared.context.entropy.fill(&mut jti);
+    Ok(AccessClaims {
+        iss: issuer(shared, ledger),
+        sub: app.client_id.to_string(),
+        aud: cluster.cluster_id.to_string(),
+        iat,
+        exp: iat.saturating_add(ACCESS_TOKEN_SECONDS),
+        jti: format!("{:032x}", u128::from_le_bytes(jti)),
+        client_id: app.client_id.to_string(),
+        scope,
+        app_id: app_id_text(app.app),
+        secret_generation: app.generation,
+        cluster_id: cluster.cluster_id.to_string(),
+        epoch: cluster.epoch,
+    })
+}
+
+/// Signs on a thread that nothing else waits for, few at a time.
+async fn sign(
+    shared: &Shared,
+    claims: AccessClaims,
+) -> Result<protocol::secret::Disclosed, Failure> {
+    let deadline = shared.context.cluster.failover_bound();
+    let Ok(Ok(_permit)) = tokio::time::timeout(deadline, shared.signing.acquire()).await else {
+        return Err(TokenError::TemporarilyUnavailable.into());
+    };
+    let signer = std::sync::Arc::clone(&shared.context.signer);
+    match tokio::task::spawn_blocking(move || signer.sign(&claims)).await {
+        Ok(Ok(token)) => Ok(token),
+        Ok(Err(_)) | Err(_) => Err(Failure::internal("a token could not be signed")),
+    }
+}

@@ -1,0 +1,68 @@
+//! Packages as operators see and change them.
+
+use lease::command::{Command, PackageChange};
+use lease::outcome::Outcome;
+use protocol::cloud::admin::{PackageList, PackageView, ReasonRequest};
+
+use crate::call::Call;
+use crate::failure::Failure;
+use crate::refusal::admin_failure;
+use crate::reply::Reply;
+use crate::shared::Shared;
+use crate::view;
+
+/// `GET /admin/packages`
+pub(crate) async fn list(shared: &Shared, call: &Call) -> Result<Reply, Failure> {
+    let ledger = shared.read(&call.principal).await?;
+    let packages = ledger
+        .packages()
+        .map(|package| view::package(&package))
+        .collect::<Result<Vec<PackageView>, _>>()?;
+    Ok(Reply::ok(&PackageList { packages }))
+}
+
+/// `GET /admin/packages/{package_id}`
+pub(crate) async fn show(shared: &Shared, call: &Call) -> Result<Reply, Failure> {
+    show_now(shared, call).await
+}
+
+/// `POST /admin/packages/{package_id}/suspend`
+pub(crate) async fn suspend(shared: &Shared, call: &Call) -> Result<Reply, Failure> {
+    change(shared, call, Command::SuspendPackage).await
+}
+
+/// `POST /admin/packages/{package_id}/resume`
+pub(crate) async fn resume(shared: &Shared, call: &Call) -> Result<Reply, Failure> {
+    change(shared, call, Command::ResumePackage).await
+}
+
+/// `POST /admin/packages/{package_id}/revoke`
+pub(crate) async fn revoke(shared: &Shared, call: &Call) -> Result<Reply, Failure> {
+    change(shared, call, Command::RevokePackage).await
+}
+
+async fn change(
+    shared: &Shared,
+    call: &Call,
+    command: fn(PackageChange) -> Command,
+) -> Result<Reply, Failure> {
+    let request: ReasonRequest = call.json_or_default()?;
+    let request_id = call.request_id(&request);
+    let change = PackageChange {
+        package: call.subject()?.into(),
+        reason: request.reason.as_deref().unwrap_or_default().into(),
+    };
+    match shared.submit(call, Some(request_id), command(change)).await? {
+        Outcome::Done | Outcome::Unchanged => show_now(shared, call).await,
+        Outcome::Refused(refusal) => Err(admin_failure(&refusal)),
+        _ => Err(Failure::internal("a package change had the outcome of another command")),
+    }
+}
+
+async fn show_now(shared: &Shared, call: &Call) -> Result<Reply, Failure> {
+    let ledger = shared.read(&call.principal).await?;
+    match ledger.package(call.subject()?) {
+        Some(package) => Ok(Reply::ok(&view::package(&package)?)),
+        None => Err(view::unknown_package()),
+    }
+}

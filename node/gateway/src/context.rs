@@ -1,0 +1,69 @@
+//! What a gateway is made of: its configuration, and what the node lends it.
+//!
+//! The `node` crate opens everything (storage, consensus, keys, peer links) and hands it over here;
+//! nothing in this crate opens a file or a connection of its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use lease::ids::NodeId;
+use raft::Cluster;
+use storage::seam::{Clock, Entropy};
+
+use crate::keys::KeysCell;
+use crate::server::ListenerLimits;
+use crate::signer::TokenSigner;
+
+/// What an operator configures.
+#[derive(Debug, Clone)]
+pub struct GatewayConfig {
+    /// This node.
+    pub node: NodeId,
+    /// Where applications reach this node, without a slash at the end, as
+    /// `https://licenses.example.com:7401`. Equal to `gateway_url` of the node's member row.
+    pub public_url: String,
+    /// Bounds of the listener.
+    pub limits: ListenerLimits,
+    /// Requests at once; one more is answered 503 with `Retry-After`, so that queues stay short.
+    pub max_requests_in_flight: usize,
+}
+
+impl GatewayConfig {
+    /// The configuration of a node with every bound at its default.
+    pub fn new(node: NodeId, public_url: impl Into<String>) -> Self {
+        Self {
+            node,
+            public_url: public_url.into(),
+            limits: ListenerLimits::default(),
+            max_requests_in_flight: 8_192,
+        }
+    }
+}
+
+/// What the node lends to its gateway.
+pub struct GatewayContext {
+    /// Consensus and the applied ledger.
+    pub cluster: Cluster,
+    /// The cluster's keys, once the node is unsealed.
+    pub keys: Arc<KeysCell>,
+    /// This node's token-signing key. Its public half must be published in the log
+    /// (`TokenSigner::signing_key`) before a token of it verifies.
+    pub signer: Arc<TokenSigner>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+    /// How other nodes stand.
+    pub peers: Arc<dyn PeerProbe>,
+}
+
+/// Asks another node how it stands, over the authenticated peer link.
+///
+/// The other node's side answers with the bytes of [`crate::node_report`]. This is how `cluster
+/// status` tells the truth from every node and without a quorum: it asks each member.
+pub trait PeerProbe: Send + Sync + 'static {
+    /// The report of `node`, or `None` when it cannot be had within `deadline`.
+    fn probe(&self, node: NodeId, deadline: Duration) -> BoxFuture<'_, Option<Bytes>>;
+}

@@ -1,0 +1,261 @@
+//! From an HTTP request to an HTTP answer: what every call goes through, whatever it asks.
+//!
+//! ```text
+//! request id ─ in-flight bound ─ route ─ idempotency key ─ is this node serving? ─ who asks? ─
+//! body ─ handler ─ answer or failure ─ headers ─ access log, metrics
+//! ```
+//!
+//! The body is read after the credential was checked, so that strangers cannot make us hold theirs.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::RawPathParams;
+use axum::extract::rejection::RawPathParamsRejection;
+use axum::routing::on;
+use http::header::{CACHE_CONTROL, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use lease::ids::TraceId;
+use rustls::ServerConfig;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tower::ServiceExt;
+
+use crate::auth;
+use crate::call::{Call, IDEMPOTENCY_KEY, Key, Principal, read_body};
+use crate::context::{GatewayConfig, GatewayContext};
+use crate::failure::{self, Failure};
+use crate::reply::Reply;
+use crate::routes::{Credential, Operation, operations};
+use crate::server::{self, ListenerLimits};
+use crate::shared::Shared;
+use crate::tokens::app_id_text;
+use crate::trace;
+
+/// The HTTP face of a node. A clone is another handle to the same one.
+#[derive(Clone)]
+pub struct Gateway {
+    shared: Arc<Shared>,
+    router: Router,
+}
+
+impl Gateway {
+    /// A gateway over a node's cluster. Serves 503 until the node is unsealed and recovered.
+    pub fn new(config: GatewayConfig, context: GatewayContext) -> Self {
+        let shared = Arc::new(Shared::new(config, context));
+        let router = router(&shared);
+        Self { shared, router }
+    }
+
+    /// Serves HTTPS on the listeners until `shutdown` resolves, then lets the requests in flight
+    /// end (at most [`ListenerLimits::drain_timeout_ms`]). The TLS configuration is read at every
+    /// handshake: send another one to change the certificate.
+    pub async fn serve(
+        &self,
+        listeners: Vec<TcpListener>,
+        tls: watch::Receiver<Arc<ServerConfig>>,
+        shutdown: impl Future<Output = ()> + Send,
+    ) {
+        server::serve(self.clone(), listeners, tls, shutdown).await;
+    }
+
+    pub(crate) fn limits(&self) -> &ListenerLimits {
+        &self.shared.config.limits
+    }
+
+    /// Answers one request.
+    pub(crate) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        let shared = &self.shared;
+        let started_ns = shared.context.clock.monotonic_ns();
+        let (clock, entropy) = (&*shared.context.clock, &*shared.context.entropy);
+        let trace_id = trace::of_request(request.headers(), clock, entropy);
+        let method = request.method().clone();
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(Traced(trace_id));
+        let mut response = match shared.in_flight.try_acquire() {
+            Ok(_permit) => match self.router.clone().oneshot(request).await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            },
+            Err(_) => overloaded().into_reply(trace_id).into_response(),
+        };
+        finish_headers(response.headers_mut(), trace_id);
+        let duration_ns = shared.context.clock.monotonic_ns().saturating_sub(started_ns);
+        let answered = response.extensions_mut().remove::<Answered>();
+        let operation = answered.as_ref().map_or("none", |answered| answered.operation.id);
+        let status = response.status();
+        shared.metrics.observe_request(operation, status, duration_ns);
+        // Neither the path nor the query: they may hold lease ids and names.
+        tracing::info!(
+            target: "leasehold::access",
+            method = %method,
+            route = answered.as_ref().map_or("", |answered| answered.operation.path),
+            status = status.as_u16(),
+            duration_us = duration_ns / 1_000,
+            request_id = %uuid::Uuid::from_u128(trace_id.0).hyphenated(),
+            principal = answered.as_ref().map_or("", |answered| answered.principal.as_str()),
+        );
+        response
+    }
+}
+
+/// The request's id, on its way to the handler.
+#[derive(Clone, Copy)]
+struct Traced(TraceId);
+
+/// What was asked and by whom, on its way back to the access log.
+#[derive(Clone)]
+struct Answered {
+    operation: &'static Operation,
+    principal: String,
+}
+
+fn router(shared: &Arc<Shared>) -> Router {
+    let mut router = Router::new();
+    for operation in operations() {
+        let shared = Arc::clone(shared);
+        let handler = move |params: Result<RawPathParams, RawPathParamsRejection>,
+                            request: Request<Body>| {
+            let subject = params.ok().and_then(|params| {
+                params.iter().next().map(|(_name, value)| value.to_owned())
+            });
+            perform(Arc::clone(&shared), operation, subject, request)
+        };
+        router = router.route(operation.path, on(operation.method.filter(), handler));
+    }
+    router.fallback(not_found).method_not_allowed_fallback(wrong_method)
+}
+
+async fn not_found(request: Request<Body>) -> Response<Body> {
+    Failure::problem(StatusCode::NOT_FOUND, "not_found", "There is nothing at this path.")
+        .into_reply(traced(&request))
+        .into_response()
+}
+
+async fn wrong_method(request: Request<Body>) -> Response<Body> {
+    let allowed = crate::routes::allowed_methods(request.uri().path());
+    failure::method_not_allowed(&allowed, traced(&request)).into_response()
+}
+
+fn traced<B>(request: &Request<B>) -> TraceId {
+    request.extensions().get::<Traced>().map_or(TraceId(0), |traced| traced.0)
+}
+
+/// Takes one request through all steps and turns what comes out into an answer.
+async fn perform(
+    shared: Arc<Shared>,
+    operation: &'static Operation,
+    subject: Option<String>,
+    request: Request<Body>,
+) -> Response<Body> {
+    let trace = traced(&request);
+    let (parts, body) = request.into_parts();
+    let mut progress = Progress { key: None, principal: String::new() };
+    let result = admit(&shared, operation, subject, parts, body, trace, &mut progress).await;
+    let result = match result {
+        Ok(call) => (operation.handler)(Arc::clone(&shared), call).await,
+        Err(failure) => Err(failure),
+    };
+    let reply: Reply = match result {
+        Ok(reply) => reply,
+        Err(failure) if operation.credential == Credential::Client => {
+            failure.for_token_endpoint().into_reply(trace)
+        }
+        Err(failure) => failure.into_reply(trace),
+    };
+    let mut response = reply.into_response();
+    if let Some(key) = progress.key.and_then(|key| HeaderValue::try_from(key).ok()) {
+        response.headers_mut().insert(IDEMPOTENCY_KEY, key);
+    }
+    response.extensions_mut().insert(Answered { operation, principal: progress.principal });
+    response
+}
+
+/// What is known of a call before it is let in, for its answer and the log.
+struct Progress {
+    key: Option<String>,
+    principal: String,
+}
+
+async fn admit(
+    shared: &Shared,
+    operation: &'static Operation,
+    subject: Option<String>,
+    parts: http::request::Parts,
+    body: Body,
+    trace: TraceId,
+    progress: &mut Progress,
+) -> Result<Call, Failure> {
+    let (clock, entropy) = (&*shared.context.clock, &*shared.context.entropy);
+    let key = if operation.is_keyed() {
+        let key = Key::of_request(&parts.headers, clock, entropy)?;
+        progress.key = Some(key.text.clone());
+        key
+    } else {
+        Key { text: String::new(), origin: lease::ids::KeyOrigin::Gateway }
+    };
+    let principal = match operation.credential {
+        Credential::Nobody => Principal::Anyone,
+        credential => {
+            let keys = shared.serving_keys()?;
+            auth::authenticate(shared, &keys, credential, &parts.headers).await?
+        }
+    };
+    progress.principal = match &principal {
+        Principal::Anyone => String::new(),
+        Principal::App(app) => app_id_text(app.app),
+        Principal::Operator(operator) => format!("operator-{:016x}", operator.operator.0),
+    };
+    let body = if operation.takes_body() {
+        read_body(&parts.headers, body).await?
+    } else {
+        bytes::Bytes::new()
+    };
+    Ok(Call { operation, parts, subject, body, trace, principal, key })
+}
+
+fn overloaded() -> Failure {
+    Failure::unavailable(
+        "overloaded",
+        "This node has more to do than it can.",
+        std::time::Duration::from_secs(1),
+    )
+}
+
+/// Headers of every answer.
+fn finish_headers(headers: &mut HeaderMap, trace_id: TraceId) {
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(
+        STRICT_TRANSPORT_SECURITY,
+        HeaderValue::from_static("max-age=31536000"),
+    );
+    if !headers.contains_key(CACHE_CONTROL) {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    if let Ok(value) = HeaderValue::try_from(trace::text(trace_id)) {
+        headers.insert(trace::REQUEST_ID, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_answer_forbids_sniffing_storing_and_plain_http() {
+        let mut headers = HeaderMap::new();
+        finish_headers(&mut headers, TraceId(7));
+        let want = [
+            ("x-content-type-options", "nosniff"),
+            ("cache-control", "no-store"),
+            ("strict-transport-security", "max-age=31536000"),
+            ("x-request-id", "00000000-0000-0000-0000-000000000007"),
+        ];
+        for (name, value) in want {
+            assert_eq!(headers.get(name).and_then(|value| value.to_str().ok()), Some(value));
+        }
+        assert!(!headers.contains_key("server"));
+    }
+}

@@ -1,0 +1,73 @@
+//! An answer before it is HTTP: status, body, and the few headers a call chooses itself.
+
+use axum::body::Body;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
+use serde::Serialize;
+
+/// The media type of everything but problems.
+pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// For probes.
+pub(crate) const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+
+/// A complete answer.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    status: StatusCode,
+    content_type: HeaderValue,
+    body: Vec<u8>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Reply {
+    /// An answer with a body.
+    pub(crate) fn new(status: StatusCode, content_type: HeaderValue, body: Vec<u8>) -> Self {
+        Self { status, content_type, body, headers: Vec::new() }
+    }
+
+    /// An answer in JSON.
+    pub(crate) fn json<T: Serialize>(status: StatusCode, body: &T) -> Self {
+        let mut bytes = Vec::with_capacity(512);
+        #[expect(clippy::expect_used, reason = "wire types hold texts, numbers and lists only")]
+        serde_json::to_writer(&mut bytes, body).expect("an answer is JSON");
+        Self::new(status, JSON, bytes)
+    }
+
+    /// 200 in JSON.
+    pub(crate) fn ok<T: Serialize>(body: &T) -> Self {
+        Self::json(StatusCode::OK, body)
+    }
+
+    /// 204.
+    pub(crate) fn no_content() -> Self {
+        Self::new(StatusCode::NO_CONTENT, JSON, Vec::new())
+    }
+
+    /// Adds a header.
+    pub(crate) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// The headers that the call chose.
+    #[cfg(test)]
+    pub(crate) fn headers(&self) -> impl Iterator<Item = &(HeaderName, HeaderValue)> {
+        self.headers.iter()
+    }
+
+    /// The answer as HTTP.
+    pub(crate) fn into_response(self) -> Response<Body> {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        if self.status != StatusCode::NO_CONTENT {
+            headers.insert(CONTENT_TYPE, self.content_type);
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(self.body.len()));
+        }
+        for (name, value) in self.headers {
+            headers.insert(name, value);
+        }
+        *response.body_mut() = Body::from(self.body);
+        response
+    }
+}
