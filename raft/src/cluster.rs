@@ -1,6 +1,11 @@
-//! The handle of a node's part in the cluster.
+//! The handle of a node's part in the cluster: everything the rest of the node asks of this crate.
+//!
+//! `start` opens log and state, loads the ledger and starts openraft and the node's own tasks; the
+//! methods hand to the module that does the work. Changes of membership and hand-overs of
+//! leadership, which only operators ask for, are in `change`.
 
 use std::io;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,20 +13,61 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use lease::entry::Envelope;
 use lease::ids::NodeId;
+use lease::Ledger;
+use openraft::BasicNode;
+use openraft::errors::{InitializeError as RaftInitializeError, RaftError};
+use parking_lot::{MappedRwLockReadGuard, Mutex, RwLockReadGuard};
+use storage::log::{Log, LogConfig, OpenError as LogOpenError};
 use storage::seam::{Clock, Disk, Entropy};
+use storage::state::{OpenError as StateOpenError, StateConfig, StateStore};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 
+use crate::admission::Admission;
 use crate::config::ClusterConfig;
+use crate::context::{Context, Counters, Leadership, Peers, Raft, stopped};
+use crate::fatal::Fatal;
+use crate::lead::Lead;
+use crate::log_store::LogStore;
+use crate::network::Network;
 use crate::outcome::{ReadError, ReadPoint, SubmitError, Submitted};
-use crate::status::{Metrics, Status};
+use crate::proposer::{Proposer, ProposerTask};
+use crate::reads::Reads;
+use crate::replica::Replica;
+use crate::serve::Server;
+use crate::state_machine::StateMachine;
+use crate::status::{Metrics, NodeRole, Status};
+use crate::submit::Router;
 use crate::transport::{HandleError, PeerCall, Transport};
+use crate::{change, conduct, reads, report, runtime, upkeep};
 
-/// A node's part in the cluster. A clone is another handle to the same one.
+/// A node's part in the cluster. A clone is another handle to the same one; when the last one is
+/// dropped without [`Cluster::shutdown`], the node stops as in a crash.
 #[derive(Clone)]
 pub struct Cluster {
     inner: Arc<Inner>,
 }
 
-struct Inner {}
+struct Inner {
+    context: Arc<Context>,
+    raft: Raft,
+    router: Router,
+    server: Server,
+    recovered: watch::Receiver<bool>,
+    failover_bound: Duration,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+/// The applied state, locked for reading: keep it short and never across an await.
+pub struct LedgerGuard<'a>(MappedRwLockReadGuard<'a, Ledger>);
+
+impl Deref for LedgerGuard<'_> {
+    type Target = Ledger;
+
+    fn deref(&self) -> &Ledger {
+        &self.0
+    }
+}
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +75,7 @@ pub enum StartError {
     /// The configuration cannot work.
     #[error("the configuration does not work: {0}")]
     Config(String),
-    /// The disk refused.
+    /// The disk refused, or a newer version wrote what is on it.
     #[error("the data directory cannot be used")]
     Storage(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Something acknowledged is missing or changed: this member must be replaced.
@@ -51,22 +97,7 @@ pub enum InitializeError {
     Failed(String),
 }
 
-/// Why the membership or the leader was not changed.
-#[derive(Debug, thiserror::Error)]
-pub enum ChangeError {
-    /// Only the leader can; ask this one.
-    #[error("this node does not lead")]
-    NotLeader(Option<NodeId>),
-    /// Not possible as things stand.
-    #[error("the change is not possible: {0}")]
-    NotPossible(String),
-    /// Not done within the deadline; it may yet happen.
-    #[error("the change was not seen within the deadline")]
-    Timeout,
-    /// The node has failed or is stopping.
-    #[error("the node has failed: {0}")]
-    Failed(String),
-}
+pub use crate::change::ChangeError;
 
 impl Cluster {
     /// Opens log and state, loads the ledger, and takes part. Does not wait for a leader.
@@ -77,19 +108,71 @@ impl Cluster {
         entropy: Arc<dyn Entropy>,
         transport: Arc<dyn Transport>,
     ) -> Result<Self, StartError> {
-        let _ = (config, disk, clock, entropy, transport);
-        todo!()
+        let raft_config =
+            config.openraft().map_err(|error| StartError::Config(error.to_string()))?;
+        let mut boot = [0; 8];
+        entropy.fill(&mut boot);
+        let fatal = Fatal::new();
+        let (log, replica) = {
+            let (config, clock, fatal) = (config.clone(), Arc::clone(&clock), fatal.clone());
+            tokio::task::spawn_blocking(move || open(&config, disk, clock, fatal))
+                .await
+                .map_err(|panicked| StartError::Storage(panicked.into()))??
+        };
+        let timing = config.preset.timing();
+        let leadership =
+            Leadership { role: NodeRole::Learner, term: 0, leader: None, ready: false };
+        let context = Arc::new(Context {
+            node: config.node,
+            directory: config.directory_incarnation,
+            boot: u64::from_le_bytes(boot),
+            timing,
+            clock,
+            transport,
+            log: log.clone(),
+            replica: Arc::clone(&replica),
+            admission: Admission::default(),
+            lead: Lead::new(config.node, timing.election_max_ms),
+            fatal,
+            leadership: watch::Sender::new(leadership),
+            peers: watch::Sender::new(Peers::default()),
+            stopping: watch::Sender::new(false),
+            counters: Counters::default(),
+            alarms: Mutex::default(),
+        });
+        let log_store = LogStore::new(log);
+        let starting = Raft::new(
+            config.node,
+            Arc::new(raft_config),
+            Network::new(Arc::clone(&context)),
+            log_store.clone(),
+            StateMachine::new(replica),
+        );
+        let raft = runtime::with_entropy(entropy, starting)
+            .await
+            .map_err(|error| StartError::Storage(error.into()))?;
+        Ok(Self { inner: Arc::new(Inner::new(config, context, raft, log_store)) })
     }
 
     /// Founds the cluster with these voters (number and `host:port`); on one node only.
     pub async fn initialize(&self, members: Vec<(NodeId, String)>) -> Result<(), InitializeError> {
-        let _ = (members, &self.inner);
-        todo!()
+        let members: std::collections::BTreeMap<NodeId, BasicNode> =
+            members.into_iter().map(|(id, addr)| (id, BasicNode { addr })).collect();
+        match self.inner.raft.initialize(members).await {
+            Ok(()) => Ok(()),
+            Err(RaftError::APIError(RaftInitializeError::NotAllowed(_))) => {
+                Err(InitializeError::Already)
+            }
+            Err(RaftError::APIError(RaftInitializeError::NotInMembers(_))) => {
+                Err(InitializeError::NotAMember)
+            }
+            Err(RaftError::Fatal(error)) => Err(InitializeError::Failed(error.to_string())),
+        }
     }
 
     /// Whether the cluster has been founded, as far as this node's log knows.
     pub async fn is_initialized(&self) -> bool {
-        todo!()
+        self.inner.raft.is_initialized().await.unwrap_or(false)
     }
 
     /// Has the leader propose these commands, wherever it is, and waits until they are applied.
@@ -100,41 +183,59 @@ impl Cluster {
         commands: Vec<Envelope>,
         deadline: Duration,
     ) -> Result<Submitted, SubmitError> {
-        let _ = (commands, deadline);
-        todo!()
+        self.inner.router.submit(commands, deadline).await
     }
 
     /// Waits until this node's ledger holds everything that was answered anywhere before the call.
     pub async fn read_barrier(&self, deadline: Duration) -> Result<ReadPoint, ReadError> {
-        let _ = deadline;
-        todo!()
+        self.inner.router.read_barrier(deadline).await
+    }
+
+    /// The applied state, locked for reading. Linearizable only after [`Cluster::read_barrier`].
+    pub fn ledger(&self) -> LedgerGuard<'_> {
+        let machine = self.inner.context.replica.machine.read();
+        LedgerGuard(RwLockReadGuard::map(machine, |machine| &machine.ledger))
+    }
+
+    /// Up to `limit` rows of a table of the last checkpoint, from key `from` on: what is no longer
+    /// in memory, such as audit events. Blocks on the disk.
+    pub fn stored_rows(
+        &self,
+        table: u8,
+        from: &[u8],
+        limit: usize,
+    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, storage::state::ReadError> {
+        self.inner.context.replica.store.range(table, from, limit)
     }
 
     /// Waits until this node has applied `index` (or more).
     pub async fn wait_applied(&self, index: u64) {
-        let _ = index;
-        todo!()
+        let mut applied = self.inner.context.replica.applied.subscribe();
+        let there = applied.wait_for(|mark| mark.position.is_some_and(|it| it.index >= index));
+        // The sender lives as long as this handle.
+        let _ = there.await;
     }
 
     /// *F*.
     pub fn failover_bound(&self) -> Duration {
-        todo!()
+        self.inner.failover_bound
     }
 
     /// How this node stands.
     pub fn status(&self) -> Status {
-        todo!()
+        let recovered = *self.inner.recovered.borrow();
+        report::status(&self.inner.context, &self.inner.raft, recovered)
     }
 
     /// Counters since the start.
     pub fn metrics(&self) -> Metrics {
-        todo!()
+        report::metrics(&self.inner.context)
     }
 
     /// Unix milliseconds to show: the last applied stamp's civil time plus this node's monotonic
     /// time since it applied it.
     pub fn displayed_civil_ms(&self) -> i64 {
-        todo!()
+        self.inner.context.replica.displayed_civil_ms()
     }
 
     /// Answers a peer's call; `from` is the node the transport proved.
@@ -144,8 +245,7 @@ impl Cluster {
         call: PeerCall,
         body: Bytes,
     ) -> Result<Bytes, HandleError> {
-        let _ = (from, call, body);
-        todo!()
+        self.inner.server.handle(from, call, body).await
     }
 
     /// Receives and installs a peer's snapshot.
@@ -155,58 +255,167 @@ impl Cluster {
         header: Bytes,
         chunks: BoxStream<'static, io::Result<Bytes>>,
     ) -> Result<Bytes, HandleError> {
-        let _ = (from, header, chunks);
-        todo!()
+        self.inner.server.handle_snapshot(from, header, chunks).await
     }
 
     /// Whether this node may ask for votes; a sealed node must not.
     pub fn set_may_lead(&self, may: bool) {
-        let _ = may;
-        todo!()
+        self.inner.raft.runtime_config().elect(may);
     }
 
     /// Hands leadership to `to`, or to the most up-to-date other voter, and waits until another
-    /// node leads.
+    /// node leads; gives who.
     pub async fn transfer_leader(
         &self,
         to: Option<NodeId>,
         deadline: Duration,
     ) -> Result<NodeId, ChangeError> {
-        let _ = (to, deadline);
-        todo!()
+        change::transfer_leader(&self.inner.context, &self.inner.raft, to, deadline).await
     }
 
-    /// Adds a node that follows without a vote; on the leader.
+    /// Adds a node that follows without a vote; on the leader. Waits until that is committed, not
+    /// until the node has caught up.
     pub async fn add_learner(&self, node: NodeId, address: String) -> Result<(), ChangeError> {
-        let _ = (node, address);
-        todo!()
+        change::add_learner(&self.inner.raft, node, address).await
     }
 
     /// Gives a learner a vote; on the leader.
     pub async fn promote(&self, node: NodeId) -> Result<(), ChangeError> {
-        let _ = node;
-        todo!()
+        change::promote(&self.inner.raft, node).await
     }
 
     /// Removes a node, voter or learner; on the leader.
     pub async fn remove(&self, node: NodeId) -> Result<(), ChangeError> {
-        let _ = node;
-        todo!()
+        change::remove(&self.inner.raft, node).await
     }
 
-    /// Writes a checkpoint now and waits for it.
+    /// Writes a checkpoint now and waits for it; openraft then purges what it covers.
     pub async fn checkpoint_now(&self) -> Result<(), ChangeError> {
-        todo!()
+        let replica = Arc::clone(&self.inner.context.replica);
+        let written = tokio::task::spawn_blocking(move || replica.checkpoint()).await;
+        match written {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(self.failed(&error.to_string())),
+            Err(panicked) => return Err(self.failed(&panicked.to_string())),
+        }
+        let told = self.inner.raft.trigger().snapshot().await;
+        told.map_err(|error| ChangeError::Failed(error.to_string()))
     }
 
     /// Resolves when this node must not go on: its storage failed or its state was found damaged.
     /// The process logs the text and exits with a status other than 0.
     pub async fn fatal(&self) -> String {
-        todo!()
+        self.inner.context.fatal.wait().await
     }
 
-    /// The clean stop: answers what waits, closes log and state.
-    pub async fn shutdown(self) {
-        todo!()
+    /// Whether [`Cluster::fatal`] means damage, which only replacing the member cures.
+    pub fn is_damaged(&self) -> bool {
+        self.inner.context.fatal.is_corrupt()
     }
+
+    /// The clean stop: answers what waits, then closes log and state. Other handles refuse from
+    /// then on.
+    pub async fn shutdown(self) {
+        let context = &self.inner.context;
+        context.stopping.send_replace(true);
+        let mut tasks = std::mem::take(&mut *self.inner.tasks.lock());
+        while tasks.join_next().await.is_some() {}
+        if let Err(error) = self.inner.raft.shutdown().await {
+            tracing::warn!(%error, "consensus did not stop cleanly");
+        }
+        let (replica, log) = (Arc::clone(&context.replica), context.log.clone());
+        let healthy = context.fatal.reason().is_none();
+        let closed = tokio::task::spawn_blocking(move || {
+            if healthy && let Err(error) = replica.checkpoint() {
+                tracing::warn!(%error, "no checkpoint was written at the stop");
+            }
+            log.close()
+        });
+        match closed.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the log did not close cleanly"),
+            Err(panicked) => tracing::error!(%panicked, "the log did not close cleanly"),
+        }
+    }
+
+    fn failed(&self, what: &str) -> ChangeError {
+        self.inner.context.fatal.fail(format!("a checkpoint failed: {what}"));
+        ChangeError::Failed(what.to_owned())
+    }
+}
+
+impl Inner {
+    fn new(config: ClusterConfig, context: Arc<Context>, raft: Raft, log: LogStore) -> Self {
+        let (proposer, submissions) = Proposer::new(Arc::clone(&context));
+        let (reads, readers) = Reads::new();
+        let router =
+            Router { context: Arc::clone(&context), proposer: proposer.clone(), reads: reads.clone() };
+        let server = Server {
+            context: Arc::clone(&context),
+            raft: raft.clone(),
+            proposer: proposer.clone(),
+            reads,
+        };
+        let failover_bound = config.preset.failover_bound();
+        let (recovery, recovered) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        let proposing = ProposerTask::new(Arc::clone(&context), raft.clone(), submissions, log);
+        tasks.spawn(proposing.run());
+        tasks.spawn(reads::serve(Arc::clone(&context), raft.clone(), readers));
+        tasks.spawn(conduct::conduct(Arc::clone(&context), raft.clone(), proposer));
+        tasks.spawn(upkeep::upkeep(Arc::clone(&context), raft.clone(), config));
+        tasks.spawn(recover(Arc::clone(&context), raft.clone(), recovery));
+        let tasks = Mutex::new(tasks);
+        Self { context, raft, router, server, recovered, failover_bound, tasks }
+    }
+}
+
+/// Tells when what was in the log at the start is known to be committed and has been applied.
+async fn recover(context: Arc<Context>, raft: Raft, recovered: watch::Sender<bool>) {
+    let mut stopping = context.stopping.subscribe();
+    tokio::select! {
+        () = stopped(&mut stopping) => {}
+        done = raft.wait_for_recovery(None) => {
+            if done.is_ok() {
+                recovered.send_replace(true);
+            }
+        }
+    }
+}
+
+fn open(
+    config: &ClusterConfig,
+    disk: Arc<dyn Disk>,
+    clock: Arc<dyn Clock>,
+    fatal: Fatal,
+) -> Result<(Log, Arc<Replica>), StartError> {
+    let log_config = LogConfig {
+        segment_bytes: config.log_segment_bytes,
+        cache_bytes: config.log_cache_bytes,
+        ..LogConfig::new(config.data_dir.join("log"), config.log_identity())
+    };
+    let (log, recovered) = Log::open(Arc::clone(&disk), Arc::clone(&clock), log_config)
+        .map_err(|error| match error {
+            LogOpenError::Damaged { .. } => StartError::Damaged(error.into()),
+            LogOpenError::Config { .. } => StartError::Config(error.to_string()),
+            _ => StartError::Storage(error.into()),
+        })?;
+    tracing::info!(
+        entries = recovered.entries,
+        segments = recovered.segments,
+        torn_bytes = recovered.torn_bytes,
+        "log opened"
+    );
+    let state_config = StateConfig {
+        cache_bytes: config.state_cache_bytes,
+        ..StateConfig::new(config.data_dir.join("state"))
+    };
+    let (store, _) =
+        StateStore::open(disk, Arc::clone(&clock), state_config).map_err(|error| match error {
+            StateOpenError::Damaged(_) => StartError::Damaged(error.into()),
+            _ => StartError::Storage(error.into()),
+        })?;
+    let replica = Replica::load(config.node, store, log.clone(), clock, fatal)
+        .map_err(StartError::Damaged)?;
+    Ok((log, Arc::new(replica)))
 }

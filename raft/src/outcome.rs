@@ -66,10 +66,6 @@ impl SubmitError {
     pub(crate) fn not_executed(kind: SubmitErrorKind) -> Self {
         Self { executed: Executed::NotExecuted, kind }
     }
-
-    pub(crate) fn unknown(kind: SubmitErrorKind) -> Self {
-        Self { executed: Executed::Unknown, kind }
-    }
 }
 
 /// From when on a read of the ledger is linearizable.

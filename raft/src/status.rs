@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use lease::ids::NodeId;
+use serde::{Deserialize, Serialize};
 use storage::log::LogMetrics;
 
 /// Part a node plays now.
@@ -21,7 +22,7 @@ pub enum NodeRole {
 }
 
 /// Index and term of an entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Position {
     /// Term in which it was proposed.
     pub term: u64,

@@ -1,0 +1,431 @@
+//! The leader's clocks: readings in, stamps out. Pure; `lead` feeds it.
+//!
+//! *Led time* is time in which the newest acknowledgement by a quorum was younger than the upper
+//! election timeout. It passes at the speed of this node's monotonic clock or of the median
+//! voter's, whichever is slower, and continues from the lease clock in the ledger:
+//!
+//! ```text
+//! quorum acked    q1   q2   q3                          q4   q5
+//! led            ├────────────────┤ (q3 + lifetime)     ├──────────── …
+//!                     a span                              the next span
+//! ```
+//!
+//! *Civil time* passes with the monotonic clock and is steered toward the median wall clock of a
+//! majority of voters. It jumps forward when a term begins and never goes back: ahead of the
+//! median it stands still.
+//!
+//! An acknowledgement counts from when its request was sent; a reading is taken to be from the
+//! middle between sending and receiving, so its error is at most half the round trip.
+//!
+//! What it leaves to others: who the voters are, whether this node leads, and what to do about an
+//! alarm.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lease::entry::Stamp;
+use lease::ids::NodeId;
+use serde::{Deserialize, Serialize};
+
+use crate::status::Alarm;
+
+/// What a node's clocks show at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Reading {
+    /// Monotonic nanoseconds since some point in that process.
+    pub(crate) monotonic_ns: u64,
+    /// Unix milliseconds of the wall clock.
+    pub(crate) wall_ms: i64,
+}
+
+/// A peer's acknowledgement, with its clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Acknowledgement {
+    /// Monotonic time here when the request was sent.
+    pub(crate) sent_ns: u64,
+    /// Monotonic time here when the answer came.
+    pub(crate) received_ns: u64,
+    /// Random number of the peer's process: a new one counts its monotonic time from another point.
+    pub(crate) boot: u64,
+    /// The peer's clocks when it answered.
+    pub(crate) reading: Reading,
+}
+
+impl Acknowledgement {
+    fn middle_ns(&self) -> u64 {
+        self.sent_ns + (self.received_ns - self.sent_ns) / 2
+    }
+
+    fn uncertainty_ns(&self) -> i64 {
+        signed(self.received_ns - self.sent_ns) / 2
+    }
+
+    /// The peer's wall clock minus our monotonic clock, milliseconds.
+    fn wall_offset_ms(&self) -> i64 {
+        self.reading.wall_ms - signed(self.middle_ns()) / NS_PER_MS
+    }
+}
+
+/// The clocks of one term of this node's leadership.
+#[derive(Debug)]
+pub(crate) struct LeaderClock {
+    own: NodeId,
+    ack_lifetime_ns: u64,
+    /// One set of voters, or two while the membership changes: a majority of each is needed.
+    voters: Vec<BTreeSet<NodeId>>,
+    newest: BTreeMap<NodeId, Acknowledgement>,
+    /// When this node last beat: its own acknowledgement.
+    beat_ns: Option<u64>,
+    led: Option<Led>,
+    civil: Option<Civil>,
+    rate: Rate,
+    alarms: BTreeSet<Alarm>,
+}
+
+/// The lease clock in milliseconds when the span began, and the span.
+#[derive(Debug)]
+struct Led {
+    base_ns: u64,
+    shown_ns: u64,
+    span: Option<Span>,
+}
+
+/// A time in which a quorum kept acknowledging.
+#[derive(Debug)]
+struct Span {
+    began_ns: u64,
+    quorum_ns: u64,
+    first: BTreeMap<NodeId, Acknowledgement>,
+}
+
+#[derive(Debug)]
+struct Civil {
+    now_ns: i128,
+    at_ns: u64,
+    /// The median wall clock minus our monotonic clock that is steered to, milliseconds.
+    target_offset_ms: Option<i64>,
+}
+
+/// Comparison of this node's monotonic clock with the voters', over a window.
+#[derive(Debug, Default)]
+struct Rate {
+    first: BTreeMap<NodeId, Acknowledgement>,
+    off: bool,
+}
+
+impl LeaderClock {
+    /// A clock that knows nothing yet. An acknowledgement lasts `ack_lifetime_ns`, the upper
+    /// election timeout.
+    pub(crate) fn new(own: NodeId, ack_lifetime_ns: u64) -> Self {
+        Self {
+            own,
+            ack_lifetime_ns,
+            voters: Vec::new(),
+            newest: BTreeMap::new(),
+            beat_ns: None,
+            led: None,
+            civil: None,
+            rate: Rate::default(),
+            alarms: BTreeSet::new(),
+        }
+    }
+
+    /// Sets who votes.
+    pub(crate) fn set_voters(&mut self, voters: Vec<BTreeSet<NodeId>>) {
+        self.newest.retain(|peer, _| voters.iter().any(|set| set.contains(peer)));
+        self.voters = voters;
+    }
+
+    /// Takes in an acknowledgement of this term by a peer.
+    pub(crate) fn acknowledge(&mut self, peer: NodeId, ack: Acknowledgement) {
+        let newest = self.newest.get(&peer);
+        if newest.is_some_and(|newest| ack.sent_ns < newest.sent_ns) {
+            return;
+        }
+        let restarted = newest.is_some_and(|newest| ack.boot != newest.boot);
+        self.settle(ack.received_ns);
+        if restarted {
+            self.rate.first.remove(&peer);
+            if let Some(span) = self.led.as_mut().and_then(|led| led.span.as_mut()) {
+                span.first.remove(&peer);
+            }
+        }
+        self.newest.insert(peer, ack);
+        self.extend_span(ack.received_ns);
+        self.compare_rates(peer, ack);
+    }
+
+    /// This node's own acknowledgement, at every heartbeat: a process that was stopped does not
+    /// count the time, not even alone.
+    pub(crate) fn beat(&mut self, now_ns: u64) {
+        self.settle(now_ns);
+        self.beat_ns = Some(now_ns);
+        self.extend_span(now_ns);
+    }
+
+    /// Starts both clocks from those in the ledger, once this term's blank entry is applied.
+    pub(crate) fn start(&mut self, own: Reading, ledger: Stamp) {
+        let base_ns = ledger.led_ms.saturating_mul(NS_PER_MS as u64);
+        self.led = Some(Led { base_ns, shown_ns: base_ns, span: None });
+        self.beat(own.monotonic_ns);
+        let target_offset_ms = self.agreed_offset_ms(own);
+        let target_ms = target_offset_ms.map(|it| it + signed(own.monotonic_ns) / NS_PER_MS);
+        let start_ms = target_ms.map_or(ledger.civil_ms, |target| target.max(ledger.civil_ms));
+        self.civil = Some(Civil {
+            now_ns: i128::from(start_ms) * i128::from(NS_PER_MS),
+            at_ns: own.monotonic_ns,
+            target_offset_ms,
+        });
+        self.raise(Alarm::ClocksDisagree, target_offset_ms.is_none());
+    }
+
+    /// The clocks now; `None` before [`LeaderClock::start`] and while no quorum acknowledges, when
+    /// nothing may be proposed.
+    pub(crate) fn stamp(&mut self, own: Reading) -> Option<Stamp> {
+        self.settle(own.monotonic_ns);
+        if !self.has_quorum(own.monotonic_ns) {
+            return None;
+        }
+        self.extend_span(own.monotonic_ns);
+        let civil_ms = self.steer(own)?;
+        let led = self.led.as_ref()?;
+        Some(Stamp { led_ms: led.shown_ns / NS_PER_MS as u64, civil_ms })
+    }
+
+    /// When the newest request was sent that a quorum has acknowledged; `None` before the first.
+    pub(crate) fn quorum_acked_ns(&self) -> Option<u64> {
+        let of_set = |set: &BTreeSet<NodeId>| {
+            let mut sent: Vec<u64> = set
+                .iter()
+                .filter_map(|voter| match self.newest.get(voter) {
+                    _ if *voter == self.own => self.beat_ns,
+                    newest => newest.map(|ack| ack.sent_ns),
+                })
+                .collect();
+            sent.sort_unstable_by(|a, b| b.cmp(a));
+            sent.get(majority(set.len()) - 1).copied()
+        };
+        let mut acked: Option<u64> = None;
+        for set in &self.voters {
+            let of_set = of_set(set)?;
+            acked = Some(acked.map_or(of_set, |acked| acked.min(of_set)));
+        }
+        acked
+    }
+
+    /// Whether a quorum's newest acknowledgement is young enough to lead on.
+    pub(crate) fn has_quorum(&self, now_ns: u64) -> bool {
+        let acked = self.quorum_acked_ns();
+        acked.is_some_and(|acked| now_ns.saturating_sub(acked) < self.ack_lifetime_ns)
+    }
+
+    /// Age of a peer's newest acknowledgement and its wall clock minus ours, milliseconds.
+    pub(crate) fn peer(&self, peer: NodeId, own: Reading) -> Option<(u64, i64)> {
+        let newest = self.newest.get(&peer)?;
+        let age_ms = own.monotonic_ns.saturating_sub(newest.sent_ns) / NS_PER_MS as u64;
+        Some((age_ms, newest.wall_offset_ms() - own_offset_ms(own)))
+    }
+
+    /// Whether this node's clock is too fast or too slow to lead by.
+    pub(crate) fn is_off(&self) -> bool {
+        self.rate.off
+    }
+
+    /// What is wrong with the clocks now.
+    pub(crate) fn alarms(&self) -> impl Iterator<Item = Alarm> + '_ {
+        self.alarms.iter().copied()
+    }
+
+    /// Counts the led time up to `now`, but not beyond the lifetime of the span's last
+    /// acknowledgement, and ends a span that is over.
+    fn settle(&mut self, now_ns: u64) {
+        let Some(led) = &mut self.led else { return };
+        let Some(span) = &led.span else { return };
+        let end_ns = now_ns.min(span.quorum_ns + self.ack_lifetime_ns);
+        let own = signed(end_ns.saturating_sub(span.began_ns));
+        let slower = self
+            .voters
+            .iter()
+            .map(|set| median_drift_ns(self.own, set, &span.first, &self.newest))
+            .min()
+            .unwrap_or(0)
+            .min(0);
+        let elapsed = u64::try_from(own.saturating_add(slower)).unwrap_or(0);
+        led.shown_ns = led.shown_ns.max(led.base_ns + elapsed);
+        if end_ns < now_ns {
+            led.base_ns = led.shown_ns;
+            led.span = None;
+        }
+    }
+
+    /// Notes the newest acknowledgement of a quorum, and begins a span when there is none.
+    fn extend_span(&mut self, now_ns: u64) {
+        let Some(quorum_ns) = self.quorum_acked_ns() else { return };
+        if now_ns.saturating_sub(quorum_ns) >= self.ack_lifetime_ns {
+            return;
+        }
+        let Some(led) = &mut self.led else { return };
+        match &mut led.span {
+            Some(span) => {
+                span.quorum_ns = span.quorum_ns.max(quorum_ns);
+                for (peer, ack) in &self.newest {
+                    span.first.entry(*peer).or_insert(*ack);
+                }
+            }
+            None => {
+                led.base_ns = led.shown_ns;
+                // From now, not from when the request was sent: that time may have been counted.
+                let span = Span { began_ns: now_ns, quorum_ns, first: self.newest.clone() };
+                led.span = Some(span);
+            }
+        }
+    }
+
+    /// Lets the civil clock pass up to now, and tells it in milliseconds.
+    fn steer(&mut self, own: Reading) -> Option<i64> {
+        let agreed = self.agreed_offset_ms(own);
+        let civil = self.civil.as_mut()?;
+        let passed_ns = own.monotonic_ns.saturating_sub(civil.at_ns);
+        civil.at_ns = own.monotonic_ns;
+        let now_ms = own_offset_to_now_ms(own);
+        let free_ms = ms_of(civil.now_ns) + signed(passed_ns) / NS_PER_MS;
+        // What was last followed, or before that the clock itself, says where a median may be.
+        let expected_ms = civil.target_offset_ms.map_or(free_ms, |offset| offset + now_ms);
+        let jumped = agreed
+            .is_some_and(|agreed| (agreed + now_ms - expected_ms).abs() > JUMP_LIMIT_MS);
+        if !jumped && agreed.is_some() {
+            civil.target_offset_ms = agreed;
+        }
+        civil.pass(passed_ns, now_ms);
+        let civil_ms = ms_of(civil.now_ns);
+        self.raise(Alarm::ClocksDisagree, agreed.is_none());
+        self.raise(Alarm::CivilJump, jumped);
+        Some(civil_ms)
+    }
+
+    /// The median wall clock of the majority of voters that lie closest together, minus our
+    /// monotonic clock; `None` when they are more than [`AGREE_WITHIN_MS`] apart.
+    fn agreed_offset_ms(&self, own: Reading) -> Option<i64> {
+        let voters: BTreeSet<NodeId> = self.voters.iter().flatten().copied().collect();
+        let mut offsets: Vec<i64> = voters
+            .iter()
+            .filter_map(|voter| {
+                if *voter == self.own {
+                    return Some(own_offset_ms(own));
+                }
+                let newest = self.newest.get(voter)?;
+                let age_ns = own.monotonic_ns.saturating_sub(newest.received_ns);
+                (age_ns < READING_LIFETIME_NS).then(|| newest.wall_offset_ms())
+            })
+            .collect();
+        offsets.sort_unstable();
+        let closest = offsets
+            .windows(majority(voters.len()))
+            .min_by_key(|window| window[window.len() - 1] - window[0])?;
+        let spread_ms = closest[closest.len() - 1] - closest[0];
+        (spread_ms <= AGREE_WITHIN_MS).then(|| closest[(closest.len() - 1) / 2])
+    }
+
+    /// Judges, once per window, whether our monotonic clock goes with the median voter's.
+    fn compare_rates(&mut self, peer: NodeId, ack: Acknowledgement) {
+        let first = *self.rate.first.entry(peer).or_insert(ack);
+        let window_ns = ack.middle_ns().saturating_sub(first.middle_ns());
+        if window_ns < RATE_WINDOW_NS {
+            return;
+        }
+        let uncertain_ns = first.uncertainty_ns() + ack.uncertainty_ns();
+        let allowed_ns = signed(window_ns) / RATE_ALLOWED_PART + uncertain_ns;
+        self.rate.off = self.voters.iter().any(|set| {
+            let measured = set.iter().filter(|it| self.rate.first.contains_key(it)).count();
+            let drift = median_drift_ns(self.own, set, &self.rate.first, &self.newest);
+            measured + 1 >= majority(set.len()) && drift != ABSENT && drift.abs() > allowed_ns
+        });
+        let off = self.rate.off;
+        self.raise(Alarm::ClockRate, off);
+        self.rate.first.clone_from(&self.newest);
+    }
+
+    fn raise(&mut self, alarm: Alarm, is: bool) {
+        if is {
+            self.alarms.insert(alarm);
+        } else {
+            self.alarms.remove(&alarm);
+        }
+    }
+}
+
+impl Civil {
+    /// Passes with the monotonic clock toward the target: at most a tenth faster when behind,
+    /// standing still when ahead.
+    fn pass(&mut self, passed_ns: u64, now_ms: i64) {
+        let passed_ns = i128::from(passed_ns);
+        let Some(offset_ms) = self.target_offset_ms else {
+            self.now_ns += passed_ns;
+            return;
+        };
+        let target_ns = i128::from(offset_ms + now_ms) * i128::from(NS_PER_MS);
+        let fastest_ns = self.now_ns + passed_ns + passed_ns / SLEW_PART;
+        self.now_ns = self.now_ns.max(target_ns.min(fastest_ns));
+    }
+}
+
+/// How much more than our monotonic clock the median voter's has gone between two sets of
+/// acknowledgements; our own voice is 0, and a voter without acknowledgement has gone nowhere.
+fn median_drift_ns(
+    own: NodeId,
+    voters: &BTreeSet<NodeId>,
+    first: &BTreeMap<NodeId, Acknowledgement>,
+    last: &BTreeMap<NodeId, Acknowledgement>,
+) -> i64 {
+    let mut drifts: Vec<i64> = voters
+        .iter()
+        .map(|voter| match (first.get(voter), last.get(voter)) {
+            _ if *voter == own => 0,
+            (Some(first), Some(last)) => {
+                let theirs = signed(last.reading.monotonic_ns)
+                    .saturating_sub(signed(first.reading.monotonic_ns));
+                theirs.saturating_sub(signed(last.middle_ns()) - signed(first.middle_ns()))
+            }
+            _ => ABSENT,
+        })
+        .collect();
+    drifts.sort_unstable();
+    drifts.get((drifts.len().max(1) - 1) / 2).copied().unwrap_or(0)
+}
+
+fn majority(voters: usize) -> usize {
+    voters / 2 + 1
+}
+
+fn own_offset_ms(own: Reading) -> i64 {
+    own.wall_ms - own_offset_to_now_ms(own)
+}
+
+fn own_offset_to_now_ms(own: Reading) -> i64 {
+    signed(own.monotonic_ns) / NS_PER_MS
+}
+
+fn signed(ns: u64) -> i64 {
+    i64::try_from(ns).unwrap_or(i64::MAX)
+}
+
+fn ms_of(ns: i128) -> i64 {
+    i64::try_from(ns.div_euclid(i128::from(NS_PER_MS))).unwrap_or(i64::MAX)
+}
+
+const NS_PER_MS: i64 = 1_000_000;
+const ABSENT: i64 = i64::MIN;
+/// Wall clocks of a majority must lie this close together to be followed.
+const AGREE_WITHIN_MS: i64 = 10_000;
+/// Inside a term the median may move this far from where it was.
+const JUMP_LIMIT_MS: i64 = 10 * 60 * 1_000;
+/// Steering adds at most this part of the time that passes.
+const SLEW_PART: i128 = 10;
+/// A peer's reading says nothing about its wall clock after this long.
+const READING_LIFETIME_NS: u64 = 10_000_000_000;
+/// Monotonic clocks are compared over this long: 1 % of it is well above what scheduling adds.
+const RATE_WINDOW_NS: u64 = 30_000_000_000;
+/// The part by which a rate may be off: 1 %.
+const RATE_ALLOWED_PART: i64 = 100;
+
+#[cfg(test)]
+mod tests;

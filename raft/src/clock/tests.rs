@@ -1,0 +1,334 @@
+//! Tables and properties of the leader's clocks, driven by a small world of nodes with clocks of
+//! their own.
+
+use super::*;
+use proptest::prelude::*;
+
+const MS: u64 = 1_000_000;
+const LIFETIME_NS: u64 = 300 * MS;
+const HEARTBEAT_MS: u64 = 50;
+/// Where the own wall clock starts.
+const WALL_MS: i64 = 1_800_000_000_000;
+
+/// The leader, node 1, and its peers, in true milliseconds.
+struct World {
+    clock: LeaderClock,
+    now_ms: u64,
+    own: Node,
+    peers: BTreeMap<NodeId, Node>,
+}
+
+/// A node's clocks as functions of true time.
+#[derive(Debug, Clone, Copy)]
+struct Node {
+    /// Thousandths of true time that its monotonic clock runs at.
+    per_mille: u64,
+    wall_offset_ms: i64,
+    reachable: bool,
+    boot: u64,
+}
+
+impl Node {
+    fn good() -> Self {
+        Self { per_mille: 1_000, wall_offset_ms: 0, reachable: true, boot: 1 }
+    }
+
+    fn reading(&self, now_ms: u64) -> Reading {
+        Reading {
+            monotonic_ns: now_ms * MS / 1_000 * self.per_mille,
+            wall_ms: WALL_MS + now_ms as i64 + self.wall_offset_ms,
+        }
+    }
+}
+
+impl World {
+    fn new(peers: &[Node]) -> Self {
+        let peers: BTreeMap<NodeId, Node> = (2..).zip(peers.iter().copied()).collect();
+        let mut clock = LeaderClock::new(1, LIFETIME_NS);
+        clock.set_voters(vec![peers.keys().copied().chain([1]).collect()]);
+        let mut world = Self { clock, now_ms: 1_000, own: Node::good(), peers };
+        world.heartbeat();
+        world
+    }
+
+    fn own(&self) -> Reading {
+        self.own.reading(self.now_ms)
+    }
+
+    fn start(&mut self, ledger: Stamp) {
+        self.clock.start(self.own(), ledger);
+    }
+
+    fn stamp(&mut self) -> Option<Stamp> {
+        self.clock.stamp(self.own())
+    }
+
+    /// One heartbeat that every reachable peer answers two milliseconds later.
+    fn heartbeat(&mut self) {
+        let sent_ns = self.own().monotonic_ns;
+        self.clock.beat(sent_ns);
+        self.now_ms += 2;
+        let received_ns = self.own().monotonic_ns;
+        for (id, peer) in &self.peers {
+            if peer.reachable {
+                let reading = peer.reading(self.now_ms - 1);
+                let ack = Acknowledgement { sent_ns, received_ns, boot: peer.boot, reading };
+                self.clock.acknowledge(*id, ack);
+            }
+        }
+        self.now_ms += HEARTBEAT_MS - 2;
+    }
+
+    /// Heartbeats for this long, with a stamp after each.
+    fn run(&mut self, for_ms: u64) -> Option<Stamp> {
+        let end_ms = self.now_ms + for_ms;
+        let mut last = None;
+        while self.now_ms < end_ms {
+            self.heartbeat();
+            last = self.stamp().or(last);
+        }
+        last
+    }
+
+    fn reach(&mut self, reachable: bool) {
+        self.peers.values_mut().for_each(|peer| peer.reachable = reachable);
+    }
+}
+
+fn ledger(led_ms: u64, civil_ms: i64) -> Stamp {
+    Stamp { led_ms, civil_ms }
+}
+
+#[track_caller]
+fn assert_near(found: u64, expected: u64, within: u64) {
+    assert!(found.abs_diff(expected) <= within, "{found} is not within {within} of {expected}");
+}
+
+#[test]
+fn nothing_is_stamped_before_the_start_nor_without_a_quorum() {
+    let mut world = World::new(&[Node::good(), Node::good()]);
+    assert_eq!(world.stamp(), None);
+    world.start(ledger(0, 0));
+    assert!(world.stamp().is_some());
+    world.reach(false);
+    world.run(400);
+    assert_eq!(world.stamp(), None);
+    world.peers.get_mut(&3).unwrap().reachable = true;
+    world.run(100);
+    assert!(world.stamp().is_some());
+}
+
+#[test]
+fn led_time_continues_from_the_ledger_and_passes_with_a_quorum() {
+    let mut world = World::new(&[Node::good(), Node::good()]);
+    world.start(ledger(5_000, 0));
+    let stamp = world.run(10_000).unwrap();
+    assert_near(stamp.led_ms, 15_000, 60);
+    world.peers.get_mut(&2).unwrap().reachable = false;
+    let stamp = world.run(10_000).unwrap();
+    assert_near(stamp.led_ms, 25_000, 120);
+}
+
+#[test]
+fn an_outage_counts_only_as_long_as_the_last_acknowledgement_lasts() {
+    for outage_ms in [1_000, 60_000, 3_600_000] {
+        let mut world = World::new(&[Node::good(), Node::good()]);
+        world.start(ledger(0, 0));
+        let before = world.run(5_000).unwrap();
+        world.reach(false);
+        world.run(outage_ms);
+        world.reach(true);
+        let after = world.run(5_000).unwrap();
+        assert_near(after.led_ms - before.led_ms, 5_000 + LIFETIME_NS / MS, 150);
+    }
+}
+
+#[test]
+fn a_pause_of_everything_counts_no_more_not_even_alone() {
+    for peers in [vec![], vec![Node::good(), Node::good()]] {
+        let mut world = World::new(&peers);
+        world.start(ledger(0, 0));
+        let before = world.run(5_000).unwrap();
+        world.now_ms += 900_000;
+        let after = world.run(5_000).unwrap();
+        assert_near(after.led_ms - before.led_ms, 5_000 + LIFETIME_NS / MS, 150);
+    }
+}
+
+#[test]
+fn the_slower_of_own_and_median_clock_leads() {
+    // Own rate, rates of the peers, led milliseconds in 20 true seconds.
+    let cases = [
+        (1_000, [1_000, 1_000], 20_000),
+        (1_100, [1_000, 1_000], 20_000),
+        (900, [1_000, 1_000], 18_000),
+        (1_000, [900, 1_000], 20_000),
+        (1_000, [900, 900], 18_000),
+        (1_000, [1_100, 1_100], 20_000),
+    ];
+    for (own, peers, expected) in cases {
+        let peers = peers.map(|per_mille| Node { per_mille, ..Node::good() });
+        let mut world = World::new(&peers);
+        world.own.per_mille = own;
+        world.start(ledger(0, 0));
+        let stamp = world.run(20_000).unwrap();
+        assert_near(stamp.led_ms, expected, 120);
+    }
+}
+
+#[test]
+fn a_clock_that_is_off_by_more_than_a_hundredth_gives_up() {
+    let cases = [
+        (1_000, [1_000, 1_000], false),
+        (1_005, [1_000, 1_000], false),
+        (1_020, [1_000, 1_000], true),
+        (980, [1_000, 1_000], true),
+        (1_000, [1_050, 1_000], false),
+        (1_000, [1_050, 1_050], true),
+    ];
+    for (own, peers, off) in cases {
+        let peers = peers.map(|per_mille| Node { per_mille, ..Node::good() });
+        let mut world = World::new(&peers);
+        world.own.per_mille = own;
+        world.start(ledger(0, 0));
+        world.run(70_000);
+        assert_eq!(world.clock.is_off(), off, "{own} {peers:?}");
+        assert_eq!(world.clock.alarms().any(|it| it == Alarm::ClockRate), off);
+    }
+}
+
+#[test]
+fn a_restarted_peer_is_no_drift() {
+    let mut world = World::new(&[Node::good(), Node::good()]);
+    world.start(ledger(0, 0));
+    world.run(40_000);
+    for peer in world.peers.values_mut() {
+        // A new process counts from another point, here from twice as far.
+        *peer = Node { per_mille: 2_000, boot: 2, ..*peer };
+    }
+    world.run(100);
+    for peer in world.peers.values_mut() {
+        *peer = Node { per_mille: 1_000, boot: 3, ..*peer };
+    }
+    let stamp = world.run(10_000).unwrap();
+    assert_near(stamp.led_ms, 50_100, 200);
+    assert!(!world.clock.is_off());
+}
+
+#[test]
+fn civil_time_jumps_to_the_median_of_an_agreeing_majority_when_a_term_begins() {
+    let truth = WALL_MS + 1_050;
+    let day = 86_400_000;
+    // Offsets of the own and the peers' wall clocks, the ledger's clock, the clock after the start.
+    let cases = [
+        ([0, 0, 0], 0, truth),
+        ([0, 4_000, 3_000], 0, truth + 3_000),
+        ([0, 4_000, day], 0, truth),
+        ([day, 0, 100], 0, truth),
+        ([0, 0, 0], truth - day, truth),
+        ([0, 0, 0], truth + day, truth + day),
+        ([0, day, 2 * day], truth - 5, truth - 5),
+    ];
+    for (offsets, civil_ms, expected) in cases {
+        let node = |wall_offset_ms| Node { wall_offset_ms, ..Node::good() };
+        let mut world = World::new(&[node(offsets[1]), node(offsets[2])]);
+        world.own.wall_offset_ms = offsets[0];
+        world.start(ledger(0, civil_ms));
+        let started = world.stamp().unwrap().civil_ms;
+        assert!((started - expected).abs() <= 2, "{offsets:?}: {started} is not {expected}");
+        let disagree = world.clock.alarms().any(|it| it == Alarm::ClocksDisagree);
+        assert_eq!(disagree, offsets == [0, day, 2 * day], "{offsets:?}");
+    }
+    let mut alone = World::new(&[]);
+    alone.start(ledger(0, 0));
+    assert_eq!(alone.stamp().unwrap().civil_ms, WALL_MS + alone.now_ms as i64);
+}
+
+#[test]
+fn inside_a_term_civil_time_is_steered_slowly_and_never_back() {
+    // How far all wall clocks move after 10 s, how far the civil clock follows in the next 10 s,
+    // and whether that is an alarm.
+    let minute = 60_000;
+    let cases = [
+        (0, 10_000, false),
+        (500, 10_500, false),
+        (minute, 11_000, false),
+        (-500, 9_500, false),
+        (-minute, 0, false),
+        (11 * minute, 10_000, true),
+        (-11 * minute, 10_000, true),
+    ];
+    for (moved_ms, expected, alarm) in cases {
+        let mut world = World::new(&[Node::good(), Node::good()]);
+        world.start(ledger(0, 0));
+        let before = world.run(10_000).unwrap();
+        world.own.wall_offset_ms = moved_ms;
+        world.peers.values_mut().for_each(|peer| peer.wall_offset_ms = moved_ms);
+        let after = world.run(10_000).unwrap();
+        let passed = after.civil_ms - before.civil_ms;
+        assert!((passed - expected).abs() <= 60, "{moved_ms}: {passed} is not {expected}");
+        let raised = world.clock.alarms().any(|it| it == Alarm::CivilJump);
+        assert_eq!(raised, alarm, "{moved_ms}");
+    }
+}
+
+#[test]
+fn a_membership_change_needs_both_majorities() {
+    let mut world = World::new(&[Node::good(), Node::good(), Node::good(), Node::good()]);
+    let sets = vec![BTreeSet::from([1, 2, 3]), BTreeSet::from([1, 4, 5])];
+    world.clock.set_voters(sets);
+    world.start(ledger(0, 0));
+    world.run(100);
+    assert!(world.stamp().is_some());
+    for id in [4, 5] {
+        world.peers.get_mut(&id).unwrap().reachable = false;
+    }
+    world.run(400);
+    assert_eq!(world.stamp(), None);
+}
+
+#[derive(Debug, Clone)]
+enum Event {
+    Run(u64),
+    Reach(NodeId, bool),
+    Wall(NodeId, i64),
+    Restart(NodeId),
+    Pause(u64),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        4 => (50_u64..5_000).prop_map(Event::Run),
+        2 => (2_u64..4, any::<bool>()).prop_map(|(id, on)| Event::Reach(id, on)),
+        1 => (1_u64..4, -2_000_000_i64..2_000_000).prop_map(|(id, ms)| Event::Wall(id, ms)),
+        1 => (2_u64..4).prop_map(Event::Restart),
+        1 => (50_u64..10_000).prop_map(Event::Pause),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn clocks_never_go_back_and_led_time_never_outruns_true_time(
+        events in prop::collection::vec(event(), 1..40),
+    ) {
+        let mut world = World::new(&[Node::good(), Node::good()]);
+        world.start(ledger(7_000, WALL_MS));
+        let began_ms = world.now_ms;
+        let mut last = world.stamp().unwrap();
+        for event in events {
+            match event {
+                Event::Run(ms) => { world.run(ms); }
+                Event::Reach(id, on) => world.peers.get_mut(&id).unwrap().reachable = on,
+                Event::Wall(1, ms) => world.own.wall_offset_ms = ms,
+                Event::Wall(id, ms) => world.peers.get_mut(&id).unwrap().wall_offset_ms = ms,
+                Event::Restart(id) => world.peers.get_mut(&id).unwrap().boot += 1,
+                Event::Pause(ms) => world.now_ms += ms,
+            }
+            if let Some(stamp) = world.stamp() {
+                prop_assert!(stamp.led_ms >= last.led_ms && stamp.civil_ms >= last.civil_ms);
+                prop_assert!(stamp.led_ms <= 7_000 + (world.now_ms - began_ms));
+                last = stamp;
+            }
+        }
+    }
+}

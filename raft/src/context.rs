@@ -1,0 +1,161 @@
+//! What all parts of a node share: its identity, its seams, its log and replica, and who leads.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use lease::ids::NodeId;
+use parking_lot::Mutex;
+use storage::log::Log;
+use storage::seam::Clock;
+use tokio::sync::watch;
+
+use crate::admission::Admission;
+use crate::clock::Reading;
+use crate::config::Timing;
+use crate::fatal::Fatal;
+use crate::frames::{Refused, Sender};
+use crate::lead::Lead;
+use crate::replica::Replica;
+use crate::state_machine::StateMachine;
+use crate::status::{Alarm, NodeRole, Position};
+use crate::transport::Transport;
+use crate::types::TypeConfig;
+
+pub(crate) type Raft = openraft::Raft<TypeConfig, StateMachine>;
+
+/// Who leads, as this node knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Leadership {
+    pub(crate) role: NodeRole,
+    pub(crate) term: u64,
+    pub(crate) leader: Option<NodeId>,
+    /// Whether this node leads and has applied its own blank entry of this term: only then it may
+    /// propose.
+    pub(crate) ready: bool,
+}
+
+/// The members, as of the membership in force.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Peers {
+    /// One set, or two while the membership changes.
+    pub(crate) voters: Vec<BTreeSet<NodeId>>,
+    pub(crate) addresses: BTreeMap<NodeId, String>,
+}
+
+/// Counters that belong to no other part.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) entries_proposed: AtomicU64,
+    pub(crate) commands_proposed: AtomicU64,
+    pub(crate) entries_in_flight: AtomicU64,
+    pub(crate) commands_queued: AtomicU64,
+    pub(crate) overloaded: AtomicU64,
+    pub(crate) proposals_failed: AtomicU64,
+    pub(crate) forwarded: AtomicU64,
+    pub(crate) reads: AtomicU64,
+    pub(crate) read_rounds: AtomicU64,
+    pub(crate) leader_changes: AtomicU64,
+    pub(crate) snapshots_sent: AtomicU64,
+}
+
+/// Shared by everything on this node.
+pub(crate) struct Context {
+    pub(crate) node: NodeId,
+    pub(crate) directory: u64,
+    pub(crate) boot: u64,
+    pub(crate) timing: Timing,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) log: Log,
+    pub(crate) replica: Arc<Replica>,
+    pub(crate) admission: Admission,
+    pub(crate) lead: Lead,
+    pub(crate) fatal: Fatal,
+    pub(crate) leadership: watch::Sender<Leadership>,
+    pub(crate) peers: watch::Sender<Peers>,
+    pub(crate) stopping: watch::Sender<bool>,
+    pub(crate) counters: Counters,
+    pub(crate) alarms: Mutex<BTreeSet<Alarm>>,
+}
+
+impl Context {
+    /// What this node says of itself in every message.
+    pub(crate) fn sender(&self) -> Sender {
+        let durable = self.log.state().durable;
+        Sender {
+            node: self.node,
+            directory: self.directory,
+            boot: self.boot,
+            cluster: self.replica.known(self.node).cluster,
+            durable: durable.map(|it| Position { term: it.term, index: it.index }),
+        }
+    }
+
+    /// Judges who sent a message.
+    pub(crate) fn admit(&self, sender: &Sender) -> Result<(), Refused> {
+        let admitted = self.admission.admit(sender, self.replica.known(sender.node));
+        if let Err(refused) = &admitted
+            && self.raise(Alarm::PeerRefused)
+        {
+            tracing::error!(peer = sender.node, %refused, "a peer is refused");
+        }
+        admitted
+    }
+
+    /// Notes a refusal by a peer.
+    pub(crate) fn refused_by(&self, peer: NodeId, refused: &Refused) {
+        if self.raise(Alarm::PeerRefused) {
+            tracing::error!(peer, %refused, "a peer refuses to talk");
+        }
+    }
+
+    /// This node's clocks now.
+    pub(crate) fn reading(&self) -> Reading {
+        Reading { monotonic_ns: self.clock.monotonic_ns(), wall_ms: self.clock.wall_ms() }
+    }
+
+    /// Whether the node is on its way down.
+    pub(crate) fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
+    }
+
+    /// Raises an alarm; whether it is new.
+    pub(crate) fn raise(&self, alarm: Alarm) -> bool {
+        self.alarms.lock().insert(alarm)
+    }
+
+    /// Clears an alarm.
+    pub(crate) fn clear(&self, alarm: Alarm) {
+        self.alarms.lock().remove(&alarm);
+    }
+
+    /// A deadline that begins now.
+    pub(crate) fn deadline(&self, after: Duration) -> Deadline {
+        let ns = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
+        Deadline { at_ns: self.clock.monotonic_ns().saturating_add(ns) }
+    }
+
+    /// What is left of a deadline.
+    pub(crate) fn left(&self, deadline: Deadline) -> Duration {
+        Duration::from_nanos(deadline.at_ns.saturating_sub(self.clock.monotonic_ns()))
+    }
+}
+
+/// A point on this node's monotonic clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Deadline {
+    at_ns: u64,
+}
+
+/// Counts one more.
+pub(crate) fn count(counter: &AtomicU64, more: u64) {
+    counter.fetch_add(more, Ordering::Relaxed);
+}
+
+/// Waits until the node is on its way down.
+pub(crate) async fn stopped(stopping: &mut watch::Receiver<bool>) {
+    // A closed channel means that nobody is left to stop for.
+    let _ = stopping.wait_for(|stop| *stop).await;
+}

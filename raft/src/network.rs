@@ -1,0 +1,273 @@
+//! openraft's network over `Transport`: the calling side of the peer protocol.
+//!
+//! Each answer to an append is also an acknowledgement with the peer's clocks, and goes to `lead`.
+//! A peer that cannot be reached, refuses or answers nonsense is `Unreachable`, which makes
+//! openraft wait a little before it tries again; a lost answer is not, because asking again at once
+//! tells what became of it.
+
+use std::fmt::Display;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
+use lease::ids::NodeId;
+use openraft::OptionalSend;
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::RPCOption;
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use openraft::{BasicNode, RaftNetworkFactory, RaftNetworkV2};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use storage::log::LogEntry;
+use storage::state::SnapshotChunks;
+
+use crate::clock::Acknowledgement;
+use crate::context::{Context, count};
+use crate::frames::{
+    Answer, Append, AppendResult, Appended, AskVote, Request, SendSnapshot, SnapshotReceived,
+    TransferLeader, Transferred, Voted, decode, encode, encode_append,
+};
+use crate::state_machine::{RaftSnapshot, SnapshotFile};
+use crate::transport::{PeerCall, TransportError};
+use crate::types::{
+    StoredVote, TypeConfig, Vote, encode_membership, log_id_of, position_of, to_log_entry,
+};
+
+type Rpc<T> = Result<T, RPCError<TypeConfig>>;
+
+/// Makes the connections openraft asks for.
+#[derive(Clone)]
+pub(crate) struct Network {
+    context: Arc<Context>,
+}
+
+/// One peer, as openraft sees it.
+pub(crate) struct Peer {
+    context: Arc<Context>,
+    target: NodeId,
+}
+
+impl Network {
+    pub(crate) fn new(context: Arc<Context>) -> Self {
+        Self { context }
+    }
+}
+
+impl RaftNetworkFactory<TypeConfig> for Network {
+    type Network = Peer;
+
+    async fn new_client(&mut self, target: NodeId, _node: &BasicNode) -> Peer {
+        Peer { context: Arc::clone(&self.context), target }
+    }
+}
+
+impl Peer {
+    async fn ask<Q: Serialize, A: DeserializeOwned>(
+        &self,
+        call: PeerCall,
+        body: Q,
+        deadline: Duration,
+    ) -> Rpc<A> {
+        let request = Request { sender: self.context.sender(), to: self.target, body };
+        let answer = self.call(call, encode(&request), deadline).await?;
+        Ok(self.accept::<A>(&answer)?.body)
+    }
+
+    async fn call(&self, call: PeerCall, message: Bytes, deadline: Duration) -> Rpc<Bytes> {
+        let answer = self.context.transport.call(self.target, call, message, deadline);
+        match tokio::time::timeout(deadline, answer).await {
+            Ok(answer) => answer.map_err(|error| transport_error(&error)),
+            Err(elapsed) => Err(RPCError::Network(NetworkError::new(&elapsed))),
+        }
+    }
+
+    fn accept<A: DeserializeOwned>(&self, answer: &[u8]) -> Rpc<Accepted<A>> {
+        let answer: Answer<A> = decode(answer).map_err(|error| unreachable(&error))?;
+        let sender = answer.sender;
+        if sender.node != self.target {
+            let who = format!("node {} answered for node {}", sender.node, self.target);
+            return Err(RPCError::Unreachable(Unreachable::from_string(who)));
+        }
+        self.context.admit(&sender).map_err(|refused| unreachable(&refused))?;
+        let body = answer.body.map_err(|refused| {
+            self.context.refused_by(self.target, &refused);
+            unreachable(&refused)
+        })?;
+        Ok(Accepted { body, boot: sender.boot })
+    }
+
+    /// How long to wait for an append: heartbeats are soon repeated, entries may meet a slow disk.
+    fn append_deadline(&self, entries: &[LogEntry], option: &RPCOption) -> Duration {
+        if entries.is_empty() {
+            option.hard_ttl()
+        } else {
+            Duration::from_millis(2 * self.context.timing.election_max_ms).max(SLOW_DISK)
+        }
+    }
+}
+
+struct Accepted<A> {
+    body: A,
+    boot: u64,
+}
+
+impl RaftNetworkV2<TypeConfig> for Peer {
+    type SnapshotData = SnapshotFile;
+
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Rpc<AppendEntriesResponse<TypeConfig>> {
+        let entries: Vec<LogEntry> = rpc.entries.iter().map(to_log_entry).collect();
+        let vote = StoredVote::from(&rpc.vote);
+        let body = Append {
+            vote,
+            previous: rpc.prev_log_id.as_ref().map(position_of),
+            committed: rpc.leader_commit.as_ref().map(position_of),
+            entries: Vec::new(),
+        };
+        let message = encode_append(self.context.sender(), self.target, body, &entries);
+        let deadline = self.append_deadline(&entries, &option);
+        let sent_ns = self.context.clock.monotonic_ns();
+        let answer = self.call(PeerCall::Append, message, deadline).await?;
+        let received_ns = self.context.clock.monotonic_ns().max(sent_ns);
+        let Accepted { body, boot } = self.accept::<Appended>(&answer)?;
+        if !matches!(body.result, AppendResult::HigherVote(_)) {
+            let ack = Acknowledgement { sent_ns, received_ns, boot, reading: body.reading };
+            self.context.lead.acknowledge(vote.term(), self.target, ack, body.state_sum);
+        }
+        Ok(match body.result {
+            AppendResult::Success => AppendEntriesResponse::Success,
+            AppendResult::Partial(upto) => {
+                AppendEntriesResponse::PartialSuccess(upto.map(log_id_of))
+            }
+            AppendResult::Conflict => AppendEntriesResponse::Conflict,
+            AppendResult::HigherVote(vote) => AppendEntriesResponse::HigherVote(vote.into()),
+        })
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Rpc<VoteResponse<TypeConfig>> {
+        let voted = self.ask(PeerCall::Vote, ask_vote(&rpc), option.hard_ttl()).await?;
+        Ok(vote_response(voted))
+    }
+
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Rpc<VoteResponse<TypeConfig>> {
+        let voted = self.ask(PeerCall::PreVote, ask_vote(&rpc), option.hard_ttl()).await?;
+        Ok(vote_response(voted))
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: RaftSnapshot,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let SnapshotFile::Held(handle) = snapshot.snapshot else {
+            let what = "only a checkpoint of this node can be sent";
+            return Err(StreamingError::Unreachable(Unreachable::from_string(what)));
+        };
+        let chunks = handle.chunks().map_err(|error| streaming(unreachable(&error)))?;
+        let body = SendSnapshot {
+            vote: StoredVote::from(&vote),
+            last: snapshot.meta.last_log_id.as_ref().map(position_of),
+            membership: encode_membership(&snapshot.meta.last_membership),
+        };
+        let request = Request { sender: self.context.sender(), to: self.target, body };
+        let sending = self.context.transport.send_snapshot(
+            self.target,
+            encode(&request),
+            read_ahead(chunks),
+            SNAPSHOT_DEADLINE,
+        );
+        let answer = tokio::select! {
+            answer = sending => answer.map_err(|error| streaming(transport_error(&error)))?,
+            closed = cancel => return Err(StreamingError::Closed(closed)),
+        };
+        count(&self.context.counters.snapshots_sent, 1);
+        let received = self.accept::<SnapshotReceived>(&answer).map_err(streaming)?;
+        Ok(SnapshotResponse::new(received.body.vote.into()))
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        rpc: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Rpc<TransferLeaderResponse<TypeConfig>> {
+        let body = TransferLeader {
+            vote: StoredVote::from(rpc.from_leader()),
+            to: *rpc.to_node_id(),
+            last: rpc.last_log_id().map(position_of),
+        };
+        match self.ask(PeerCall::TransferLeader, body, option.hard_ttl()).await? {
+            Transferred::Taken => Ok(Ok(())),
+                // openraft only logs its own refusals, so the reason is all that ours needs.
+            Transferred::Declined(why) => Err(unreachable(&why)),
+        }
+    }
+}
+
+/// The chunks of a snapshot as a stream; each is read from disk on a thread that may block.
+fn read_ahead(chunks: SnapshotChunks) -> BoxStream<'static, io::Result<Bytes>> {
+    stream::unfold(Some(chunks), |chunks| async move {
+        let mut chunks = chunks?;
+        let read = tokio::task::spawn_blocking(move || {
+            let chunk = chunks.next_chunk();
+            (chunk, chunks)
+        });
+        match read.await {
+            Ok((Ok(Some(chunk)), chunks)) => Some((Ok(Bytes::from(chunk)), Some(chunks))),
+            Ok((Ok(None), _)) => None,
+            Ok((Err(error), _)) => Some((Err(io::Error::other(error)), None)),
+            Err(panicked) => Some((Err(io::Error::other(panicked)), None)),
+        }
+    })
+    .boxed()
+}
+
+fn ask_vote(rpc: &VoteRequest<TypeConfig>) -> AskVote {
+    AskVote {
+        vote: StoredVote::from(&rpc.vote),
+        last: rpc.last_log_id.as_ref().map(position_of),
+        leadership_transfer: rpc.leadership_transfer,
+    }
+}
+
+fn vote_response(voted: Voted) -> VoteResponse<TypeConfig> {
+    VoteResponse::new(Vote::from(voted.vote), voted.last.map(log_id_of), voted.granted)
+}
+
+fn transport_error(error: &TransportError) -> RPCError<TypeConfig> {
+    match error {
+        TransportError::NotSent(_) => unreachable(error),
+        TransportError::Unknown(_) => RPCError::Network(NetworkError::from_string(error)),
+    }
+}
+
+fn unreachable(error: &impl Display) -> RPCError<TypeConfig> {
+    RPCError::Unreachable(Unreachable::from_string(error))
+}
+
+fn streaming(error: RPCError<TypeConfig>) -> StreamingError<TypeConfig> {
+    error.into()
+}
+
+/// An append waits at least this long for a follower's disk.
+const SLOW_DISK: Duration = Duration::from_secs(1);
+/// A whole snapshot: 1,000,000 leases are some 300 MB.
+const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(600);

@@ -1,0 +1,96 @@
+//! Puts status and counters together from where they are kept.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use openraft::RaftMetrics;
+use openraft::async_runtime::WatchReceiver;
+
+use crate::context::{Context, Raft};
+use crate::status::{Alarm, Metrics, NodeRole, PeerStatus, Status};
+use crate::types::{TypeConfig, position_of};
+
+pub(crate) fn status(context: &Context, raft: &Raft, recovered: bool) -> Status {
+    let metrics = raft.metrics();
+    let metrics: RaftMetrics<TypeConfig> = metrics.borrow_watched().clone();
+    let leadership = *context.leadership.borrow();
+    let term = leadership.term;
+    let own = context.reading();
+    let leads = leadership.role == NodeRole::Leader;
+    let quorum_ack_age_ms = if leads {
+        context.lead.quorum_ack_age_ms(term, own.monotonic_ns)
+    } else {
+        None
+    };
+    let mut alarms = context.alarms.lock().clone();
+    if leads {
+        alarms.extend(context.lead.alarms(term));
+    }
+    if context.fatal.is_corrupt() {
+        alarms.insert(Alarm::Corrupt);
+    }
+    Status {
+        node: context.node,
+        role: leadership.role,
+        leader: leadership.leader,
+        term,
+        last_log: metrics.last_log_index,
+        committed: metrics.local_committed.as_ref().map(position_of),
+        applied: context.replica.applied.borrow().position,
+        checkpoint: context.replica.checkpointed(),
+        peers: peers(context, &metrics, leads, term),
+        quorum_ack_age_ms,
+        alarms: alarms.into_iter().collect(),
+        recovered,
+    }
+}
+
+fn peers(
+    context: &Context,
+    metrics: &RaftMetrics<TypeConfig>,
+    leads: bool,
+    term: u64,
+) -> Vec<PeerStatus> {
+    let own = context.reading();
+    let members = context.peers.borrow().clone();
+    members
+        .addresses
+        .into_iter()
+        .map(|(id, address)| {
+            let acked = if leads { context.lead.peer(term, id, own) } else { None };
+            let matched = metrics.replication.as_ref().and_then(|all| all.get(&id).copied());
+            PeerStatus {
+                id,
+                address,
+                voter: members.voters.iter().any(|set| set.contains(&id)),
+                matched: matched.flatten().map(|id| id.index),
+                ack_age_ms: acked.map(|(age_ms, _)| age_ms),
+                clock_offset_ms: acked.map(|(_, offset_ms)| offset_ms),
+            }
+        })
+        .collect()
+}
+
+pub(crate) fn metrics(context: &Context) -> Metrics {
+    let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let (counters, replica) = (&context.counters, &context.replica.counters);
+    Metrics {
+        entries_proposed: get(&counters.entries_proposed),
+        commands_proposed: get(&counters.commands_proposed),
+        entries_in_flight: get(&counters.entries_in_flight),
+        commands_queued: get(&counters.commands_queued),
+        overloaded: get(&counters.overloaded),
+        proposals_failed: get(&counters.proposals_failed),
+        forwarded: get(&counters.forwarded),
+        entries_applied: get(&replica.entries_applied),
+        apply_ns: get(&replica.apply_ns),
+        apply_max_ns: get(&replica.apply_max_ns),
+        reads: get(&counters.reads),
+        read_rounds: get(&counters.read_rounds),
+        leader_changes: get(&counters.leader_changes),
+        checkpoints: get(&replica.checkpoints),
+        checkpoint_last_ns: get(&replica.checkpoint_last_ns),
+        snapshots_sent: get(&counters.snapshots_sent),
+        snapshots_installed: get(&replica.snapshots_installed),
+        log: context.log.metrics(),
+    }
+}

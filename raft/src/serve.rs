@@ -1,0 +1,267 @@
+//! The answering side of the peer protocol.
+//!
+//! A message is judged before it is acted on: its sender must be the node that the transport
+//! proved, speak from the directory it joined with, and mean this node. A refusal is an answer, so
+//! that the peer learns why.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::{BoxStream, StreamExt};
+use lease::format::FormatError;
+use lease::ids::NodeId;
+use openraft::errors::Fatal as RaftFatal;
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use storage::state::Incoming;
+
+use crate::context::{Context, Raft};
+use crate::frames::{
+    Answer, Append, AppendResult, Appended, AskReadIndex, AskVote, Forward, Forwarded, ReadIndex,
+    Refused, Request, SendSnapshot, Sender, SnapshotReceived, TransferLeader, Transferred, Voted,
+    decode, decode_append, encode,
+};
+use crate::proposer::{NotProposed, Proposed, Proposer, encoded_bytes};
+use crate::reads::Reads;
+use crate::state_machine::{RaftSnapshot, SnapshotFile};
+use crate::transport::{HandleError, PeerCall};
+use crate::types::{
+    SnapshotMeta, StoredVote, TypeConfig, Vote, decode_membership, from_log_entry, log_id_of,
+    position_of,
+};
+
+/// Answers peers.
+#[derive(Clone)]
+pub(crate) struct Server {
+    pub(crate) context: Arc<Context>,
+    pub(crate) raft: Raft,
+    pub(crate) proposer: Proposer,
+    pub(crate) reads: Reads,
+}
+
+impl Server {
+    /// Answers one call.
+    pub(crate) async fn handle(
+        &self,
+        from: NodeId,
+        call: PeerCall,
+        message: Bytes,
+    ) -> Result<Bytes, HandleError> {
+        if self.context.is_stopping() {
+            return Err(HandleError::ShuttingDown);
+        }
+        match call {
+            PeerCall::Append => self.append(from, &message).await,
+            PeerCall::Vote => {
+                self.answer(from, &message, async |ask: AskVote| {
+                    self.voted(self.raft.vote(vote_request(ask)).await)
+                })
+                .await
+            }
+            PeerCall::PreVote => {
+                self.answer(from, &message, async |ask: AskVote| {
+                    self.voted(self.raft.pre_vote(vote_request(ask)).await)
+                })
+                .await
+            }
+            PeerCall::TransferLeader => {
+                self.answer(from, &message, async |ask| self.transfer_leader(ask).await).await
+            }
+            PeerCall::Forward => {
+                self.answer(from, &message, async |ask| Ok(self.forward(ask).await)).await
+            }
+            PeerCall::ReadIndex => {
+                self.answer(from, &message, async |ask| Ok(self.read_index(ask).await)).await
+            }
+            PeerCall::Snapshot => Err(HandleError::WrongCall(call)),
+        }
+    }
+
+    /// Receives a snapshot and has openraft install it.
+    pub(crate) async fn handle_snapshot(
+        &self,
+        from: NodeId,
+        header: Bytes,
+        chunks: BoxStream<'static, io::Result<Bytes>>,
+    ) -> Result<Bytes, HandleError> {
+        if self.context.is_stopping() {
+            return Err(HandleError::ShuttingDown);
+        }
+        let request: Request<SendSnapshot> = decode(&header).map_err(HandleError::Malformed)?;
+        if let Err(refused) = self.admit(from, &request.sender, request.to)? {
+            return Ok(self.encode::<SnapshotReceived>(Err(refused)));
+        }
+        let body = request.body;
+        let membership = decode_membership(&body.membership).map_err(HandleError::Malformed)?;
+        let incoming = self.receive(chunks).await.map_err(HandleError::Snapshot)?;
+        let meta = SnapshotMeta {
+            last_log_id: body.last.map(log_id_of),
+            last_membership: membership,
+        };
+        let snapshot = RaftSnapshot { meta, snapshot: SnapshotFile::Received(incoming) };
+        let installed = self.raft.install_full_snapshot(body.vote.into(), snapshot).await;
+        let answer = installed
+            .map(|answer| SnapshotReceived { vote: StoredVote::from(&answer.vote) })
+            .map_err(|error| Refused::Failed(error.to_string()));
+        Ok(self.encode(answer))
+    }
+
+    async fn receive(
+        &self,
+        mut chunks: BoxStream<'static, io::Result<Bytes>>,
+    ) -> io::Result<Incoming> {
+        let store = self.context.replica.store.clone();
+        let mut incoming = blocking(move || store.receive().map_err(io::Error::other)).await?;
+        while let Some(chunk) = chunks.next().await {
+            let write = |mut incoming: Incoming, chunk: Bytes| move || {
+                incoming.write(&chunk)?;
+                Ok(incoming)
+            };
+            match chunk {
+                Ok(chunk) => incoming = blocking(write(incoming, chunk)).await?,
+                Err(error) => {
+                    blocking(move || incoming.discard()).await?;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(incoming)
+    }
+
+    async fn append(&self, from: NodeId, message: &Bytes) -> Result<Bytes, HandleError> {
+        let (request, entries) = decode_append(message).map_err(HandleError::Malformed)?;
+        if let Err(refused) = self.admit(from, &request.sender, request.to)? {
+            return Ok(self.encode::<Appended>(Err(refused)));
+        }
+        let Append { vote, previous, committed, .. } = request.body;
+        let entries = entries
+            .into_iter()
+            .map(from_log_entry)
+            .collect::<Result<Vec<_>, FormatError>>()
+            .map_err(HandleError::Malformed)?;
+        let rpc = AppendEntriesRequest::<TypeConfig> {
+            vote: vote.into(),
+            prev_log_id: previous.map(log_id_of),
+            entries,
+            leader_commit: committed.map(log_id_of),
+        };
+        let appended = self.raft.append_entries(rpc).await;
+        let answer = appended.map_err(|error| Refused::Failed(error.to_string())).map(|done| {
+            let result = match done {
+                AppendEntriesResponse::Success => AppendResult::Success,
+                AppendEntriesResponse::PartialSuccess(upto) => {
+                    AppendResult::Partial(upto.as_ref().map(position_of))
+                }
+                AppendEntriesResponse::Conflict => AppendResult::Conflict,
+                AppendEntriesResponse::HigherVote(vote) => {
+                    AppendResult::HigherVote(StoredVote::from(&vote))
+                }
+            };
+            let state_sum = self.context.replica.newest_sum();
+            Appended { result, reading: self.context.reading(), state_sum }
+        });
+        Ok(self.encode(answer))
+    }
+
+    fn voted<E: ToString>(
+        &self,
+        voted: Result<VoteResponse<TypeConfig>, E>,
+    ) -> Result<Voted, Refused> {
+        let voted = voted.map_err(|error| Refused::Failed(error.to_string()))?;
+        Ok(Voted {
+            vote: StoredVote::from(&voted.vote),
+            granted: voted.vote_granted,
+            last: voted.last_log_id.as_ref().map(position_of),
+        })
+    }
+
+    async fn transfer_leader(&self, ask: TransferLeader) -> Result<Transferred, Refused> {
+        let vote = Vote::from(ask.vote);
+        let rpc = TransferLeaderRequest::new(vote, ask.to, ask.last.map(log_id_of));
+        let taken = self.raft.handle_transfer_leader(rpc).await;
+        let taken = taken.map_err(|error: RaftFatal<_>| Refused::Failed(error.to_string()))?;
+        Ok(match taken {
+            Ok(()) => Transferred::Taken,
+            Err(declined) => Transferred::Declined(declined.to_string()),
+        })
+    }
+
+    async fn forward(&self, ask: Forward) -> Forwarded {
+        let leadership = *self.context.leadership.borrow();
+        if leadership.leader != Some(self.context.node) {
+            return Forwarded::NotLeader(leadership.leader);
+        }
+        let Ok(bytes) = encoded_bytes(&ask.commands) else { return Forwarded::NotProposed };
+        let wait = Duration::from_millis(ask.deadline_ms);
+        match self.proposer.propose(ask.commands, bytes, wait).await {
+            Ok(Proposed::Applied { index, outcomes, clock }) => {
+                Forwarded::Applied { index, outcomes, clock }
+            }
+            Ok(Proposed::Unknown) => Forwarded::Unknown,
+            Err(NotProposed::NotLeader(leader)) => Forwarded::NotLeader(leader),
+            Err(NotProposed::Overloaded(after)) => Forwarded::Overloaded {
+                retry_after_ms: u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
+            },
+            Err(NotProposed::Deadline | NotProposed::Stopping) => Forwarded::NotProposed,
+        }
+    }
+
+    async fn read_index(&self, ask: AskReadIndex) -> ReadIndex {
+        let wait = Duration::from_millis(ask.deadline_ms);
+        self.reads.index(true, wait).await.unwrap_or(ReadIndex::NoQuorum)
+    }
+
+    async fn answer<Q: DeserializeOwned, A: Serialize>(
+        &self,
+        from: NodeId,
+        message: &[u8],
+        act: impl AsyncFnOnce(Q) -> Result<A, Refused>,
+    ) -> Result<Bytes, HandleError> {
+        let request: Request<Q> = decode(message).map_err(HandleError::Malformed)?;
+        let body = match self.admit(from, &request.sender, request.to)? {
+            Ok(()) => act(request.body).await,
+            Err(refused) => Err(refused),
+        };
+        Ok(self.encode(body))
+    }
+
+    /// Judges a message's sender and address.
+    fn admit(
+        &self,
+        from: NodeId,
+        sender: &Sender,
+        to: NodeId,
+    ) -> Result<Result<(), Refused>, HandleError> {
+        if sender.node != from {
+            return Err(HandleError::WrongSender { claimed: sender.node, proven: from });
+        }
+        if self.context.fatal.is_corrupt() {
+            return Err(HandleError::ShuttingDown);
+        }
+        if to != self.context.node {
+            return Ok(Err(Refused::Misdirected(to)));
+        }
+        Ok(self.context.admit(sender))
+    }
+
+    fn encode<A: Serialize>(&self, body: Result<A, Refused>) -> Bytes {
+        encode(&Answer { sender: self.context.sender(), body })
+    }
+}
+
+fn vote_request(ask: AskVote) -> VoteRequest<TypeConfig> {
+    let mut request = VoteRequest::new(ask.vote.into(), ask.last.map(log_id_of));
+    request.leadership_transfer = ask.leadership_transfer;
+    request
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
