@@ -5,6 +5,7 @@
 //! names that are not known are ignored, so that a newer server can say more. A body that is none
 //! of them (a proxy's page) leaves the HTTP status to speak.
 
+use protocol::cloud::denial::Remedy;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -27,6 +28,8 @@ pub(crate) struct Refusal {
     pub(crate) available_at: Option<String>,
     /// What could be had instead.
     pub(crate) would_be_satisfied_by: Option<Value>,
+    /// The application that an earlier request of the same key has made.
+    pub(crate) app_id: Option<String>,
     /// Finds the request in the server's log.
     pub(crate) request_id: Option<String>,
     /// The key under which the request may be repeated; set by the client.
@@ -49,6 +52,7 @@ struct Body {
     message: Option<String>,
     available_at: Option<String>,
     would_be_satisfied_by: Option<Value>,
+    app_id: Option<String>,
 }
 
 impl Refusal {
@@ -61,7 +65,7 @@ impl Refusal {
             .flatten()
             .find(|text| !text.is_empty());
         let message = match (message, &code) {
-            (Some(message), _) => message,
+            (Some(message), _) => message.trim_end_matches('.').to_owned(),
             (None, Some(code)) => code.replace('_', " "),
             (None, None) => format!("the server answered {status} {}", meaning(status)),
         };
@@ -74,7 +78,8 @@ impl Refusal {
             outcome: body.outcome,
             available_at: body.available_at,
             would_be_satisfied_by: body.would_be_satisfied_by.filter(|value| !value.is_null()),
-            request_id: body.instance.or(request_id),
+            app_id: body.app_id,
+            request_id: request_id.or(body.instance),
             idempotency_key: None,
         }
     }
@@ -92,11 +97,16 @@ impl Refusal {
         }
     }
 
-    /// Whether what was sent proves nothing: a package that is no package, or whose signature does
-    /// not verify. A package that is genuine and merely not for us, or over, is refused.
+    /// Whether what was sent proves nothing: a package that is no package, a signature that does
+    /// not verify, a key that is not accepted or not pinned. A package that is genuine and merely
+    /// not for us, or over, is refused.
     fn is_unverifiable(&self) -> bool {
-        let about_a_package = self.code.starts_with("package_") || self.code.contains("vendor");
-        about_a_package && !GENUINE_BUT_REFUSED.contains(&self.code.as_str())
+        let code = self.code.as_str();
+        match code {
+            "package_expired" | "package_for_another_client" => false,
+            "key_refused" | "fingerprint_differs" => true,
+            _ => code.starts_with("package_") || code.starts_with("vendor_"),
+        }
     }
 
     /// What the user might do about it.
@@ -105,10 +115,11 @@ impl Refusal {
             (401, "invalid_client") => "check --client-id and the client secret",
             (401, _) => "check --token, LEASEHOLD_TOKEN or the context file",
             (403, "insufficient_scope") => "the token's scope or role is too narrow for this",
-            (409, _) if self.available_at.is_some() => {
-                let at = self.available_at.as_deref().unwrap_or_default();
-                return Some(format!("a seat may be free at {at}"));
+            (409, "secret_shown_before") => {
+                let app_id = self.app_id.as_deref().unwrap_or("APP");
+                return Some(format!("`leasehold app rotate-secret {app_id}` makes a new one"));
             }
+            _ if self.remedy().is_some() => return self.remedy(),
             (410, _) => "check out again",
             (429, _) => "try again in a moment",
             (503, _) => {
@@ -126,6 +137,35 @@ impl Refusal {
     }
 }
 
+impl Refusal {
+    /// What could be had instead, or when.
+    fn remedy(&self) -> Option<String> {
+        let remedy: Remedy = self
+            .would_be_satisfied_by
+            .as_ref()
+            .and_then(|value| Remedy::deserialize(value).ok())
+            .unwrap_or_default();
+        let not_before = remedy.not_before.map(|time| time.to_string());
+        let parts = [
+            remedy.quantity.map(|quantity| format!("--quantity {quantity}")),
+            remedy.pool.map(|pool| format!("--pool {pool}")),
+            remedy.features.map(|features| match features.as_slice() {
+                [] => "no --feature".to_owned(),
+                features => format!("only --feature {}", features.join(" --feature ")),
+            }),
+            remedy.version.map(|range| format!("a version {range}")),
+            remedy.scope.map(|scope| format!("a token with {scope}")),
+            not_before.map(|time| format!("the same at {time}")),
+        ];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        match (&self.available_at, parts.is_empty()) {
+            (_, false) => Some(format!("this would be granted: {}", parts.join(", "))),
+            (Some(at), true) => Some(format!("a seat may be free at {at}")),
+            (None, true) => None,
+        }
+    }
+}
+
 /// The words of a status.
 fn meaning(status: u16) -> &'static str {
     reqwest::StatusCode::from_u16(status)
@@ -133,16 +173,6 @@ fn meaning(status: u16) -> &'static str {
         .and_then(|status| status.canonical_reason())
         .unwrap_or("(no such status)")
 }
-
-/// Codes of an import that say nothing against the package's authenticity.
-const GENUINE_BUT_REFUSED: &[&str] = &[
-    "package_expired",
-    "package_for_another_client",
-    "package_exists",
-    "package_id_taken",
-    "package_revoked",
-    "package_suspended",
-];
 
 #[cfg(test)]
 mod tests {
@@ -161,7 +191,7 @@ mod tests {
             "detail":"p-1 is another package","code":"package_id_taken","new":{"a":1}}"#;
         check(409, problem, "package_id_taken", Exit::Refused, "p-1 is another package");
         let denied = r#"{"status":"denied","reason":"max_overage_exceeded",
-            "message":"all 20 seats are taken","available_at":"2025-11-04T16:30:00Z"}"#;
+            "detail":"all 20 seats are taken.","available_at":"2025-11-04T16:30:00Z"}"#;
         check(409, denied, "max_overage_exceeded", Exit::Refused, "all 20 seats are taken");
         let denied = r#"{"status":"denied","reason":"lease_ended"}"#;
         check(410, denied, "lease_ended", Exit::Refused, "lease ended");
@@ -175,7 +205,10 @@ mod tests {
         check(422, &refused("vendor_not_trusted"), "vendor_not_trusted", Exit::Unverifiable, "no");
         check(400, &refused("package_unsigned"), "package_unsigned", Exit::Unverifiable, "no");
         check(422, &refused("package_expired"), "package_expired", Exit::Refused, "no");
-        check(422, &refused("key_reused"), "key_reused", Exit::Refused, "no");
+        let reused = "idempotency_key_reused";
+        check(422, &refused(reused), reused, Exit::Refused, "no");
+        check(409, &refused("vendor_key_differs"), "vendor_key_differs", Exit::Refused, "no");
+        check(422, &refused("key_refused"), "key_refused", Exit::Unverifiable, "no");
         check(400, &refused("malformed"), "malformed", Exit::Usage, "no");
         check(503, &refused("no_quorum"), "no_quorum", Exit::NoQuorum, "no");
         check(429, &refused("busy"), "busy", Exit::Failed, "no");
@@ -195,6 +228,15 @@ mod tests {
         let denied = r#"{"status":"denied","reason":"x","available_at":"2025-11-04T16:30:00Z"}"#;
         let advice = Refusal::read(409, denied.as_bytes(), None).advice();
         assert_eq!(advice.as_deref(), Some("a seat may be free at 2025-11-04T16:30:00Z"));
+        let instead = br#"{"reason":"unknown_feature","would_be_satisfied_by":
+            {"quantity":2,"features":["a","b"],"new":1}}"#;
+        assert_eq!(
+            Refusal::read(404, instead, None).advice().as_deref(),
+            Some("this would be granted: --quantity 2, only --feature a --feature b")
+        );
+        let shown = br#"{"code":"secret_shown_before","app_id":"app-1"}"#;
+        let advice = Refusal::read(409, shown, None).advice();
+        assert!(advice.is_some_and(|advice| advice.contains("rotate-secret app-1")));
         let mut lost = Refusal::read(503, br#"{"outcome":"unknown"}"#, None);
         lost.idempotency_key = Some("k-1".to_owned());
         assert!(lost.advice().is_some_and(|advice| advice.contains("--idempotency-key k-1")));

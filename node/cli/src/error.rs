@@ -187,6 +187,7 @@ impl CliError {
                 put("outcome", refusal.outcome.clone().map(Value::from));
                 put("available_at", refusal.available_at.clone().map(Value::from));
                 put("would_be_satisfied_by", refusal.would_be_satisfied_by.clone());
+                put("app_id", refusal.app_id.clone().map(Value::from));
                 put("request_id", refusal.request_id.clone().map(Value::from));
                 put("idempotency_key", refusal.idempotency_key.clone().map(Value::from));
             }

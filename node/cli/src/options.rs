@@ -24,8 +24,8 @@ pub struct GlobalOptions {
     /// context file [env: LEASEHOLD_TOKEN]
     #[arg(long, global = true, value_name = "TOKEN", help_heading = CONNECTION)]
     pub token: Option<Hidden>,
-    /// TOML file with server, ca_cert, token and [app]; when left out, the first that exists of
-    /// ./leasehold-dev/context.toml and ~/.config/leasehold/context.toml [env: LEASEHOLD_CONTEXT]
+    /// TOML file with server, ca_cert, token and [app]; otherwise ./leasehold-dev/context.toml or
+    /// ~/.config/leasehold/context.toml [env: LEASEHOLD_CONTEXT]
     #[arg(long, global = true, value_name = "PATH", help_heading = CONNECTION)]
     pub context: Option<PathBuf>,
     /// Longest wait for an answer, over all servers and repeats, as 10s or 500ms
@@ -37,13 +37,14 @@ pub struct GlobalOptions {
         help_heading = CONNECTION
     )]
     pub timeout: Wait,
-    /// What to print: tables for people, or one JSON document
+    /// What to print: table (for people) or json (one document; errors too)
     #[arg(
         short,
         long,
         global = true,
         value_enum,
         value_name = "FORMAT",
+        hide_possible_values = true,
         default_value_t = OutputFormat::Table,
         help_heading = OUTPUT
     )]

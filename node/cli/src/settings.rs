@@ -35,7 +35,7 @@ struct Token {
 }
 
 /// How a verb of applications proves itself.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub(crate) enum AppCredentials {
     /// By asking for an access token first.
     Client {
@@ -365,9 +365,9 @@ mod tests {
         flags.token = token.map(|token| Hidden(token.to_owned()));
         let settings = resolve(&flags, &no_var, context).ok().unwrap();
         match (settings.app_credentials(app, var), expected) {
-            (Ok(got), Ok(expected)) => assert_eq!(got, expected),
+            (Ok(got), Ok(expected)) => assert!(got == expected, "other credentials"),
             (Err(error), Err(part)) => assert!(error.line().contains(part), "{error}"),
-            (got, expected) => panic!("{got:?}, expected {expected:?}"),
+            (got, _) => panic!("is_ok: {}", got.is_ok()),
         }
     }
 

@@ -44,9 +44,6 @@ pub struct RegisterArgs {
     /// Who makes the product
     #[arg(long, visible_alias = "vendor-id", value_name = "ID")]
     vendor: String,
-    /// What it may ask for; repeat it to name more. Everything when left out
-    #[arg(long, value_name = "SCOPE")]
-    scope: Vec<String>,
     /// Make credentials; they are made in any case, the flag is the document's
     #[arg(long)]
     generate_credentials: bool,
@@ -105,12 +102,6 @@ async fn send_registration(
 }
 
 fn registration(args: &RegisterArgs) -> Result<RegisterAppRequest> {
-    let scopes = if args.scope.is_empty() {
-        Scopes::ALL
-    } else {
-        Scopes::parse(&args.scope.join(" "))
-            .map_err(|error| CliError::Usage(format!("{error}: {KNOWN_SCOPES}")))?
-    };
     if !protocol::wire::is_text(&args.name, MAX_TEXT_CHARS) {
         return Err(CliError::Usage(format!("--name wants 1 to {MAX_TEXT_CHARS} characters")));
     }
@@ -118,7 +109,7 @@ fn registration(args: &RegisterArgs) -> Result<RegisterAppRequest> {
         name: args.name.clone(),
         product_id: require_id("product id", &args.product_id)?.to_owned(),
         vendor_id: require_id("vendor id", &args.vendor)?.to_owned(),
-        scopes,
+        scopes: Scopes::ALL,
         token_algorithm: TokenAlgorithm::Rs256,
     })
 }
@@ -168,41 +159,32 @@ async fn remove(args: AppArgs, session: &Session<'_>) -> Result<Report> {
     Ok(Report::done(json, vec![Part::Line(line)], vec![app_id.to_owned()]))
 }
 
-const KNOWN_SCOPES: &str = "there are license:checkout, license:return and license:read";
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn args(name: &str, product_id: &str, scope: &[&str]) -> RegisterArgs {
+    fn args(name: &str, product_id: &str) -> RegisterArgs {
         RegisterArgs {
             name: name.to_owned(),
             product_id: product_id.to_owned(),
             vendor: "vector-de".to_owned(),
-            scope: scope.iter().map(|&scope| scope.to_owned()).collect(),
             generate_credentials: true,
             mutation: MutationOptions::default(),
         }
     }
 
-    fn check(args: RegisterArgs, expected: Result<&str, &str>) {
-        match (registration(&args), expected) {
-            (Ok(body), Ok(scopes)) => assert_eq!(body.scopes.to_string(), scopes),
-            (Err(error), Err(part)) => {
-                assert_eq!(error.exit().code(), 2);
-                assert!(error.line().contains(part), "{error}");
-            }
-            (got, expected) => panic!("{got:?}, expected {expected:?}"),
-        }
+    fn check_refused(args: RegisterArgs, message_has: &str) {
+        let error = registration(&args).err().unwrap();
+        assert_eq!(error.exit().code(), 2);
+        assert!(error.line().contains(message_has), "{error}");
     }
 
     #[test]
     fn a_registration_is_checked_before_it_is_sent() {
-        check(args("A", "p-1", &[]), Ok("license:checkout license:return license:read"));
-        check(args("A", "p-1", &["license:return"]), Ok("license:return"));
-        check(args("A", "p-1", &["license:own"]), Err("license:checkout, license:return"));
-        check(args("A", "../x", &[]), Err("no product id"));
-        check(args("", "p-1", &[]), Err("--name"));
-        check(args("a\nb", "p-1", &[]), Err("--name"));
+        let body = registration(&args("A", "p-1")).ok().unwrap();
+        assert_eq!((body.product_id.as_str(), body.vendor_id.as_str()), ("p-1", "vector-de"));
+        check_refused(args("A", "../x"), "no product id");
+        check_refused(args("", "p-1"), "--name");
+        check_refused(args("a\nb", "p-1"), "--name");
     }
 }

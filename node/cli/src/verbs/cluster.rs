@@ -18,8 +18,8 @@ use crate::session::Session;
 pub enum ClusterVerb {
     /// Show the nodes: who leads, who is up, how far each is
     ///
-    /// Exits with 0 when every node is up, 11 when the cluster works without one of them, 10 when
-    /// there is no leader.
+    /// Exits with 0 when every node is up, 11 when the cluster works and a node is unreachable or
+    /// sealed, 10 when there is no leader.
     Status,
 }
 
@@ -44,6 +44,26 @@ struct Node {
     applied_index: Option<Value>,
     #[serde(default)]
     lag: Option<Value>,
+    #[serde(default)]
+    sealed: Option<bool>,
+    #[serde(default)]
+    alarms: Vec<String>,
+}
+
+impl Node {
+    fn is_up(&self) -> bool {
+        self.role != "unreachable"
+    }
+
+    fn is_sealed(&self) -> bool {
+        self.sealed == Some(true)
+    }
+
+    /// Region and zone, as far as they are set.
+    fn place(&self) -> String {
+        let labels = [&self.region, &self.zone].into_iter().flatten();
+        labels.filter(|label| !label.is_empty()).cloned().collect::<Vec<_>>().join("/")
+    }
 }
 
 pub(crate) async fn run(verb: ClusterVerb, session: &Session<'_>) -> Result<Report> {
@@ -97,10 +117,9 @@ fn worse(first: Option<CliError>, error: CliError) -> CliError {
 
 /// How the cluster is, as the exit code tells it.
 fn health(status: &Status) -> Exit {
-    let count = |role: &str| status.nodes.iter().filter(|node| node.role == role).count();
-    if count("leader") == 0 {
+    if !status.nodes.iter().any(|node| node.role == "leader") {
         Exit::Unhealthy
-    } else if count("unreachable") > 0 {
+    } else if status.nodes.iter().any(|node| !node.is_up() || node.is_sealed()) {
         Exit::Degraded
     } else {
         Exit::Done
@@ -109,7 +128,7 @@ fn health(status: &Status) -> Exit {
 
 fn report(status: &Status, json: Value) -> Report {
     let exit = health(status);
-    let up = status.nodes.iter().filter(|node| node.role != "unreachable").count();
+    let up = status.nodes.iter().filter(|node| node.is_up()).count();
     let nodes = format!("{up} of {} nodes up", status.nodes.len());
     let leader = status.nodes.iter().find(|node| node.role == "leader").map(|node| node.id);
     let health = match (exit, leader) {
@@ -117,7 +136,7 @@ fn report(status: &Status, json: Value) -> Report {
         (Exit::Degraded, Some(id)) => format!("degraded: node {id} leads, {nodes}"),
         _ => format!("unhealthy: no leader, {nodes}; no seat can be taken until a majority is up"),
     };
-    let is_placed = status.nodes.iter().any(|node| node.region.is_some() || node.zone.is_some());
+    let is_placed = status.nodes.iter().any(|node| !node.place().is_empty());
     let mut columns = vec![Column::number("NODE"), Column::state("ROLE"), Column::whole("GATEWAY")];
     if is_placed {
         columns.push(Column::text("PLACE"));
@@ -128,23 +147,26 @@ fn report(status: &Status, json: Value) -> Report {
         let mut cells =
             vec![node.id.to_string(), node.role.clone(), or_dash(node.gateway.as_deref())];
         if is_placed {
-            let place: Vec<&str> =
-                [&node.region, &node.zone].into_iter().flatten().map(String::as_str).collect();
-            cells.push(or_dash(Some(&place.join("/"))));
+            cells.push(or_dash(Some(&node.place())));
         }
         cells.extend([number(&node.applied_index), number(&node.lag)]);
         grid.row(cells);
     }
-    Report {
-        exit,
-        json,
-        parts: vec![
-            Part::Line(format!("cluster {}", status.cluster_id)),
-            Part::Line(health),
-            Part::Grid(grid, "no nodes"),
-        ],
-        ids: status.nodes.iter().map(|node| node.id.to_string()).collect(),
+    let mut parts = vec![
+        Part::Line(format!("cluster {}", or_dash(Some(&status.cluster_id)))),
+        Part::Line(health),
+        Part::Grid(grid, "no nodes"),
+    ];
+    for node in &status.nodes {
+        if node.is_sealed() {
+            let line = format!("node {} has no keys: it votes and does not serve", node.id);
+            parts.push(Part::Line(line));
+        }
+        for alarm in &node.alarms {
+            parts.push(Part::Line(format!("node {} raises an alarm: {alarm}", node.id)));
+        }
     }
+    Report { exit, json, parts, ids: status.nodes.iter().map(|node| node.id.to_string()).collect() }
 }
 
 /// A number that is one, or a string of digits.
@@ -166,7 +188,11 @@ mod tests {
         let nodes: Vec<Value> = roles
             .iter()
             .zip(1..)
-            .map(|(role, id)| json!({ "id": id, "role": role, "applied_index": "42", "new": 1 }))
+            .map(|(role, id)| {
+                let sealed = *role == "sealed";
+                let role = if sealed { "follower" } else { role };
+                json!({ "id": id, "role": role, "applied_index": "42", "sealed": sealed, "new": 1 })
+            })
             .collect();
         let json = json!({ "cluster_id": "c-1", "nodes": nodes });
         let status: Status = serde_json::from_value(json.clone()).unwrap();
@@ -187,6 +213,7 @@ mod tests {
     fn health_follows_the_roles() {
         check(&["leader", "follower", "follower"], 0, "healthy: node 1 leads, 3 of 3 nodes up");
         check(&["leader"], 0, "healthy");
+        check(&["leader", "sealed"], 11, "node 2 has no keys");
         check(&["follower", "leader", "learner"], 0, "healthy: node 2 leads");
         check(&["unreachable", "leader", "follower"], 11, "degraded: node 2 leads, 2 of 3");
         check(&["unreachable", "follower", "unreachable"], 10, "unhealthy: no leader, 1 of 3");

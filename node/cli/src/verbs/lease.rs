@@ -103,16 +103,15 @@ async fn pages(args: &ListArgs, session: &Session<'_>) -> Result<(Vec<LeaseView>
             .query("limit", Some(wanted.to_string()))
             .bearer(session.settings.operator_token()?);
         let page: LeaseList = session.client.send(&request).await?.json()?;
-        let is_empty = page.leases.is_empty();
         leases.extend(page.leases);
         match page.next {
-            Some(next) if leases.len() < limit && !is_empty && after.as_ref() != Some(&next) => {
+            // A page may be empty and not the last: the server looks at so many leases at a time.
+            Some(next) if leases.len() < limit && after.as_ref() != Some(&next) => {
                 after = Some(next);
             }
             next => {
-                let is_cut = next.is_some() && leases.len() >= limit;
                 leases.truncate(limit);
-                return Ok((leases, is_cut));
+                return Ok((leases, next.is_some()));
             }
         }
     }

@@ -30,7 +30,7 @@ impl ReasonOptions {
     }
 }
 
-/// An answer as the document that scripts read: what this release knows of it, in its order.
+/// An answer as the document that scripts read: what this release knows of it.
 fn document<T: Serialize>(answer: &T) -> Result<Value> {
     serde_json::to_value(answer)
         .map_err(|error| CliError::Failed(format!("the answer cannot be written: {error}")))

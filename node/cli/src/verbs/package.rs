@@ -11,7 +11,7 @@ use protocol::cloud::admin::{
     ImportForm, ImportResponse, ImportStatus, PackageList, PackageView, SeatsView,
 };
 use protocol::keys::PublicKey;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::workshop::{self, BenchVerb, MAX_PACKAGE_BYTES};
 use super::{ReasonOptions, document, require_id, vendor, words};
@@ -92,9 +92,9 @@ pub(crate) async fn run(verb: ServerVerb, session: &Session<'_>) -> Result<Repor
         ServerVerb::Import(args) => import(args, session).await,
         ServerVerb::List => list(session).await,
         ServerVerb::Show(args) => show(args, session).await,
-        ServerVerb::Suspend(args) => change("suspend", "suspended", args, session).await,
-        ServerVerb::Resume(args) => change("resume", "active", args, session).await,
-        ServerVerb::Revoke(args) => change("revoke", "revoked", args, session).await,
+        ServerVerb::Suspend(args) => change("suspend", args, session).await,
+        ServerVerb::Resume(args) => change("resume", args, session).await,
+        ServerVerb::Revoke(args) => change("revoke", args, session).await,
     }
 }
 
@@ -223,19 +223,14 @@ async fn show(args: PackageArgs, session: &Session<'_>) -> Result<Report> {
     Ok(Report::done(document(&package)?, vec![Part::Facts(facts)], ids))
 }
 
-async fn change(
-    verb: &'static str,
-    effect: &'static str,
-    args: ChangeArgs,
-    session: &Session<'_>,
-) -> Result<Report> {
+async fn change(verb: &str, args: ChangeArgs, session: &Session<'_>) -> Result<Report> {
     let package_id = require_id("package", &args.package_id)?;
-    session
-        .post(&["admin", "packages", package_id, verb], &args.reason.body(), &args.mutation)
-        .await?;
-    let json = json!({ "package_id": package_id, "status": effect });
-    let line = format!("{package_id} is {effect}");
-    Ok(Report::done(json, vec![Part::Line(line)], vec![package_id.to_owned()]))
+    let path = ["admin", "packages", package_id, verb];
+    let answer = session.post(&path, &args.reason.body(), &args.mutation).await?;
+    let package: PackageView = answer.json()?;
+    let line = format!("{} is {} now", package.package_id, words(&package.state));
+    let ids = vec![package.package_id.clone()];
+    Ok(Report::done(document(&package)?, vec![Part::Line(line)], ids))
 }
 
 /// The examples of `import`, which has two spellings.
@@ -244,4 +239,5 @@ Examples:
   leasehold import --package package.json
   leasehold import --package package.json --verify-signature \\
       --vendor-public-key vendor-public.pem
-  leasehold import --package package.json --vendor-public-key vendor-public.pem --trust";
+  leasehold import --package package.json --trust \\
+      --vendor-public-key vendor-public.pem";

@@ -99,8 +99,8 @@ async fn list(session: &Session<'_>) -> Result<Report> {
     let list: VendorList = session.get(&["admin", "vendors"]).await?.json()?;
     let mut parts = Vec::new();
     for vendor in &list.vendors {
-        let VendorView { vendor_id, name, algorithm, fingerprint, pinned_at, .. } = vendor;
-        parts.push(Part::Line(format!("{vendor_id}  {name}, {algorithm}, pinned {pinned_at}")));
+        let VendorView { vendor_id, name, algorithm, fingerprint, .. } = vendor;
+        parts.push(Part::Line(format!("{vendor_id}  {name}, {algorithm}")));
         parts.push(Part::Line(format!("  {fingerprint}")));
     }
     if parts.is_empty() {

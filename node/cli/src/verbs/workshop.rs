@@ -51,8 +51,13 @@ pub enum KeyAlgorithm {
 /// Options of `package keygen`.
 #[derive(Debug, Clone, Args)]
 pub struct KeygenArgs {
-    /// What to sign with
-    #[arg(long, value_enum, default_value_t = KeyAlgorithm::Ed25519)]
+    /// What to sign with: ed25519, or rsa (3,072 bits)
+    #[arg(
+        long,
+        value_enum,
+        hide_possible_values = true,
+        default_value_t = KeyAlgorithm::Ed25519
+    )]
     algorithm: KeyAlgorithm,
     /// Where the private key goes (PKCS#8 PEM, mode 0600); must not exist
     #[arg(long, value_name = "PATH", default_value = "vendor-private.pem")]
