@@ -8,13 +8,13 @@ use super::error::Attempt;
 use super::{CheckpointError, StateStore};
 use crate::seam::{Disk, DiskFile};
 
-/// A snapshot that is being received into a file of the store's directory. Dropped before it is
-/// installed, its file stays until the next start.
+/// A snapshot that is being received into a file of the store's directory. The file goes with it.
 pub struct Incoming {
     path: PathBuf,
     file: Box<dyn DiskFile>,
     disk: Arc<dyn Disk>,
     len: u64,
+    removed: bool,
 }
 
 impl StateStore {
@@ -30,7 +30,7 @@ impl StateStore {
         inner.disk.create_dir_all(&dir).attempt("make a directory for incoming snapshots")?;
         let path = dir.join(format!("snapshot-{number}"));
         let file = inner.disk.create(&path).attempt("make a file for an incoming snapshot")?;
-        Ok(Incoming { path, file, disk: Arc::clone(&inner.disk), len: 0 })
+        Ok(Incoming { path, file, disk: Arc::clone(&inner.disk), len: 0, removed: false })
     }
 }
 
@@ -57,9 +57,22 @@ impl Incoming {
         &self.path
     }
 
-    /// Removes the file.
-    pub fn discard(self) -> io::Result<()> {
+    /// Removes the file, and says whether that worked; dropping it does the same silently.
+    pub fn discard(mut self) -> io::Result<()> {
+        self.removed = true;
         self.disk.remove_file(&self.path)
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        if self.removed {
+            return;
+        }
+        if let Err(error) = self.disk.remove_file(&self.path) {
+            // The next start clears it away.
+            tracing::warn!(path = %self.path.display(), %error, "could not remove a snapshot file");
+        }
     }
 }
 

@@ -8,11 +8,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::checkpoint::remove_redo_files;
 use super::error::{Attempt, Fault};
 use super::generation::{self, Current, Generation, RowWriter, Stored, row_key};
 use super::handle::check_totals;
 use super::view::{Cursor, View};
-use super::{CheckpointMeta, Incoming, InstallError, RowTotals, StateStore, remove_redo_files};
+use super::{CheckpointMeta, Incoming, InstallError, RowTotals, StateStore};
 use crate::seam::Disk;
 use crate::snapshot::stream::DiskReader;
 use crate::snapshot::{SnapshotError, SnapshotItem, SnapshotReader};
@@ -21,11 +22,7 @@ impl StateStore {
     /// Makes a received snapshot the state, in place of all there is, and removes its file.
     /// Gives what its checkpoint said; [`StateStore::load`] then gives its rows.
     pub fn install(&self, incoming: Incoming) -> Result<CheckpointMeta, InstallError> {
-        let installed = self.install_file(incoming.path());
-        let discarded = incoming.discard();
-        let meta = installed?;
-        discarded.attempt("remove an installed snapshot")?;
-        Ok(meta)
+        self.install_file(incoming.path())
     }
 
     /// Makes the snapshot in a file the state, in place of all there is. The file stays.

@@ -28,6 +28,7 @@
 //! All calls block on the disk; call them from a thread of their own. What this leaves to others:
 //! what rows mean, when to checkpoint, and locking the directory against a second process.
 
+mod checkpoint;
 mod engine;
 mod error;
 mod generation;
@@ -53,9 +54,9 @@ pub use incoming::Incoming;
 use crate::seam::{Clock, Disk};
 use engine::RowEngines;
 use error::{Attempt, Fault};
-use generation::{Generation, RowWriter, Stored, row_key};
+use generation::{Generation, Stored, row_key};
 use handle::check_totals;
-use view::{Cursor, Overlay, View};
+use view::{Cursor, View};
 
 /// Where the store is and how much it may take.
 #[derive(Debug, Clone)]
@@ -191,7 +192,7 @@ impl StateStore {
         rows: Vec<Row>,
         blocks: Vec<Block>,
     ) -> Result<CheckpointReport, CheckpointError> {
-        let changes = changes(rows, blocks)?;
+        let changes = checkpoint::changes(rows, blocks)?;
         let _work = self.inner.work.lock();
         self.refuse_when_poisoned()?;
         let report = self.write_checkpoint(meta, changes);
@@ -233,7 +234,7 @@ impl StateStore {
     /// checks that these were all the rows there should be, and no others.
     pub fn load<E>(
         &self,
-        receive: &mut dyn FnMut(u8, &[u8], &[u8]) -> Result<(), E>,
+        mut receive: impl FnMut(u8, &[u8], &[u8]) -> Result<(), E>,
     ) -> Result<RowTotals, LoadError<E>> {
         let _work = self.inner.work.lock();
         let (view, expected) = {
@@ -290,72 +291,6 @@ impl StateStore {
         self.poison_on_error(done)
     }
 
-    fn write_checkpoint(
-        &self,
-        meta: CheckpointMeta,
-        changes: Overlay,
-    ) -> Result<CheckpointReport, Fault> {
-        let inner = &self.inner;
-        let started_ns = inner.clock.monotonic_ns();
-        let (view, mut stored) = {
-            let state = inner.state.lock();
-            (state.view.clone(), state.stored.clone())
-        };
-        let changes = count_changes(&view, &mut stored.totals, changes)?;
-        stored.number += 1;
-        stored.meta = meta;
-        let generation = view.generation.number;
-        drop(view);
-        let redo_bytes =
-            redo::write(inner.disk.as_ref(), &inner.config.dir, generation, &stored, &changes)?;
-        let durable_ns = inner.clock.monotonic_ns();
-        let rows = changes.len() as u64;
-        let live_bytes = stored.totals.bytes;
-        {
-            let mut state = inner.state.lock();
-            state.waiting.push(stored.number);
-            state.stored = stored;
-            Arc::make_mut(&mut state.view.overlay).extend(changes);
-        }
-        let replayed = self.replay()?;
-        let done_ns = inner.clock.monotonic_ns();
-        let (size_on_disk, waiting) = {
-            let state = inner.state.lock();
-            (state.view.generation.size_on_disk()?, state.waiting.len())
-        };
-        Ok(CheckpointReport {
-            rows,
-            redo_bytes,
-            redo_ns: durable_ns.saturating_sub(started_ns),
-            replay_ns: if replayed > 0 { done_ns.saturating_sub(durable_ns) } else { 0 },
-            waiting,
-            size_on_disk,
-            live_bytes,
-        })
-    }
-
-    /// Writes the waiting checkpoints into the generation, unless somebody reads it; gives their
-    /// number.
-    fn replay(&self) -> Result<usize, Fault> {
-        let inner = &self.inner;
-        let (view, mut stored, waiting, kept) = {
-            let state = inner.state.lock();
-            (state.view.clone(), state.stored.clone(), state.waiting.clone(), state.kept)
-        };
-        if waiting.is_empty() || view.generation.is_pinned() {
-            return Ok(0);
-        }
-        write_rows(&view.generation, &view.overlay, &mut stored)?;
-        let mut not_needed: Vec<u64> = kept.into_iter().chain(waiting.iter().copied()).collect();
-        let kept = not_needed.pop();
-        remove_redo_files(inner.disk.as_ref(), &inner.config.dir, &not_needed)?;
-        let mut state = inner.state.lock();
-        state.view.overlay = Arc::default();
-        state.waiting.clear();
-        state.kept = kept;
-        Ok(waiting.len())
-    }
-
     fn do_maintenance(&self) -> Result<Maintenance, Fault> {
         let replayed = self.replay()?;
         let mut removed = self.remove_retired()?;
@@ -403,69 +338,6 @@ impl StateStore {
         }
         result.map_err(CheckpointError::from)
     }
-}
-
-/// Brings rows and blocks into one order, each key once.
-fn changes(rows: Vec<Row>, blocks: Vec<Block>) -> Result<Overlay, CheckpointError> {
-    let mut changes = Overlay::new();
-    let blocks = blocks.into_iter().map(|block| {
-        let row = Row { table: block.table, key: block.key, value: Some(block.value) };
-        (row, MAX_BLOCK_BYTES)
-    });
-    for (row, max_bytes) in rows.into_iter().map(|row| (row, MAX_VALUE_BYTES)).chain(blocks) {
-        let value_bytes = row.value.as_ref().map_or(0, Vec::len);
-        if row.table == 0 || row.key.len() > MAX_KEY_BYTES || value_bytes > max_bytes {
-            let (table, key_bytes) = (row.table, row.key.len());
-            return Err(CheckpointError::Row { table, key_bytes, value_bytes });
-        }
-        changes.insert(row_key(row.table, &row.key), row.value);
-    }
-    Ok(changes)
-}
-
-/// Leaves the rows that really change, and counts them.
-fn count_changes(view: &View, totals: &mut RowTotals, changes: Overlay) -> Result<Overlay, Fault> {
-    let mut changed = Overlay::new();
-    for (full_key, value) in changes {
-        let old = view.get(&full_key)?;
-        if old == value {
-            continue;
-        }
-        let (table, key) = (full_key[0], &full_key[1..]);
-        if let Some(old) = old
-            && !totals.sub(table, key, &old)
-        {
-            return Err(Damage::new(&view.generation.path, "it has a row too many").into());
-        }
-        if let Some(value) = &value {
-            totals.add(table, key, value);
-        }
-        changed.insert(full_key, value);
-    }
-    Ok(changed)
-}
-
-/// Writes changes into the current generation so that it holds the checkpoint `stored`.
-fn write_rows(
-    generation: &Generation,
-    changes: &Overlay,
-    stored: &mut Stored,
-) -> Result<(), Fault> {
-    let mut writer = RowWriter::into_current(generation);
-    for (key, value) in changes {
-        writer.push(key.clone(), value.as_deref())?;
-    }
-    writer.finish(stored)
-}
-
-fn remove_redo_files(disk: &dyn Disk, dir: &std::path::Path, numbers: &[u64]) -> Result<(), Fault> {
-    for number in numbers {
-        disk.remove_file(&redo::path(dir, *number)).attempt("remove a redo file")?;
-    }
-    if !numbers.is_empty() {
-        disk.sync_dir(dir).attempt("make the removal of a redo file durable")?;
-    }
-    Ok(())
 }
 
 /// Longest key in bytes.

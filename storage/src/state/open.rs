@@ -6,15 +6,14 @@ use std::sync::atomic::AtomicBool;
 
 use parking_lot::Mutex;
 
+use super::checkpoint::{remove_redo_files, write_rows};
 use super::engine::RowEngines;
 use super::error::{Attempt, Damage, Fault};
 use super::generation::{self, CURRENT_FILE, Current, Generation, RowWriter, Stored};
 use super::incoming::INCOMING_DIR;
 use super::redo;
 use super::view::View;
-use super::{
-    CheckpointMeta, Inner, OpenError, State, StateConfig, StateStore, remove_redo_files, write_rows,
-};
+use super::{CheckpointMeta, Inner, OpenError, State, StateConfig, StateStore};
 use crate::seam::{Clock, Disk};
 
 impl StateStore {

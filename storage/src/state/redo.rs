@@ -10,9 +10,9 @@
 //!
 //! Written under a temporary name, synced, renamed, its directory synced: a file that has its name
 //! is complete. One that has its name and is not complete is damage; one under the temporary name
-//! is a checkpoint that never was. The file stays until that of the next checkpoint has been replayed:
-//! it says how far the generation must be. The header carries the totals and the sum that the rows will
-//! have, so that replaying it twice, or half and then again, gives the same state.
+//! is a checkpoint that never was. The file stays until that of the next checkpoint has been
+//! replayed: it says how far the generation must be. The header carries the totals and the sum that
+//! the rows will have, so that replaying it twice, or half and then again, gives the same state.
 
 use std::io;
 use std::path::{Path, PathBuf};

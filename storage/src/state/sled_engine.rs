@@ -7,6 +7,9 @@
 //! GENERATION/blobs/        pages over a quarter segment      must stay empty: sled never syncs it
 //! ```
 //!
+//! sled makes its files with the process's umask; that others cannot read them rests on the mode of
+//! the directory, 0700.
+//!
 //! What was measured, and what follows from it:
 //!
 //! * `flush` ends in `sync_file_range`, which survives a killed process and not a power cut; so

@@ -1,4 +1,4 @@
-//! Rows as the last checkpoint left them: a generation, and over it what is not yet written into it.
+//! Rows as the last checkpoint left them: a generation, and over it what is not yet in it.
 //!
 //! While somebody reads a generation, checkpoints wait in their redo files and, in memory, in an
 //! [`Overlay`]. A view is the two together, and as long as the generation is pinned it never

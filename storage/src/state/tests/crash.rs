@@ -1,5 +1,5 @@
-//! The machine stops at every operation, in two of three ways, and the store opens again to the last
-//! acknowledged checkpoint or, whole, to the one that was under way.
+//! The machine stops at every operation, in two of three ways, and the store opens again to the
+//! last acknowledged checkpoint or, whole, to the one that was under way.
 
 use std::error::Error;
 use std::path::Path;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use lease::format::{self, Kind};
 
 use super::super::generation::Current;
+use super::super::view::Overlay;
 use super::super::{generation, redo};
 use super::fault::copy_tree;
 use super::*;
