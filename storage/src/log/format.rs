@@ -421,3 +421,178 @@ fn get_position(bytes: &[u8], at: usize) -> LogPosition {
         term: u64::from_le_bytes(get(bytes, at + 8)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const IDENTITY: Identity = *b"0123456789abcdef";
+
+    fn header() -> SegmentHeader {
+        SegmentHeader {
+            identity: IDENTITY,
+            segment: 7,
+            len: 64 << 20,
+            first_group: 300,
+            hash_before: 0x1122_3344_5566_7788,
+            summary: Summary {
+                vote: Some(b"vote".to_vec()),
+                committed: Some(b"committed".to_vec()),
+                purged: Some(LogPosition { index: 10, term: 2 }),
+                last: Some(LogPosition { index: 99, term: 4 }),
+                highest: Some(LogPosition { index: 120, term: 4 }),
+            },
+        }
+    }
+
+    /// A group with one record of every kind.
+    fn group() -> (Vec<u8>, u64) {
+        let mut out = Vec::new();
+        start_group(&mut out);
+        let position = LogPosition { index: 100, term: 5 };
+        for record in [
+            Record::Entry { index: 101, term: 5, kind: 3, payload: b"payload" },
+            Record::Vote(b"v"),
+            Record::Truncate(Some(position)),
+            Record::Truncate(None),
+            Record::Purge(position),
+            Record::Committed(b"c"),
+        ] {
+            push_record(&mut out, &record);
+        }
+        let hash = finish_group(&mut out, &IDENTITY, 300, 0x1122_3344_5566_7788, 6);
+        (out, hash)
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        bytes[..used].iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn check_golden(bytes: &[u8], len: usize, expected: &[&str]) {
+        assert_eq!(bytes.len(), len);
+        assert_eq!(hex(bytes), expected.concat());
+    }
+
+    #[test]
+    fn golden_bytes_of_a_segment_header_of_version_one() {
+        check_golden(
+            &header().encode(),
+            SEGMENT_HEADER_BYTES,
+            &[
+                "4c4857414c53454701000000e250c378",
+                "30313233343536373839616263646566",
+                "07000000000000000000000400000000",
+                "2c010000000000008877665544332211",
+                "1f00000004000900",
+                "0a000000000000000200000000000000",
+                "63000000000000000400000000000000",
+                "78000000000000000400000000000000",
+                "766f7465636f6d6d6974746564",
+            ],
+        );
+    }
+
+    #[test]
+    fn golden_bytes_of_a_group_of_version_one() {
+        let (bytes, hash) = group();
+        check_golden(
+            &bytes,
+            SECTOR,
+            &[
+                "4c485747b10000002c01000000000000",
+                "887766554433221106000000570fd708",
+                "0103000007000000650000000000000005000000000000008f93694d",
+                "7061796c6f6164",
+                "020000000100000000000000000000000000000000000000b2e6eb1b",
+                "76",
+                "0401000000000000640000000000000005000000000000002f5b3ec9",
+                "040000000000000000000000000000000000000000000000340b1c66",
+                "0500000000000000640000000000000005000000000000009969a206",
+                "0300000001000000000000000000000000000000000000005cfe7010",
+                "63",
+            ],
+        );
+        assert_eq!(hash, 0xe378_3909_c16a_f047);
+    }
+
+    #[test]
+    fn golden_bytes_of_a_durable_mark_of_version_one() {
+        let mark = Mark { identity: IDENTITY, segment: 7, group: 300, hash: 0x1122_3344 };
+        check_golden(
+            &mark.encode(),
+            MARK_BYTES,
+            &[
+                "4c4857414c4d524b010000000cd42089",
+                "30313233343536373839616263646566",
+                "07000000000000002c01000000000000",
+                "44332211",
+            ],
+        );
+    }
+
+    #[test]
+    fn what_is_written_reads_back() {
+        assert_eq!(SegmentHeader::decode(&header().encode(), &IDENTITY), Ok(header()));
+        let bare = SegmentHeader { summary: Summary::default(), ..header() };
+        assert_eq!(SegmentHeader::decode(&bare.encode(), &IDENTITY), Ok(bare));
+        let mark = Mark { identity: IDENTITY, segment: 7, group: 300, hash: 9 };
+        assert_eq!(Mark::decode(&mark.encode()), Ok(mark));
+
+        let (bytes, hash) = group();
+        let group = read_group(&bytes, &IDENTITY).unwrap();
+        assert_eq!((group.number, group.records, group.len), (300, 6, SECTOR));
+        assert_eq!((group.hash_before, group.hash), (0x1122_3344_5566_7788, hash));
+        let (record, len) = read_record(group.body).unwrap();
+        let entry = Record::Entry { index: 101, term: 5, kind: 3, payload: b"payload" };
+        assert_eq!((record, len), (entry, RECORD_HEADER_BYTES + 7));
+        assert_eq!(read_record(&group.body[len..]).unwrap().0, Record::Vote(b"v"));
+    }
+
+    #[test]
+    fn a_group_of_another_log_is_none() {
+        let (bytes, _) = group();
+        let mut other = IDENTITY;
+        other[0] ^= 1;
+        assert_eq!(read_group(&bytes, &other).unwrap_err(), FormatError::Checksum("group"));
+        let result = SegmentHeader::decode(&header().encode(), &other);
+        assert_eq!(result, Err(FormatError::Identity("segment header")));
+    }
+
+    #[test]
+    fn a_later_version_is_named() {
+        let mut bytes = header().encode();
+        bytes[8] = 2;
+        let sum = checksum(&IDENTITY, &[&bytes[..12], &bytes[16..]]);
+        put(&mut bytes, 12, &sum.to_le_bytes());
+        let result = SegmentHeader::decode(&bytes, &IDENTITY);
+        assert_eq!(result, Err(FormatError::Version("segment header", 2)));
+    }
+
+    proptest! {
+        #[test]
+        fn any_changed_bit_is_found(at in any::<prop::sample::Index>(), bit in 0_u8..8) {
+            let (mut bytes, _) = group();
+            let at = at.index(bytes.len());
+            bytes[at] ^= 1 << bit;
+            prop_assert!(read_group(&bytes, &IDENTITY).is_err());
+        }
+
+        #[test]
+        fn hostile_bytes_never_panic(
+            mut bytes in prop::collection::vec(any::<u8>(), 0..600),
+            magic in any::<bool>(),
+        ) {
+            if magic && bytes.len() >= 4 {
+                put(&mut bytes, 0, &GROUP_MAGIC);
+            }
+            let _ = read_group(&bytes, &IDENTITY);
+            let _ = read_record(&bytes);
+            let _ = Mark::decode(&bytes);
+            bytes.resize(SEGMENT_HEADER_BYTES, 0);
+            let _ = SegmentHeader::decode(&bytes, &IDENTITY);
+        }
+    }
+}

@@ -85,7 +85,7 @@ fn run(disk: &MemoryDisk) -> Option<Driver> {
 #[test]
 fn the_acknowledged_prefix_survives_a_stop_at_every_operation() {
     let whole = MemoryDisk::new();
-    let mut driver = run(&whole).unwrap();
+    let driver = run(&whole).unwrap();
     driver.check_answered("without a fault");
     assert_eq!(driver.acknowledged_states(), driver.states.len() - 1);
     let points = whole.operations();
@@ -94,28 +94,36 @@ fn the_acknowledged_prefix_survives_a_stop_at_every_operation() {
         *kinds.entry(operation.kind).or_default() += 1;
     }
     driver.disk.power_cut(Loss::Everything);
-    let (log, writer, model) = driver.check_recovers("without a fault");
-    assert_eq!(model, driver.model());
-    driver.resume(log, writer, model);
+    assert_eq!(driver.check_recovers("without a fault").model, driver.model());
 
     for at in 0..points {
         for kind in [FaultKind::CutBefore, FaultKind::CutAfter] {
             for loss in [Loss::Everything, Loss::Nothing, Loss::Random(at), Loss::Random(!at)] {
-                check(Fault { at, kind }, Some(loss));
+                check(Fault { at, kind }, Some(loss), GoOn::AfterAPowerCut);
             }
         }
+        let fault = Fault { at, kind: FaultKind::Error };
         for loss in [None, Some(Loss::Everything), Some(Loss::Random(at))] {
-            check(Fault { at, kind: FaultKind::Error }, loss);
+            check(fault, loss, GoOn::AfterAPowerCut);
         }
+        check(fault, None, GoOn::AtOnce);
     }
     println!("{points} fault points: {kinds:?}");
     assert!(points >= FAULT_POINTS_AT_LEAST, "only {points} fault points were visited");
 }
 
+/// When the log is used again after its recovery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum GoOn {
+    AtOnce,
+    /// Only after a power cut that takes all that the recovery did not make durable.
+    AfterAPowerCut,
+}
+
 /// Stops at `fault`, loses what `loss` says (`None`: only the process ends), and expects what was
 /// acknowledged; then goes on, and expects that too.
-fn check(fault: Fault, loss: Option<Loss>) {
-    let context = format!("{fault:?}, {loss:?}");
+fn check(fault: Fault, loss: Option<Loss>, go_on: GoOn) {
+    let context = format!("{fault:?}, {loss:?}, go on {go_on:?}");
     let disk = MemoryDisk::new();
     disk.arm(fault);
     let Some(mut driver) = run(&disk) else {
@@ -123,9 +131,16 @@ fn check(fault: Fault, loss: Option<Loss>) {
     };
     driver.check_answered(&context);
     restart(&disk, loss);
-    check_every_stop_of_recovery(&driver, &context);
-    let (log, writer, model) = driver.check_recovers(&context);
-    driver.resume(log, writer, model);
+    let restart = match go_on {
+        GoOn::AtOnce => driver.check_opens(&disk, &context),
+        GoOn::AfterAPowerCut => {
+            check_every_stop_of_recovery(&driver, &context);
+            driver.check_recovers(&context)
+        }
+    };
+    driver.resume(restart);
+    driver.run(&[Call::Vote(98)]);
+    check_on_a_copy(&driver, &context);
     driver.run(&[
         Call::NewTerm,
         Call::Append { entries: 3, bytes: 500 },
@@ -134,11 +149,18 @@ fn check(fault: Fault, loss: Option<Loss>) {
         Call::Append { entries: 1, bytes: 4000 },
     ]);
     driver.check_answered(&context);
+    check_on_a_copy(&driver, &context);
     let expected = driver.model();
     driver.close();
     disk.power_cut(Loss::Everything);
-    let (_, _, found) = driver.check_recovers(&context);
-    assert_eq!(found, expected, "{context}: after going on");
+    assert_eq!(driver.check_recovers(&context).model, expected, "{context}: after going on");
+}
+
+/// What is acknowledged now survives a power cut now.
+fn check_on_a_copy(driver: &Driver, context: &str) {
+    let disk = driver.disk.copy();
+    disk.power_cut(Loss::Everything);
+    driver.check_opens(&disk, &format!("{context}, cut while going on"));
 }
 
 /// Nothing was acknowledged before the log opened for the first time, so it must simply open.

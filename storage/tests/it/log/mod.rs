@@ -94,6 +94,14 @@ pub(crate) struct Driver {
     acknowledged: Arc<Mutex<Acknowledged>>,
 }
 
+/// A log that was found and judged right.
+pub(crate) struct Restart {
+    pub(crate) log: Log,
+    pub(crate) writer: LogWriter,
+    pub(crate) model: Model,
+    pub(crate) torn_bytes: u64,
+}
+
 pub(crate) const IDENTITY: [u8; 16] = *b"identity of one!";
 
 /// Segments so small that a few entries fill one, and almost no cache.
@@ -128,8 +136,9 @@ impl Driver {
         })
     }
 
-    /// Goes on after a restart with a log that is what `Model` says.
-    pub(crate) fn resume(&mut self, log: Log, writer: LogWriter, model: Model) {
+    /// Goes on after a restart.
+    pub(crate) fn resume(&mut self, restart: Restart) {
+        let Restart { log, writer, model, .. } = restart;
         self.committed = log.state().committed.map_or(0, |bytes| number(&bytes));
         self.term = self.term.max(model.highest.map_or(0, |highest| highest.0));
         (self.log, self.writer) = (log, writer);
@@ -252,20 +261,23 @@ impl Driver {
         })
     }
 
-    /// The judgement: whatever was acknowledged is there, and what is there is the log as it was
-    /// at one moment since. Opens twice, with a power cut between: what was recovered once stays.
-    pub(crate) fn check_recovers(&self, context: &str) -> (Log, LogWriter, Model) {
+    /// Opens twice, with a power cut between: what was recovered once stays, and a torn end is
+    /// found once.
+    pub(crate) fn check_recovers(&self, context: &str) -> Restart {
         let first = self.check_opens(&self.disk, context);
-        drop(first.1);
-        drop(first.0);
+        drop(first.writer);
+        drop(first.log);
         self.disk.power_cut(Loss::Everything);
         let second = self.check_opens(&self.disk, context);
-        assert_eq!(first.2, second.2, "{context}: the second start differs from the first");
+        assert_eq!(first.model, second.model, "{context}: the second start differs");
+        assert_eq!(second.torn_bytes, 0, "{context}: the torn end was not cut");
         second
     }
 
-    pub(crate) fn check_opens(&self, disk: &MemoryDisk, context: &str) -> (Log, LogWriter, Model) {
-        let (log, writer, _) =
+    /// The judgement: whatever was acknowledged is there, and what is there is the log as it was
+    /// at one moment since.
+    pub(crate) fn check_opens(&self, disk: &MemoryDisk, context: &str) -> Restart {
+        let (log, writer, recovered) =
             open(disk).unwrap_or_else(|error| panic!("{context}: does not open: {error}"));
         let found = Model::of(&log);
         let acknowledged = self.acknowledged.lock();
@@ -279,7 +291,7 @@ impl Driver {
         let committed = log.state().committed.map_or(0, |bytes| number(&bytes));
         let range = acknowledged.committed..=self.committed;
         assert!(range.contains(&committed), "{context}: committed {committed}, not in {range:?}");
-        (log, writer, found)
+        Restart { log, writer, model: found, torn_bytes: recovered.torn_bytes }
     }
 
     /// Every call was answered, once.

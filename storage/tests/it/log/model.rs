@@ -51,19 +51,19 @@ proptest! {
                     driver.close();
                     driver.check_answered("a clean stop");
                     disk.power_cut(Loss::Everything);
-                    let (log, writer, found) = driver.check_recovers("a clean stop");
-                    prop_assert_eq!(&found, &expected);
-                    driver.resume(log, writer, found);
+                    let restart = driver.check_recovers("a clean stop");
+                    prop_assert_eq!(&restart.model, &expected);
+                    driver.resume(restart);
                 }
                 Event::ProcessCrash => {
                     disk.process_crash();
-                    let (log, writer, found) = driver.check_recovers("a process crash");
-                    driver.resume(log, writer, found);
+                    let restart = driver.check_opens(&disk, "a process crash");
+                    driver.resume(restart);
                 }
                 Event::PowerCut(seed) => {
                     disk.power_cut(Loss::Random(*seed));
-                    let (log, writer, found) = driver.check_recovers("a power cut");
-                    driver.resume(log, writer, found);
+                    let restart = driver.check_recovers("a power cut");
+                    driver.resume(restart);
                 }
             }
             prop_assert_eq!(&super::Model::of(&driver.log).entries, &driver.model().entries);
