@@ -136,7 +136,8 @@ mod tests {
 
         #[test]
         fn a_byte_that_moves_between_key_and_value_changes_the_sum(
-            key in prop::collection::vec(any::<u8>(), 1..8), value in prop::collection::vec(any::<u8>(), 0..8),
+            key in prop::collection::vec(any::<u8>(), 1..8),
+            value in prop::collection::vec(any::<u8>(), 0..8),
         ) {
             let mut longer = vec![key[key.len() - 1]];
             longer.extend_from_slice(&value);
