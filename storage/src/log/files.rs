@@ -66,7 +66,7 @@ struct Worker {
 
 /// At most: one preparation, and a removal and a mark per checkpoint.
 const MAX_CHORES: usize = 64;
-const ZEROS: [u8; 256 * 1024] = [0; 256 * 1024];
+static ZEROS: [u8; 256 * 1024] = [0; 256 * 1024];
 
 impl Files {
     pub(crate) fn in_place(disk: Arc<dyn Disk>, dir: PathBuf, shared: Arc<Shared>) -> Self {
