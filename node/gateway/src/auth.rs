@@ -52,9 +52,9 @@ pub(crate) async fn authenticate(
 pub(crate) fn is_current(ledger: &Ledger, principal: &Principal, now_civil_ms: i64) -> bool {
     match principal {
         Principal::Anyone => true,
-        Principal::App(principal) => ledger
-            .app(principal.app)
-            .is_some_and(|app| app.generation == principal.generation),
+        Principal::App(principal) => {
+            ledger.app(principal.app).is_some_and(|app| app.generation == principal.generation)
+        }
         Principal::Operator(principal) => ledger
             .operator(principal.operator)
             .is_some_and(|operator| operator.expires_at_ms.is_none_or(|end| now_civil_ms < end)),
@@ -116,10 +116,11 @@ fn look_up_app(shared: &Shared, token: &str, hash: &TokenHash) -> Result<AppPrin
     let verified = match cached {
         Some(verified) => verified,
         None => {
-            let verified = tokens::verify(&ledger, token, now_ms).map_err(|refusal| match refusal {
-                tokens::TokenRefusal::UnknownKey => Miss::MayBeBehind,
-                tokens::TokenRefusal::Invalid => Miss::Final,
-            })?;
+            let verified =
+                tokens::verify(&ledger, token, now_ms).map_err(|refusal| match refusal {
+                    tokens::TokenRefusal::UnknownKey => Miss::MayBeBehind,
+                    tokens::TokenRefusal::Invalid => Miss::Final,
+                })?;
             let verified = Arc::new(verified);
             shared.tokens.put(*hash, Arc::clone(&verified), now_s);
             verified

@@ -1,5 +1,6 @@
 //! One request on its way to its handler: who asks, for what, under which key.
 
+use std::fmt;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -21,7 +22,6 @@ use storage::seam::{Clock, Entropy};
 use crate::failure::Failure;
 use crate::keys::Keys;
 use crate::routes::Operation;
-use crate::tokens::app_id_text;
 use crate::trace;
 
 /// The header, in requests and answers.
@@ -104,14 +104,45 @@ impl Key {
                 text: trace::draw(clock, entropy).hyphenated().to_string(),
                 origin: KeyOrigin::Gateway,
             }),
-            (Some(key), None) => Ok(Self {
-                text: body::idempotency_key(key.as_bytes())?,
-                origin: KeyOrigin::Caller,
-            }),
+            (Some(key), None) => {
+                Ok(Self { text: body::idempotency_key(key.as_bytes())?, origin: KeyOrigin::Caller })
+            }
             (Some(_), Some(_)) => Err(BodyError::Field {
                 field: "Idempotency-Key".to_owned(),
                 reason: "want one key, not several".to_owned(),
             }),
+        }
+    }
+}
+
+impl Principal {
+    /// Its name.
+    pub(crate) fn asker(&self) -> Asker {
+        match self {
+            Self::Anyone => Asker::Anyone,
+            Self::App(app) => Asker::App(app.app),
+            Self::Operator(operator) => Asker::Operator(operator.operator),
+        }
+    }
+}
+
+/// A principal's name: in the access log, and in the scope of idempotency keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asker {
+    /// Empty.
+    Anyone,
+    /// `app-` and 16 hex digits.
+    App(AppId),
+    /// `operator-` and 16 hex digits.
+    Operator(OperatorId),
+}
+
+impl fmt::Display for Asker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Anyone => Ok(()),
+            Self::App(app) => write!(f, "app-{:016x}", app.0),
+            Self::Operator(operator) => write!(f, "operator-{:016x}", operator.0),
         }
     }
 }
@@ -170,13 +201,9 @@ impl Call {
 
     /// The same for a body that is canonical already.
     pub(crate) fn request_id_of(&self, canonical: &[u8]) -> RequestId {
-        let principal = match &self.principal {
-            Principal::Anyone => String::new(),
-            Principal::App(app) => app_id_text(app.app),
-            Principal::Operator(operator) => format!("operator-{:016x}", operator.operator.0),
-        };
+        let asker = self.principal.asker().to_string();
         RequestId {
-            scope: RequestId::scope_of(&principal, self.operation.id, &self.key.text),
+            scope: RequestId::scope_of(&asker, self.operation.id, &self.key.text),
             body: RequestId::body_of(canonical),
             origin: self.key.origin,
         }
@@ -265,7 +292,10 @@ mod tests {
         let at_bound = read_body(&headers, Body::from(vec![b' '; MAX_BODY_BYTES])).await;
         assert_eq!(at_bound.map(|body| body.len()).ok(), Some(MAX_BODY_BYTES));
         let beyond = read_body(&headers, Body::from(vec![b' '; MAX_BODY_BYTES + 1])).await;
-        assert_eq!(beyond.err().map(|failure| failure.status()), Some(StatusCode::PAYLOAD_TOO_LARGE));
+        assert_eq!(
+            beyond.err().map(|failure| failure.status()),
+            Some(StatusCode::PAYLOAD_TOO_LARGE)
+        );
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_LENGTH, HeaderValue::from_static("99999999"));
         let announced = read_body(&headers, Body::empty()).await;

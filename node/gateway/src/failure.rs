@@ -112,9 +112,7 @@ impl Failure {
     /// A node that cannot serve yet: 503.
     pub(crate) fn unavailable(code: &str, title: &str, retry_after: Duration) -> Self {
         Self::Problem {
-            problem: Box::new(
-                Problem::new(503, code, title).outcome(ProblemOutcome::NotExecuted),
-            ),
+            problem: Box::new(Problem::new(503, code, title).outcome(ProblemOutcome::NotExecuted)),
             retry_after_s: Some(whole_seconds(retry_after)),
             challenge: None,
         }

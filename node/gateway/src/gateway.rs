@@ -9,14 +9,14 @@
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::RawPathParams;
 use axum::extract::rejection::RawPathParamsRejection;
 use axum::routing::on;
+use axum::{BoxError, Router};
+use bytes::Bytes;
 use http::header::{CACHE_CONTROL, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
-use hyper::body::Incoming;
 use lease::ids::TraceId;
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
@@ -24,14 +24,13 @@ use tokio::sync::watch;
 use tower::ServiceExt;
 
 use crate::auth;
-use crate::call::{Call, IDEMPOTENCY_KEY, Key, Principal, read_body};
+use crate::call::{Asker, Call, IDEMPOTENCY_KEY, Key, Principal, read_body};
 use crate::context::{GatewayConfig, GatewayContext};
 use crate::failure::{self, Failure};
 use crate::reply::Reply;
 use crate::routes::{Credential, Operation, operations};
 use crate::server::{self, ListenerLimits};
 use crate::shared::Shared;
-use crate::tokens::app_id_text;
 use crate::trace;
 
 /// The HTTP face of a node. A clone is another handle to the same one.
@@ -65,8 +64,12 @@ impl Gateway {
         &self.shared.config.limits
     }
 
-    /// Answers one request.
-    pub(crate) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+    /// Answers one request, however it arrived.
+    pub async fn answer<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
         let shared = &self.shared;
         let started_ns = shared.context.clock.monotonic_ns();
         let (clock, entropy) = (&*shared.context.clock, &*shared.context.entropy);
@@ -95,7 +98,7 @@ impl Gateway {
             status = status.as_u16(),
             duration_us = duration_ns / 1_000,
             request_id = %uuid::Uuid::from_u128(trace_id.0).hyphenated(),
-            principal = answered.as_ref().map_or("", |answered| answered.principal.as_str()),
+            asker = %answered.as_ref().map_or(Asker::Anyone, |answered| answered.asker),
         );
         response
     }
@@ -106,10 +109,10 @@ impl Gateway {
 struct Traced(TraceId);
 
 /// What was asked and by whom, on its way back to the access log.
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 struct Answered {
     operation: &'static Operation,
-    principal: String,
+    asker: Asker,
 }
 
 fn router(shared: &Arc<Shared>) -> Router {
@@ -118,9 +121,9 @@ fn router(shared: &Arc<Shared>) -> Router {
         let shared = Arc::clone(shared);
         let handler = move |params: Result<RawPathParams, RawPathParamsRejection>,
                             request: Request<Body>| {
-            let subject = params.ok().and_then(|params| {
-                params.iter().next().map(|(_name, value)| value.to_owned())
-            });
+            let subject = params
+                .ok()
+                .and_then(|params| params.iter().next().map(|(_name, value)| value.to_owned()));
             perform(Arc::clone(&shared), operation, subject, request)
         };
         router = router.route(operation.path, on(operation.method.filter(), handler));
@@ -152,7 +155,7 @@ async fn perform(
 ) -> Response<Body> {
     let trace = traced(&request);
     let (parts, body) = request.into_parts();
-    let mut progress = Progress { key: None, principal: String::new() };
+    let mut progress = Progress { key: None, asker: Asker::Anyone };
     let result = admit(&shared, operation, subject, parts, body, trace, &mut progress).await;
     let result = match result {
         Ok(call) => (operation.handler)(Arc::clone(&shared), call).await,
@@ -169,14 +172,14 @@ async fn perform(
     if let Some(key) = progress.key.and_then(|key| HeaderValue::try_from(key).ok()) {
         response.headers_mut().insert(IDEMPOTENCY_KEY, key);
     }
-    response.extensions_mut().insert(Answered { operation, principal: progress.principal });
+    response.extensions_mut().insert(Answered { operation, asker: progress.asker });
     response
 }
 
 /// What is known of a call before it is let in, for its answer and the log.
 struct Progress {
     key: Option<String>,
-    principal: String,
+    asker: Asker,
 }
 
 async fn admit(
@@ -203,16 +206,9 @@ async fn admit(
             auth::authenticate(shared, &keys, credential, &parts.headers).await?
         }
     };
-    progress.principal = match &principal {
-        Principal::Anyone => String::new(),
-        Principal::App(app) => app_id_text(app.app),
-        Principal::Operator(operator) => format!("operator-{:016x}", operator.operator.0),
-    };
-    let body = if operation.takes_body() {
-        read_body(&parts.headers, body).await?
-    } else {
-        bytes::Bytes::new()
-    };
+    progress.asker = principal.asker();
+    let body =
+        if operation.takes_body() { read_body(&parts.headers, body).await? } else { Bytes::new() };
     Ok(Call { operation, parts, subject, body, trace, principal, key })
 }
 
@@ -227,10 +223,7 @@ fn overloaded() -> Failure {
 /// Headers of every answer.
 fn finish_headers(headers: &mut HeaderMap, trace_id: TraceId) {
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(
-        STRICT_TRANSPORT_SECURITY,
-        HeaderValue::from_static("max-age=31536000"),
-    );
+    headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
     if !headers.contains_key(CACHE_CONTROL) {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }

@@ -26,6 +26,7 @@ mod metrics;
 pub mod openapi;
 mod refusal;
 mod reply;
+mod route_table;
 mod routes;
 mod server;
 mod shared;

@@ -82,7 +82,11 @@ impl Metrics {
             checkpoints.durations.clone()
         };
         let mut registry = Registry::with_prefix(PREFIX);
-        registry.register("http_requests", "Requests by operation and status", self.requests.clone());
+        registry.register(
+            "http_requests",
+            "Requests by operation and status",
+            self.requests.clone(),
+        );
         registry.register(
             "http_request_duration_seconds",
             "Time from the request's head to its answer",
@@ -208,7 +212,12 @@ impl Snapshot {
         let committed = self.status.committed.map_or(0, |position| position.index);
         gauge(encoder, "server_has_leader", "1 while a leader is known", self.has_leader.into())?;
         gauge(encoder, "server_is_leader", "1 while this node leads", is_leader.into())?;
-        gauge(encoder, "server_is_unsealed", "1 while this node has its keys", self.unsealed.into())?;
+        gauge(
+            encoder,
+            "server_is_unsealed",
+            "1 while this node has its keys",
+            self.unsealed.into(),
+        )?;
         gauge(encoder, "server_term", "Term of this node", self.status.term)?;
         counter(
             encoder,
@@ -216,36 +225,47 @@ impl Snapshot {
             "Changes of the leader seen",
             raft.leader_changes,
         )?;
-        gauge(
-            encoder,
-            "server_proposals_committed_total",
-            "Index of the last entry known to be committed",
-            committed,
-        )?;
-        gauge(
-            encoder,
-            "server_proposals_applied_total",
-            "Index of the last entry applied",
-            applied,
-        )?;
+        let name = "server_proposals_committed";
+        counter(encoder, name, "Index of the last entry known to be committed", committed)?;
+        let name = "server_proposals_applied";
+        counter(encoder, name, "Index of the last entry applied", applied)?;
         let pending = raft.entries_in_flight.saturating_add(raft.commands_queued);
-        gauge(encoder, "server_proposals_pending", "Entries in flight and commands queued", pending)?;
+        gauge(
+            encoder,
+            "server_proposals_pending",
+            "Entries in flight and commands queued",
+            pending,
+        )?;
         counter(encoder, "server_proposals_failed", "Entries that failed", raft.proposals_failed)?;
         counter(encoder, "server_commands_proposed", "Commands proposed", raft.commands_proposed)?;
-        counter(encoder, "server_commands_overloaded", "Commands refused by load", raft.overloaded)?;
+        counter(
+            encoder,
+            "server_commands_overloaded",
+            "Commands refused by load",
+            raft.overloaded,
+        )?;
         counter(encoder, "server_commands_forwarded", "Commands forwarded", raft.forwarded)?;
         counter(encoder, "server_reads", "Linearizable reads answered", raft.reads)?;
         counter(encoder, "server_read_rounds", "Rounds that served them", raft.read_rounds)?;
         counter(encoder, "network_snapshots_sent", "Snapshots sent", raft.snapshots_sent)?;
-        counter(encoder, "network_snapshots_installed", "Snapshots received", raft.snapshots_installed)?;
+        counter(
+            encoder,
+            "network_snapshots_installed",
+            "Snapshots received",
+            raft.snapshots_installed,
+        )?;
         seconds_counter(encoder, "server_apply_duration", "Time spent applying", raft.apply_ns)
     }
 
     fn encode_disk(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let log = &self.raft.log;
         let name = "disk_wal_fsync_duration_seconds";
-        let metric =
-            encoder.encode_descriptor(name, "Time of one fdatasync of the log", None, MetricType::Histogram)?;
+        let metric = encoder.encode_descriptor(
+            name,
+            "Time of one fdatasync of the log",
+            None,
+            MetricType::Histogram,
+        )?;
         SyncDurations(&log.sync).encode(metric)?;
         counter(encoder, "disk_wal_groups", "Groups written to the log", log.groups)?;
         counter(encoder, "disk_wal_records", "Records written to the log", log.records)?;
@@ -271,8 +291,12 @@ impl Snapshot {
             }
         }
         {
-            let mut family =
-                encoder.encode_descriptor("alarm", "1 for each alarm raised", None, MetricType::Gauge)?;
+            let mut family = encoder.encode_descriptor(
+                "alarm",
+                "1 for each alarm raised",
+                None,
+                MetricType::Gauge,
+            )?;
             for alarm in &self.status.alarms {
                 let labels = [("alarm", alarm.name())];
                 ConstGauge::new(1_i64).encode(family.encode_family(&labels)?)?;
@@ -353,10 +377,7 @@ fn seconds_counter(
 struct SyncDurations<'a>(&'a DurationHistogram);
 
 impl SyncDurations<'_> {
-    fn encode(
-        &self,
-        mut metric: prometheus_client::encoding::MetricEncoder<'_>,
-    ) -> fmt::Result {
+    fn encode(&self, mut metric: prometheus_client::encoding::MetricEncoder<'_>) -> fmt::Result {
         let bounds = SYNC_BOUNDS_NS.iter().map(|ns| seconds(*ns)).chain([f64::MAX]);
         let buckets: Vec<(f64, u64)> = bounds.zip(self.0.counts).collect();
         metric.encode_histogram::<NoLabelSet>(

@@ -122,10 +122,7 @@ fn describe(operation: &Operation, schemas: &mut Schemas) -> utoipa::openapi::pa
     builder.responses(responses(operation, schemas)).build()
 }
 
-fn responses(
-    operation: &Operation,
-    schemas: &mut Schemas,
-) -> utoipa::openapi::response::Responses {
+fn responses(operation: &Operation, schemas: &mut Schemas) -> utoipa::openapi::response::Responses {
     let mut responses = ResponsesBuilder::new();
     for answer in operation.answers {
         let response = ResponseBuilder::new().description(answer.description);
@@ -134,12 +131,11 @@ fn responses(
             AnswerBody::Json(schema) => {
                 response.content(JSON, ContentBuilder::new().schema(Some(schema(schemas))).build())
             }
-            AnswerBody::AnyJson => response
-                .content(JSON, ContentBuilder::new().schema(Some(Object::new())).build()),
-            AnswerBody::Text => response.content(
-                "text/plain",
-                ContentBuilder::new().schema(Some(text_schema())).build(),
-            ),
+            AnswerBody::AnyJson => {
+                response.content(JSON, ContentBuilder::new().schema(Some(Object::new())).build())
+            }
+            AnswerBody::Text => response
+                .content("text/plain", ContentBuilder::new().schema(Some(text_schema())).build()),
         };
         responses = responses.response(answer.status.to_string(), response.build());
     }
@@ -152,13 +148,15 @@ fn responses(
 /// What a failed call holds, by the part of the face it belongs to.
 fn failure(protocol: Protocol, status: u16) -> Response {
     let content = |name: &str| {
-        ContentBuilder::new().schema(Some(RefOr::<Schema>::Ref(Ref::from_schema_name(name)))).build()
+        ContentBuilder::new()
+            .schema(Some(RefOr::<Schema>::Ref(Ref::from_schema_name(name))))
+            .build()
     };
     let response = ResponseBuilder::new().description(meaning(status));
     match protocol {
-        Protocol::Cloud => {
-            response.content(JSON, content("Denied")).content(problem::CONTENT_TYPE, content("Problem"))
-        }
+        Protocol::Cloud => response
+            .content(JSON, content("Denied"))
+            .content(problem::CONTENT_TYPE, content("Problem")),
         Protocol::OAuth => response.content(JSON, content("TokenErrorBody")),
         Protocol::Admin => response.content(problem::CONTENT_TYPE, content("Problem")),
         Protocol::Operations => response
@@ -176,7 +174,9 @@ fn meaning(status: u16) -> &'static str {
         409 => "Refused as things stand.",
         410 => "The lease has ended.",
         413 => "The body is longer than 256 KiB.",
-        422 => "Understood and not acceptable, or the idempotency key was used for another request.",
+        422 => {
+            "Understood and not acceptable, or the idempotency key was used for another request."
+        }
         429 => "Too many keyed requests are remembered; see Retry-After.",
         503 => "This node cannot answer now; see Retry-After and `outcome`.",
         _ => "An error.",
@@ -186,9 +186,7 @@ fn meaning(status: u16) -> &'static str {
 fn request_body(operation: &Operation, schemas: &mut Schemas) -> Option<RequestBody> {
     let (media_type, schema, required): (&str, SchemaOf, Required) = match operation.request {
         RequestShape::Nothing | RequestShape::Query(_) => return None,
-        RequestShape::Form(schema) => {
-            ("application/x-www-form-urlencoded", schema, Required::True)
-        }
+        RequestShape::Form(schema) => ("application/x-www-form-urlencoded", schema, Required::True),
         RequestShape::Json(schema) => (JSON, schema, Required::True),
         RequestShape::OptionalJson(schema) => (JSON, schema, Required::False),
     };
@@ -297,7 +295,8 @@ const TAGS: [(&str, &str); 4] = [
 mod tests {
     use super::*;
 
-    const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../client/openapi/openapi.json");
+    const COMMITTED: &str =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../../client/openapi/openapi.json");
 
     #[test]
     fn the_committed_document_is_the_generated_one() {

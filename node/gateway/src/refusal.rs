@@ -79,10 +79,9 @@ pub(crate) fn cloud_failure(refusal: &Refusal, asked_features: &[String]) -> Fai
     };
     let mut denied = Denied::because(reason);
     denied.available_at = refusal.available_at_ms.map(UtcTime::from_unix_ms);
-    denied.would_be_satisfied_by = 
+    denied.would_be_satisfied_by =
         refusal.satisfied_by.as_ref().and_then(|remedy_for| remedy(remedy_for, asked_features));
-    let challenge =
-        (reason.http_status() == 401).then(|| BearerError::InvalidToken.challenge());
+    let challenge = (reason.http_status() == 401).then(|| BearerError::InvalidToken.challenge());
     Failure::Denied {
         denied: Box::new(denied),
         retry_after_s: refusal.retry_in_ms.map(|ms| ms.div_ceil(1_000).max(1)),
@@ -101,9 +100,9 @@ fn remedy(satisfied_by: &SatisfiedBy, asked_features: &[String]) -> Option<Remed
             let known = asked_features.iter().filter(is_known).cloned().collect();
             Some(Remedy { features: Some(known), ..Remedy::default() })
         }
-        SatisfiedBy::Pool(pool) => {
-            pool.as_ref().map(|pool| Remedy { pool: Some((**pool).to_owned()), ..Remedy::default() })
-        }
+        SatisfiedBy::Pool(pool) => pool
+            .as_ref()
+            .map(|pool| Remedy { pool: Some((**pool).to_owned()), ..Remedy::default() }),
     }
 }
 
@@ -120,7 +119,8 @@ pub(crate) struct AdminVerdict {
 pub(crate) fn admin_verdict(code: RefusalCode) -> AdminVerdict {
     use RefusalCode as Code;
     let say = |status, code, title| AdminVerdict { status, code, title, field: None };
-    let blame = |status, code, title, field| AdminVerdict { status, code, title, field: Some(field) };
+    let blame =
+        |status, code, title, field| AdminVerdict { status, code, title, field: Some(field) };
     match code {
         Code::ClusterNotInitialised => say(503, "starting", "The cluster is not founded yet."),
         Code::ClusterAlreadyInitialised => {
@@ -140,32 +140,24 @@ pub(crate) fn admin_verdict(code: RefusalCode) -> AdminVerdict {
             "idempotency_table_full",
             "Too many keyed requests are remembered; ask again later or without a key.",
         ),
-        Code::UnknownProduct => {
-            blame(404, "unknown_product", "No such product.", "product_id")
-        }
+        Code::UnknownProduct => blame(404, "unknown_product", "No such product.", "product_id"),
         Code::UnknownPackage => say(404, "unknown_package", "No such package."),
         Code::UnknownVendor => blame(404, "unknown_vendor", "No such vendor.", "vendor_id"),
         Code::UnknownApp => say(404, "unknown_app", "No such application."),
         Code::UnknownLease => say(404, "unknown_lease", "No such lease."),
         Code::UnknownPool => say(404, "unknown_pool", "The package has no such pool."),
-        Code::PackageIdTaken => blame(
-            409,
-            "package_id_taken",
-            "Another package with this id is stored.",
-            "package_id",
-        ),
+        Code::PackageIdTaken => {
+            blame(409, "package_id_taken", "Another package with this id is stored.", "package_id")
+        }
         Code::VendorKeyNotPinned => blame(
             422,
             "vendor_key_not_pinned",
             "The key that verified the package is no longer the pinned one.",
             "vendor",
         ),
-        Code::VendorKeyDiffers => blame(
-            409,
-            "vendor_key_differs",
-            "Another key is pinned for this vendor.",
-            "public_key",
-        ),
+        Code::VendorKeyDiffers => {
+            blame(409, "vendor_key_differs", "Another key is pinned for this vendor.", "public_key")
+        }
         Code::ForeignClient => {
             blame(422, "package_for_another_client", "The package is for another client.", "client")
         }
@@ -184,9 +176,7 @@ pub(crate) fn admin_verdict(code: RefusalCode) -> AdminVerdict {
         Code::LeaseEnded | Code::AlreadyEnded => {
             say(410, "lease_ended", "The lease has ended before.")
         }
-        Code::LimitReached => {
-            say(422, "limit_reached", "A bound of the ledger would be passed.")
-        }
+        Code::LimitReached => say(422, "limit_reached", "A bound of the ledger would be passed."),
         Code::VersionConflict => {
             say(409, "version_conflict", "Somebody changed it in the meantime.")
         }
@@ -299,10 +289,7 @@ mod tests {
     fn remedies_are_said_in_the_words_of_the_request() {
         let asked = ["a".to_owned(), "b".to_owned()];
         let table: [(SatisfiedBy, Option<Remedy>); 4] = [
-            (
-                SatisfiedBy::Quantity(2),
-                Some(Remedy { quantity: Some(2), ..Remedy::default() }),
-            ),
+            (SatisfiedBy::Quantity(2), Some(Remedy { quantity: Some(2), ..Remedy::default() })),
             (
                 SatisfiedBy::WithoutFeatures(vec!["b".into()]),
                 Some(Remedy { features: Some(vec!["a".to_owned()]), ..Remedy::default() }),

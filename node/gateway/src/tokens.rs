@@ -93,7 +93,11 @@ pub(crate) fn verify(
 }
 
 /// Checks the signature under the key's own algorithm, and the audience.
-fn read_claims(key: &SigningKey, token: &str, audience: &str) -> Result<AccessClaims, TokenRefusal> {
+fn read_claims(
+    key: &SigningKey,
+    token: &str,
+    audience: &str,
+) -> Result<AccessClaims, TokenRefusal> {
     let invalid = |_| TokenRefusal::Invalid;
     let public = PublicKey::from_spki_der(&key.public_der).map_err(|_| TokenRefusal::Invalid)?;
     let (algorithm, decoding_key) = match (key.algorithm, public.numbers()) {
@@ -221,7 +225,9 @@ mod tests {
         let app = AppId(0x00ab_cdef_0123_4567);
         assert_eq!(app_id_text(app), "app-00abcdef01234567");
         assert_eq!(parse_app_id(&app_id_text(app)), Some(app));
-        for text in ["", "app-", "app-00ABCDEF01234567", "app-abcdef01234567", "app-+0abcdef01234567"] {
+        for text in
+            ["", "app-", "app-00ABCDEF01234567", "app-abcdef01234567", "app-+0abcdef01234567"]
+        {
             assert_eq!(parse_app_id(text), None, "{text:?}");
         }
     }

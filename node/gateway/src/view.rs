@@ -4,7 +4,7 @@ use http::StatusCode;
 use lease::command::{SeatClass, Vendor};
 use lease::ids::{Fence as LedgerFence, LeaseId, Name};
 use lease::{
-    App, Ledger, LeaseView as LedgerLease, PackageState as LedgerPackageState,
+    App, LeaseView as LedgerLease, Ledger, PackageState as LedgerPackageState,
     PackageView as LedgerPackage,
 };
 use protocol::cloud::admin::{
@@ -34,7 +34,8 @@ pub(crate) struct Epoch {
 
 /// The cluster's epoch.
 pub(crate) fn epoch(ledger: &Ledger) -> Result<Epoch, Failure> {
-    let cluster = ledger.cluster().ok_or_else(|| Failure::internal("the cluster has no identity"))?;
+    let cluster =
+        ledger.cluster().ok_or_else(|| Failure::internal("the cluster has no identity"))?;
     Ok(Epoch { number: cluster.epoch, incarnation: cluster.incarnation })
 }
 

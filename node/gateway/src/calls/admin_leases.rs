@@ -70,9 +70,7 @@ pub(crate) async fn show(shared: &Shared, call: &Call) -> Result<Reply, Failure>
     let lease = lease_in_path(&keys, call)?;
     let ledger = shared.read(&call.principal).await?;
     match ledger.lease(&lease) {
-        Some(found) => {
-            Ok(Reply::ok(&view::lease(&keys, &ledger, view::epoch(&ledger)?, &found)))
-        }
+        Some(found) => Ok(Reply::ok(&view::lease(&keys, &ledger, view::epoch(&ledger)?, &found))),
         None => {
             Err(Failure::problem(StatusCode::GONE, "lease_ended", "The lease has ended before."))
         }
@@ -99,9 +97,9 @@ pub(crate) async fn release(shared: &Shared, call: &Call) -> Result<Reply, Failu
 }
 
 fn lease_in_path(keys: &Keys, call: &Call) -> Result<LeaseId, Failure> {
-    lease_id::decode(&keys.lease_id, call.subject()?).map(view::ledger_id).map_err(|_| {
-        Failure::problem(StatusCode::NOT_FOUND, "unknown_lease", "No such lease.")
-    })
+    lease_id::decode(&keys.lease_id, call.subject()?)
+        .map(view::ledger_id)
+        .map_err(|_| Failure::problem(StatusCode::NOT_FOUND, "unknown_lease", "No such lease."))
 }
 
 /// Leases looked at for one page: a few milliseconds under the ledger's read lock.

@@ -36,7 +36,14 @@ pub(crate) async fn heartbeat(shared: &Shared, call: &Call) -> Result<Reply, Fai
     let renewal = LedgerRenewal { lease, sequence, still_active: request.still_active };
     let outcomes = renew(shared, call, vec![renewal]).await?;
     match outcomes.as_slice() {
-        [RenewalOutcome::Renewed { expires_in_ms, expires_at_ms, heartbeat_interval_ms, sequence }] => {
+        [
+            RenewalOutcome::Renewed {
+                expires_in_ms,
+                expires_at_ms,
+                heartbeat_interval_ms,
+                sequence,
+            },
+        ] => {
             let fences = fences(shared, epoch, &[lease]).await?;
             let fence = fences.first().copied().flatten();
             Ok(Reply::ok(&HeartbeatResponse {
@@ -64,11 +71,8 @@ pub(crate) async fn heartbeats(shared: &Shared, call: &Call) -> Result<Reply, Fa
     let renewals: Vec<LedgerRenewal> =
         admitted.iter().filter_map(|item| item.as_ref().ok().copied()).collect();
     let leases: Vec<LeaseId> = renewals.iter().map(|renewal| renewal.lease).collect();
-    let outcomes = if renewals.is_empty() {
-        Vec::new()
-    } else {
-        renew(shared, call, renewals).await?
-    };
+    let outcomes =
+        if renewals.is_empty() { Vec::new() } else { renew(shared, call, renewals).await? };
     let fences = fences(shared, epoch, &leases).await?;
     let mut decided = outcomes.into_iter().zip(fences);
     let mut results = Vec::with_capacity(admitted.len());
@@ -78,7 +82,8 @@ pub(crate) async fn heartbeats(shared: &Shared, call: &Call) -> Result<Reply, Fa
             Ok(renewal) => match decided.next() {
                 None => return Err(Failure::internal("fewer outcomes than renewals")),
                 Some((RenewalOutcome::Refused(refusal), _)) => {
-                    let status = bulk_status(refusal.code).ok_or_else(|| cloud_failure(&refusal, &[]))?;
+                    let status =
+                        bulk_status(refusal.code).ok_or_else(|| cloud_failure(&refusal, &[]))?;
                     without_lease(item.lease_id, status)
                 }
                 Some((renewed, fence)) => {

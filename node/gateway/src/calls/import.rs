@@ -85,11 +85,12 @@ fn terms(package: &LicensePackage) -> Result<PackageTerms, Failure> {
         valid_from_ms: package.validity.start_ms,
         valid_until_ms: package.validity.end_ms,
     };
-    let sources = [(entitlement.commit, SeatClass::Commit), (entitlement.max_overage, SeatClass::Overage)]
-        .into_iter()
-        .filter(|(seats, _)| *seats > 0)
-        .map(|(seats, class)| source(seats, class))
-        .collect();
+    let sources =
+        [(entitlement.commit, SeatClass::Commit), (entitlement.max_overage, SeatClass::Overage)]
+            .into_iter()
+            .filter(|(seats, _)| *seats > 0)
+            .map(|(seats, class)| source(seats, class))
+            .collect();
     Ok(PackageTerms {
         package: package.package_id.as_str().into(),
         vendor: package.vendor.id.as_str().into(),

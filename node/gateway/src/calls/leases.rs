@@ -43,9 +43,7 @@ pub(crate) async fn show(shared: &Shared, call: &Call) -> Result<Reply, Failure>
     let ledger = shared.read(&call.principal).await?;
     match ledger.lease(&lease) {
         Some(found) if found.app != app.app => Err(Failure::denied(DenialReason::UnknownLease)),
-        Some(found) => {
-            Ok(Reply::ok(&view::lease_response(&keys, view::epoch(&ledger)?, &found)))
-        }
+        Some(found) => Ok(Reply::ok(&view::lease_response(&keys, view::epoch(&ledger)?, &found))),
         // The id is ours and nothing lives under it.
         None => Err(Failure::denied(DenialReason::LeaseEnded)),
     }
