@@ -11,7 +11,6 @@ use crate::command::SeatClass;
 use crate::entry::{Actor, EntryHeader, Stamp};
 use crate::ids::{Fence, LeaseId, Name, RequestId, TraceId};
 use crate::ledger::Ledger;
-use crate::money::Money;
 use crate::record::{Event, Origin};
 use crate::requests::{EndedLease, LeaseEnd, RequestRecord};
 use crate::state::{Lease, Package};
@@ -197,7 +196,7 @@ impl Ledger {
         let package = self.state.at(lease.package());
         let cost = package.cost(lease.class(), lease.quantity());
         LeaseEnd::Returned {
-            total_cost: cost.unwrap_or_else(Money::default),
+            total_cost: cost.unwrap_or_default(),
             duration_ms: self.held_ms(lease),
             request,
         }

@@ -116,7 +116,9 @@ impl Ledger {
                 self.apply_command(index, position, &entry.header, envelope)
             })
             .collect();
-        self.state.meta_mut().request_next = self.requests.next();
+        let meta = self.state.meta_mut();
+        meta.request_first = self.requests.first();
+        meta.request_next = self.requests.next();
         Ok(outcomes)
     }
 
@@ -191,7 +193,8 @@ impl Ledger {
         let loading = self.loading.take().unwrap_or_default();
         self.state.finish_load(*loading)?;
         let meta = self.state.meta();
-        self.requests.finish_load(meta.request_next, meta.clock.led_ms)?;
+        let (first, next) = (meta.request_first, meta.request_next);
+        self.requests.finish_load(first, next, meta.clock.led_ms)?;
         crate::invariants::check_loaded(self)?;
         Ok(())
     }

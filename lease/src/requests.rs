@@ -150,6 +150,11 @@ impl Requests {
         self.queues.iter().map(|queue| queue.records.len()).sum()
     }
 
+    /// First sequence numbers, for the META row.
+    pub(crate) fn first(&self) -> [u64; 2] {
+        [self.queues[0].front, self.queues[1].front]
+    }
+
     /// Next sequence numbers, for the META row.
     pub(crate) fn next(&self) -> [u64; 2] {
         [self.queues[0].next(), self.queues[1].next()]
@@ -178,9 +183,9 @@ impl Requests {
 
     /// Forgets what is old enough at this reading of the lease clock.
     pub(crate) fn forget(&mut self, led_ms: u64) {
-        for queue in 0..self.queues.len() {
+        for (queue, remembered_ms) in REMEMBERED_MS.into_iter().enumerate() {
             while let Some(record) = self.queues[queue].records.front() {
-                if record.since_led_ms().saturating_add(REMEMBERED_MS[queue]) > led_ms {
+                if record.since_led_ms().saturating_add(remembered_ms) > led_ms {
                     break;
                 }
                 self.forget_front(queue);
@@ -285,8 +290,13 @@ impl Requests {
         Ok(())
     }
 
-    /// Ends loading: `next` is the META row's word on where the queues end.
-    pub(crate) fn finish_load(&mut self, next: [u64; 2], led_ms: u64) -> Result<(), LoadError> {
+    /// Ends loading: `first` and `next` are the META row's word on where the queues begin and end.
+    pub(crate) fn finish_load(
+        &mut self,
+        first: [u64; 2],
+        next: [u64; 2],
+        led_ms: u64,
+    ) -> Result<(), LoadError> {
         for (queue, next) in self.queues.iter_mut().zip(next) {
             if queue.records.is_empty() {
                 queue.front = next;
@@ -297,7 +307,11 @@ impl Requests {
             queue.stored = next;
             queue.summed = queue.front;
         }
+        // Blocks may begin with records that were forgotten after they were stored.
         self.forget(led_ms);
+        if self.first() != first {
+            return Err(LoadError::Missing(format!("requests from {first:?} on are missing")));
+        }
         Ok(())
     }
 

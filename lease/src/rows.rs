@@ -275,7 +275,9 @@ pub(crate) struct Meta {
     pub applied_index: u64,
     pub clock: Stamp,
     pub audit: AuditHead,
-    /// Next sequence number of each queue of remembered requests.
+    /// First sequence number remembered in each queue of requests.
+    pub request_first: [u64; 2],
+    /// Next sequence number of each queue of requests.
     pub request_next: [u64; 2],
     /// The civil minute that the logged refusals belong to.
     pub refusal_minute: i64,

@@ -21,7 +21,7 @@ impl Ledger {
             return refuse(RefusalCode::UnknownLease);
         }
         let was_live = self.state.lease(id).is_some();
-        if !self.settle_lease(&context.origin, id) {
+        if !self.settle_lease(&context.time, id) {
             return if was_live {
                 refuse(RefusalCode::AlreadyEnded)
             } else {
@@ -40,7 +40,7 @@ impl Ledger {
 
     pub(super) fn release(&mut self, context: &Context, id: LeaseId, reason: &str) -> Decision {
         within(is_text(reason))?;
-        if !self.settle_lease(&context.origin, id) {
+        if !self.settle_lease(&context.time, id) {
             return refuse(RefusalCode::AlreadyEnded);
         }
         self.end_lease(&context.origin, id, LeaseEnd::Released, Some(reason));

@@ -28,6 +28,8 @@ pub(crate) type Decision = Result<Outcome, Refusal>;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Context {
     pub(crate) origin: Origin,
+    /// On whose behalf leases end that were due: of the node that stamped the entry.
+    pub(crate) time: Origin,
     pub(crate) request: Option<RequestId>,
     /// Place in the log.
     pub(crate) index: u64,
@@ -88,7 +90,8 @@ impl Ledger {
             _ => *actor,
         };
         let origin = Origin { actor, trace: *trace, cause: *cause };
-        let context = Context { origin, request: *request, index, position };
+        let time = Origin::time(header.origin);
+        let context = Context { origin, time, request: *request, index, position };
         match self.decide(&context, command) {
             Ok(outcome) => outcome,
             Err(refusal) => {

@@ -90,7 +90,7 @@ impl Ledger {
         if from == to {
             return Ok(Outcome::Unchanged);
         }
-        self.settle_package(&context.origin, slot, |package| {
+        self.settle_package(&context.time, slot, |package| {
             let pool = package.pool(from.as_ref()).unwrap_or_default();
             pool.share - pool.in_use >= *quantity
         });

@@ -91,7 +91,7 @@ impl Ledger {
         } else {
             RefusalCode::LeaseEnded
         };
-        if self.settle_lease(&context.origin, id) { Ok(()) } else { Err(Refusal::new(over)) }
+        if self.settle_lease(&context.time, id) { Ok(()) } else { Err(Refusal::new(over)) }
     }
 
     fn renewed(&self, lease: &Lease) -> RenewalOutcome {

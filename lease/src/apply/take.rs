@@ -40,7 +40,7 @@ impl Ledger {
             return refuse(RefusalCode::LeaseIdTaken);
         }
         let civil_ms = self.clock().civil_ms;
-        self.settle_package(&context.origin, slot, |package| {
+        self.settle_package(&context.time, slot, |package| {
             choose_class(package, checkout, civil_ms).is_ok()
         });
         match choose_class(self.state.at(slot), checkout, civil_ms) {
@@ -72,7 +72,7 @@ impl Ledger {
     }
 
     fn grant_again(&mut self, context: &Context, lease: LeaseId) -> Decision {
-        if !self.settle_lease(&context.origin, lease) {
+        if !self.settle_lease(&context.time, lease) {
             return refuse(RefusalCode::LeaseEnded);
         }
         match self.state.lease(lease) {

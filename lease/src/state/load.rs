@@ -53,7 +53,7 @@ impl State {
                 let package: PackageRow = row.read()?;
                 let name = package.package.clone();
                 row.check(&RowKey::Package(name.clone()))?;
-                row.new(loading.packages.insert(name, package).is_none())
+                row.hold(loading.packages.insert(name, package).is_none())
             }
             table::DOCUMENT => {
                 let (name, _) = split_pair(key).ok_or(row.wrong_key())?;
@@ -133,7 +133,7 @@ impl State {
     fn load_lease(&mut self, row: &RowBytes<'_>) -> Result<(), LoadError> {
         let lease: LeaseRow = row.read()?;
         row.check(&RowKey::Lease(lease.lease))?;
-        row.new(self.leases.get(lease.lease).is_none())?;
+        row.hold(self.leases.get(lease.lease).is_none())?;
         let missing = || LoadError::Missing(format!("package {} is missing", lease.package));
         let slot = self.slot(&lease.package).ok_or_else(missing)?;
         let lease = Lease::new(lease, slot);
@@ -147,40 +147,40 @@ impl State {
             table::MEMBER => {
                 let member: crate::command::Member = row.read()?;
                 row.check(&RowKey::Member(member.node))?;
-                row.new(self.members.insert(member.node, member).is_none())
+                row.hold(self.members.insert(member.node, member).is_none())
             }
             table::SIGNING_KEY => {
                 let signing: crate::command::SigningKey = row.read()?;
                 row.check(&RowKey::SigningKey(signing.kid.clone()))?;
-                row.new(self.signing_keys.insert(signing.kid.clone(), signing).is_none())
+                row.hold(self.signing_keys.insert(signing.kid.clone(), signing).is_none())
             }
             table::SECRET => {
                 let secret: crate::command::SealedSecret = row.read()?;
                 row.check(&RowKey::Secret(secret.name.clone()))?;
-                row.new(self.secrets.insert(secret.name.clone(), secret).is_none())
+                row.hold(self.secrets.insert(secret.name.clone(), secret).is_none())
             }
             table::WRAPPED_KEY => {
                 let wrapped: crate::command::WrappedDataKey = row.read()?;
                 row.check(&RowKey::WrappedKey(wrapped.node, wrapped.version))?;
                 let at = (wrapped.node, wrapped.version);
-                row.new(self.wrapped_keys.insert(at, wrapped).is_none())
+                row.hold(self.wrapped_keys.insert(at, wrapped).is_none())
             }
             table::OPERATOR => {
                 let operator: crate::command::Operator = row.read()?;
                 row.check(&RowKey::Operator(operator.operator))?;
                 self.operator_by_mac.insert(operator.token_mac, operator.operator);
-                row.new(self.operators.insert(operator.operator, operator).is_none())
+                row.hold(self.operators.insert(operator.operator, operator).is_none())
             }
             table::VENDOR => {
                 let vendor: crate::command::Vendor = row.read()?;
                 row.check(&RowKey::Vendor(vendor.vendor.clone()))?;
-                row.new(self.vendors.insert(vendor.vendor.clone(), vendor).is_none())
+                row.hold(self.vendors.insert(vendor.vendor.clone(), vendor).is_none())
             }
             table::APP => {
                 let app: App = row.read()?;
                 row.check(&RowKey::App(app.app))?;
                 self.app_by_client.insert(app.client_id.clone(), app.app);
-                row.new(self.apps.insert(app.app, app).is_none())
+                row.hold(self.apps.insert(app.app, app).is_none())
             }
             _ => self.load_observed(row),
         }
@@ -193,19 +193,19 @@ impl State {
                 let number = <[u8; 8]>::try_from(row.key).map_err(|_| row.wrong_key())?;
                 let reference = crate::ids::SubjectRef(u64::from_be_bytes(number));
                 self.subject_by_name.insert((subject.kind, subject.name.clone()), reference);
-                row.new(self.subjects.insert(reference, subject).is_none())
+                row.hold(self.subjects.insert(reference, subject).is_none())
             }
             table::REFUSAL => {
                 let refusal: RefusalRow = row.read()?;
                 let (package, _) = split_pair(row.key).ok_or(row.wrong_key())?;
                 let at = (Name::from(package), refusal.code);
                 row.check(&RowKey::Refusal(at.0.clone(), at.1))?;
-                row.new(self.refusals.insert(at, refusal.count).is_none())
+                row.hold(self.refusals.insert(at, refusal.count).is_none())
             }
             table::REFUSAL_LOGGED => {
                 let logged: LoggedRefusal = row.read()?;
                 row.check(&RowKey::RefusalLogged(logged.clone()))?;
-                row.new(self.refusals_logged.insert(logged))
+                row.hold(self.refusals_logged.insert(logged))
             }
             unknown => Err(LoadError::UnknownTable(unknown)),
         }
@@ -225,10 +225,10 @@ impl RowBytes<'_> {
     }
 
     fn check(&self, key: &RowKey) -> Result<(), LoadError> {
-        self.new(key.bytes() == self.key)
+        self.hold(key.bytes() == self.key)
     }
 
-    fn new(&self, right: bool) -> Result<(), LoadError> {
+    fn hold(&self, right: bool) -> Result<(), LoadError> {
         if right { Ok(()) } else { Err(self.wrong_key()) }
     }
 

@@ -391,7 +391,10 @@ impl State {
     /// Present value of a row.
     pub(crate) fn row_value(&self, key: &RowKey) -> Option<Vec<u8>> {
         match key {
-            RowKey::Meta => Some(encode_value(&self.meta)),
+            RowKey::Meta => {
+                // Nothing has happened yet: there is no row.
+                (self.meta != Meta::default()).then(|| encode_value(&self.meta))
+            }
             RowKey::Member(node) => self.members.get(node).map(encode_value),
             RowKey::SigningKey(kid) => self.signing_keys.get(kid).map(encode_value),
             RowKey::Secret(name) => self.secrets.get(name).map(encode_value),
