@@ -165,24 +165,14 @@ impl Client {
 
     /// Sends a request to the servers in turn until one of them answers.
     pub(crate) async fn send(&self, request: &Request<'_>) -> Result<Answer> {
-        let all: Vec<usize> = (0..self.servers.len()).collect();
-        self.send_to(&all, request).await
-    }
-
-    /// Sends a request to one server.
-    pub(crate) async fn send_to_one(&self, server: usize, request: &Request<'_>) -> Result<Answer> {
-        self.send_to(&[server], request).await
-    }
-
-    async fn send_to(&self, servers: &[usize], request: &Request<'_>) -> Result<Answer> {
         let watch = Stopwatch::start();
-        let mut rounds = Rounds::new(servers.len(), self.timeout_ms);
+        let mut rounds = Rounds::new(self.servers.len(), self.timeout_ms);
         let mut tried: Vec<(String, String)> = Vec::new();
         let mut last_busy = None;
         let mut is_in_doubt = false;
         loop {
             let (server, budget_ms) = match rounds.step(watch.elapsed_ms()) {
-                Step::Try { server, budget_ms } => (&self.servers[servers[server]], budget_ms),
+                Step::Try { server, budget_ms } => (&self.servers[server], budget_ms),
                 Step::Wait { ms } => {
                     tokio::time::sleep(Duration::from_millis(ms)).await;
                     continue;
@@ -217,6 +207,19 @@ impl Client {
             None if is_in_doubt => CliError::NoAnswer { tried, idempotency_key },
             None => CliError::NotReachable { tried },
         })
+    }
+
+    /// Asks one server once, for what it alone can say. It gets an equal part of the time.
+    pub(crate) async fn ask(&self, server: usize, request: &Request<'_>) -> Result<Answer> {
+        let server = &self.servers[server];
+        let budget_ms = (self.timeout_ms / self.servers.len() as u64).max(1);
+        match self.attempt(server, request, budget_ms).await? {
+            Attempt::Answer(answer) => Ok(answer),
+            Attempt::Busy { refusal, .. } => Err(CliError::Refused(Box::new(refusal))),
+            Attempt::Unreachable { reason, .. } => {
+                Err(CliError::NotReachable { tried: vec![(shown(server), reason)] })
+            }
+        }
     }
 
     /// Asks one server once. Errors are those that no other server would answer differently.
@@ -378,89 +381,4 @@ const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
 const MAX_CA_BYTES: u64 = 4 * 1024 * 1024;
 
 #[cfg(test)]
-mod tests {
-    use reqwest::header::HeaderValue;
-
-    use super::*;
-
-    fn check_url(server: &str, path: &[&str], expected: Option<&str>) {
-        let server = crate::settings::server_url(server).ok().unwrap();
-        let url = url_of(&server, path).ok();
-        assert_eq!(url.as_ref().map(Url::as_str), expected);
-    }
-
-    #[test]
-    fn an_id_cannot_lead_elsewhere() {
-        let server = "https://a:1";
-        check_url(server, &["admin", "apps"], Some("https://a:1/admin/apps"));
-        check_url(server, &["admin", "a/b?c#d"], Some("https://a:1/admin/a%2Fb%3Fc%23d"));
-        check_url("https://a/base/", &["admin"], Some("https://a/base/admin"));
-        check_url(server, &["admin", "..", "x"], None);
-        check_url(server, &["admin", "."], None);
-        check_url(server, &["admin", ""], None);
-    }
-
-    #[test]
-    fn loopback_is_told_from_hosts_that_look_like_it() {
-        for (server, expected) in [
-            ("https://127.0.0.1:1", true),
-            ("https://127.9.9.9", true),
-            ("https://localhost", true),
-            ("https://[::1]:7401", true),
-            ("https://127.0.0.1.example.com", false),
-            ("https://10.0.0.1", false),
-        ] {
-            let url = crate::settings::server_url(server).ok().unwrap();
-            assert_eq!(is_loopback(&url), expected, "{server}");
-        }
-    }
-
-    /// `Some(None)`: busy, without a wait; `None`: an answer or a refusal.
-    fn check_sort(status: u16, retry_after: Option<&str>, busy: Option<Option<u64>>) {
-        let mut headers = HeaderMap::new();
-        if let Some(text) = retry_after {
-            headers.insert(RETRY_AFTER, HeaderValue::from_str(text).unwrap());
-        }
-        let server = crate::settings::server_url("https://a").ok().unwrap();
-        let got = match sort(status, &headers, b"{}".to_vec(), &server) {
-            Ok(Attempt::Busy { retry_after_ms, .. }) => Some(retry_after_ms),
-            Ok(Attempt::Answer(answer)) => {
-                assert_eq!(answer.status, status);
-                None
-            }
-            Ok(Attempt::Unreachable { .. }) => panic!("an answer is not nothing"),
-            Err(_) => {
-                assert!(status >= 300);
-                None
-            }
-        };
-        assert_eq!(got, busy, "{status}");
-    }
-
-    #[test]
-    fn only_what_another_server_may_answer_is_passed_on() {
-        check_sort(200, None, None);
-        check_sort(204, None, None);
-        check_sort(307, None, None);
-        check_sort(401, None, None);
-        check_sort(409, Some("5"), None);
-        check_sort(500, None, None);
-        check_sort(503, None, Some(None));
-        check_sort(503, Some("2"), Some(Some(2_000)));
-        check_sort(503, Some("Wed, 21 Oct 2026 07:28:00 GMT"), Some(None));
-        check_sort(429, Some("1"), Some(Some(1_000)));
-        check_sort(502, None, Some(None));
-    }
-
-    #[test]
-    fn a_change_has_one_key_for_all_attempts_and_bad_keys_are_refused() {
-        let made = |key| Request::change(Method::POST, &["a"], key);
-        let fresh = made(None).ok().unwrap();
-        let other = made(None).ok().unwrap();
-        assert_eq!(fresh.idempotency_key.as_ref().map(String::len), Some(32));
-        assert_ne!(fresh.idempotency_key, other.idempotency_key);
-        assert_eq!(made(Some("k-1")).ok().unwrap().idempotency_key.as_deref(), Some("k-1"));
-        assert!(made(Some("two words")).is_err_and(|error| error.exit().code() == 2));
-        assert!(Request::get(&["a"]).idempotency_key.is_none());
-    }
-}
+mod tests;

@@ -75,6 +75,9 @@ pub(crate) enum CliError {
     /// The server said no.
     #[error("{}", .0.message)]
     Refused(Box<Refusal>),
+    /// Every node that is up says that it does not serve.
+    #[error("no node can say how the cluster is: {}", .0.message)]
+    NotServing(Box<Refusal>),
     /// The server's answer is not one that this release knows.
     #[error("{server} answered {status} with a body that is not understood")]
     Answer {
@@ -101,6 +104,7 @@ impl CliError {
             Self::Key { .. } | Self::Package { .. } | Self::Sign { .. } => Exit::Unverifiable,
             Self::NotReachable { .. } | Self::NoAnswer { .. } => Exit::NotReachable,
             Self::Refused(refusal) => refusal.exit(),
+            Self::NotServing(_) => Exit::Unhealthy,
             Self::KeyMaking(_) | Self::Answer { .. } | Self::Failed(_) => Exit::Failed,
         }
     }
@@ -116,7 +120,7 @@ impl CliError {
             Self::Sign { .. } | Self::KeyMaking(_) => "key_operation",
             Self::NotReachable { .. } => "not_reachable",
             Self::NoAnswer { .. } => "no_answer",
-            Self::Refused(refusal) => &refusal.code,
+            Self::Refused(refusal) | Self::NotServing(refusal) => &refusal.code,
             Self::Answer { .. } => "answer_not_understood",
             Self::Failed(_) => "failed",
         }
@@ -181,7 +185,7 @@ impl CliError {
                 put("outcome", Some(json!("unknown")));
                 put("idempotency_key", idempotency_key.clone().map(Value::from));
             }
-            Self::Refused(refusal) => {
+            Self::Refused(refusal) | Self::NotServing(refusal) => {
                 put("status", Some(json!(refusal.status)));
                 put("field", refusal.field.clone().map(Value::from));
                 put("outcome", refusal.outcome.clone().map(Value::from));
@@ -254,6 +258,10 @@ mod tests {
             "no_answer",
             "--idempotency-key k-1",
         );
+        let refusal =
+            || Box::new(Refusal::read(503, br#"{"code":"sealed","detail":"No keys."}"#, None));
+        check(CliError::Refused(refusal()), 7, "sealed", "No keys");
+        check(CliError::NotServing(refusal()), 10, "sealed", "no node can say");
         check(CliError::Failed("disk full".to_owned()), 1, "failed", "disk full");
     }
 }

@@ -91,6 +91,10 @@ async fn status(session: &Session<'_>) -> Result<Report> {
     }
     match (seen, first_error) {
         (Some((status, json)), _) => Ok(report(&status, json)),
+        // The nodes are there, and not one of them serves.
+        (None, Some(CliError::Refused(refusal))) if refusal.exit() == Exit::NoQuorum => {
+            Err(CliError::NotServing(refusal))
+        }
         (None, Some(error)) => Err(error),
         (None, None) => Err(CliError::NotReachable { tried: Vec::new() }),
     }
@@ -99,7 +103,7 @@ async fn status(session: &Session<'_>) -> Result<Report> {
 async fn ask(session: &Session<'_>, server: usize) -> Result<(Status, Value)> {
     let request =
         Request::get(&["admin", "cluster", "status"]).bearer(session.settings.operator_token()?);
-    let answer = session.client.send_to_one(server, &request).await?;
+    let answer = session.client.ask(server, &request).await?;
     Ok((answer.json()?, answer.json()?))
 }
 
