@@ -1,4 +1,4 @@
-//! What can go wrong with the log, split by when: [`OpenError`] at the start, [`LogError`] after it.
+//! What can go wrong with the log, by when: [`OpenError`] at the start, [`LogError`] after it.
 //!
 //! `LogError` is cheap to clone, because one failed write answers every operation that waits and
 //! every one that comes later.

@@ -78,12 +78,6 @@ fn a_read_stops_before_its_bound_but_gives_one() {
 
 #[test]
 fn after_a_failed_sync_everything_gets_the_error_and_nothing_is_tried_again() {
-    let disk = MemoryDisk::new();
-    let log = open(&disk);
-    let (done, receiver) = answer();
-    log.append(vec![entry(1, 10)], done);
-    receiver.recv().unwrap().unwrap();
-
     // The next write of a group is followed by its sync.
     let (log, disk) = failing(|disk| disk.operations() + 1);
     let (done, receiver) = answer();
