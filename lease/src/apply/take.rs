@@ -40,8 +40,9 @@ impl Ledger {
             return refuse(RefusalCode::LeaseIdTaken);
         }
         let civil_ms = self.clock().civil_ms;
+        // A commit seat that is due but not swept is not charged for as overage.
         self.settle_package(&context.time, slot, |package| {
-            choose_class(package, checkout, civil_ms).is_ok()
+            matches!(choose_class(package, checkout, civil_ms), Ok(SeatClass::Commit))
         });
         match choose_class(self.state.at(slot), checkout, civil_ms) {
             Ok(class) => Ok(self.grant(context, app, slot, checkout, class)),

@@ -32,12 +32,8 @@ enum Do {
     Transfer { into: bool, quantity: u32 },
 }
 
-const LIMITS: LedgerLimits = LedgerLimits {
-    request_rows: 20,
-    expiries_per_entry: 3,
-    refusals_logged: 3,
-    subjects: 3,
-};
+const LIMITS: LedgerLimits =
+    LedgerLimits { request_rows: 20, expiries_per_entry: 3, refusals_logged: 3, subjects: 3 };
 
 fn envelope(what: &Do) -> Envelope {
     let of_key = |operation, key: u8| {
@@ -119,20 +115,10 @@ fn entries() -> impl Strategy<Value = Vec<(u64, Vec<Do>)>> {
 /// The log of one history, founding included.
 fn log(history: &[(u64, Vec<Do>)]) -> Vec<Entry> {
     let mut stamp = Stamp { led_ms: 0, civil_ms: START_MS };
-    let header = |stamp| EntryHeader {
-        group: 0,
-        epoch: 1,
-        incarnation: INCARNATION,
-        stamp,
-        origin: 1,
-    };
-    let plain = |actor, command| Envelope {
-        actor,
-        request: None,
-        trace: TraceId(1),
-        cause: None,
-        command,
-    };
+    let header =
+        |stamp| EntryHeader { group: 0, epoch: 1, incarnation: INCARNATION, stamp, origin: 1 };
+    let plain =
+        |actor, command| Envelope { actor, request: None, trace: TraceId(1), cause: None, command };
     let node = lease::entry::Actor::Node(1);
     let root = lease::entry::Actor::Operator(ROOT);
     let setup = vec![
@@ -204,10 +190,7 @@ fn blocks_are_bounded() {
         .map(|entry| {
             let commands = (0..100).flat_map(|number| {
                 let lease = entry * 100 + number;
-                [
-                    Do::Checkout { lease, key: 0, quantity: 1, user: 0 },
-                    Do::Return { lease, key: 0 },
-                ]
+                [Do::Checkout { lease, key: 0, quantity: 1, user: 0 }, Do::Return { lease, key: 0 }]
             });
             (10, commands.collect())
         })

@@ -2,6 +2,9 @@
 //! model, checkpoints, stored bytes.
 
 mod bounds;
+mod checkpoints;
+mod golden;
+mod model;
 mod script;
 mod verbs;
 mod world;

@@ -208,9 +208,10 @@ impl Model {
     fn settle(&mut self) {
         self.past.retain(|past| past.forget_at > self.led);
         let due = |model: &Self| {
-            model.seats.iter().position(|seat| {
-                seat.expires <= model.led || model.is_over(seat.package)
-            })
+            model
+                .seats
+                .iter()
+                .position(|seat| seat.expires <= model.led || model.is_over(seat.package))
         };
         while let Some(at) = due(self) {
             self.end(at, None);
@@ -219,7 +220,8 @@ impl Model {
             let class = SeatClass::Commit;
             while self.of_class(package, class) > self.capacity(package, class) {
                 let of_class = self.seats.iter().enumerate();
-                let of_class = of_class.filter(|(_, it)| it.package == package && it.class == class);
+                let of_class =
+                    of_class.filter(|(_, it)| it.package == package && it.class == class);
                 let newest = of_class.max_by_key(|(_, it)| it.order).map(|(at, _)| at);
                 self.end(newest.expect("seats are out"), None);
             }
@@ -249,7 +251,8 @@ impl Model {
         key: Key,
         lease: u64,
     ) -> Answer {
-        let same = |other: Key, app| key.number > 0 && other.number == key.number && app == asker.app;
+        let same =
+            |other: Key, app| key.number > 0 && other.number == key.number && app == asker.app;
         if let Some(seat) = self.seats.iter().find(|seat| same(seat.key, seat.app)) {
             if seat.key.body != key.body {
                 return Answer::No(RefusalCode::IdempotencyKeyReused);
@@ -401,9 +404,7 @@ impl Model {
         }
         let callers = key.number > 0 && key.origin() == KeyOrigin::Caller;
         match past.returned {
-            Some((cost, held_ms, _)) if !callers => {
-                Answer::Returned { cost, held_ms, again: true }
-            }
+            Some((cost, held_ms, _)) if !callers => Answer::Returned { cost, held_ms, again: true },
             _ => Answer::No(RefusalCode::AlreadyEnded),
         }
     }
@@ -543,13 +544,17 @@ impl ReferenceStateMachine for Model {
     }
 
     fn transitions(_: &Model) -> BoxedStrategy<Step> {
-        let asker = (0_usize..3, prop::bool::weighted(0.05))
-            .prop_map(|(app, stale)| Asker { app, stale });
+        let asker =
+            (0_usize..3, prop::bool::weighted(0.05)).prop_map(|(app, stale)| Asker { app, stale });
         let key = (0_u8..=6, prop::bool::weighted(0.1))
             .prop_map(|(number, other)| Key { number, body: u8::from(other) });
         let package = 0_usize..3;
         let wait = prop_oneof![Just(0), 0_u64..1000, 0_u64..45_000, Just(30_000), Just(TTL_MS)];
-        let item = (any::<Index>(), prop_oneof![6 => Just(0), 2 => Just(-1), 1 => -3_i64..3], prop::bool::weighted(0.8));
+        let item = (
+            any::<Index>(),
+            prop_oneof![6 => Just(0), 2 => Just(-1), 1 => -3_i64..3],
+            prop::bool::weighted(0.8),
+        );
         prop_oneof![
             3 => (wait, 0_i64..45_000).prop_map(|(led_ms, civil_ms)| Step::Pass { led_ms, civil_ms }),
             1 => Just(Step::Pass { led_ms: 900_000, civil_ms: 1000 }),
@@ -631,7 +636,9 @@ impl StateMachineTest for Replica {
             .seats
             .iter()
             .filter(|seat| !model.is_over(seat.package))
-            .map(|seat| (lease_id(seat.lease), seat.quantity, seat.class, seat.sequence, seat.expires))
+            .map(|seat| {
+                (lease_id(seat.lease), seat.quantity, seat.class, seat.sequence, seat.expires)
+            })
             .collect();
         expected.sort();
         let live = world.ledger.leases(None);

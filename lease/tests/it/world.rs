@@ -107,7 +107,12 @@ impl World {
         outcome
     }
 
-    pub(crate) fn apply(&mut self, actor: Actor, request: Option<RequestId>, command: Command) -> Outcome {
+    pub(crate) fn apply(
+        &mut self,
+        actor: Actor,
+        request: Option<RequestId>,
+        command: Command,
+    ) -> Outcome {
         let trace = TraceId(u128::from(self.index) + 1);
         let envelope = Envelope { actor, request, trace, cause: None, command };
         self.apply_batch(vec![envelope]).remove(0)
