@@ -3,15 +3,25 @@
 //! | module | owns |
 //! |---|---|
 //! | [`config`] | `node.toml`: every error one line, before any socket opens |
+//! | [`dev`] | a whole cluster on one machine |
 //! | [`directory`] | the data directory: identity, lock, permissions |
+//! | [`founding`] | from empty nodes to a cluster that serves |
+//! | `keyholder` | unsealing, and publishing the node's signing key |
+//! | [`logging`] | the node's log |
 //! | [`peer`] | HTTP/2 over mutual TLS between nodes |
 //! | [`pki`] | certificates, and who a peer proves to be |
 //! | [`provision`] | the files of a new cluster |
 //! | [`seal`] | cluster secrets at rest |
+//! | [`serve`] | a node from start to stop |
 
 pub mod config;
+pub mod dev;
 pub mod directory;
+pub mod founding;
+mod keyholder;
+pub mod logging;
 pub mod peer;
 pub mod pki;
 pub mod provision;
 pub mod seal;
+pub mod serve;

@@ -194,6 +194,12 @@ impl Transport for PeerTransport {
     }
 }
 
+impl gateway::PeerProbe for PeerTransport {
+    fn probe(&self, node: NodeId, deadline: Duration) -> BoxFuture<'_, Option<Bytes>> {
+        self.report(node, deadline).boxed()
+    }
+}
+
 fn request(link: &Link, call: &str, body: Body) -> Result<Request<Body>, TransportError> {
     Request::builder()
         .method(Method::POST)

@@ -1,0 +1,368 @@
+//! A node from start to stop: in which order things are opened, and closed again.
+//!
+//! ```text
+//! configuration ─ data directory (lock) ─ sockets ─ storage and consensus ─ peers ─ gateway
+//!                                                      │
+//!                       founding (the founder, once) ──┴── keyholder: unseals, publishes its key
+//! ```
+//!
+//! What can be refused is refused before a socket opens, in one line. A stop by signal lets requests
+//! in flight end, hands leadership on and closes the log; a failure of storage or a damaged replica
+//! ends the process at once with a line that says what to do.
+//!
+//! What it leaves to others: everything it opens.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use gateway::{Gateway, GatewayConfig, GatewayContext, KeysCell};
+use raft::{Cluster, ClusterConfig, Preset, StartError};
+use storage::seam::{Clock, Disk, Entropy, RealClock, RealDisk, RealEntropy};
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::config::{self, Config, ConfigError, chain, file};
+use crate::directory::{self, Directory, DirectoryError, Ticket};
+use crate::founding;
+use crate::keyholder::Keyholder;
+use crate::peer::{Handlers, PeerListener, PeerTable, PeerTransport};
+use crate::{logging, pki};
+
+/// What `leasehold serve` is asked.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ServeOptions {
+    /// The node's configuration, node.toml.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Stop cleanly when standard input ends: a parent that dies takes the node along.
+    #[arg(long)]
+    pub exit_with_stdin: bool,
+}
+
+/// Why a node did not start or had to stop. Each is one line.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The data directory.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// An address.
+    #[error("{key}: cannot listen on {address}: {reason}")]
+    Listen {
+        /// The key in the configuration.
+        key: &'static str,
+        /// The address.
+        address: std::net::SocketAddr,
+        /// What the system said.
+        reason: String,
+    },
+    /// Certificates or keys that TLS cannot work with.
+    #[error("TLS: {0}")]
+    Tls(String),
+    /// Consensus or storage did not start.
+    #[error("{0}")]
+    Start(String),
+    /// The process had to stop.
+    #[error("{0}")]
+    Failed(String),
+    /// Something acknowledged is missing or changed.
+    #[error("{reason}; run on another node: leasehold member replace {node}")]
+    Damaged {
+        /// What was found.
+        reason: String,
+        /// This node.
+        node: u64,
+    },
+}
+
+impl ServeError {
+    /// The process's exit status for it.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) => 2,
+            Self::Directory(DirectoryError::Damaged { .. }) | Self::Damaged { .. } => 8,
+            Self::Directory(_) => 2,
+            Self::Listen { .. } | Self::Tls(_) | Self::Start(_) | Self::Failed(_) => 1,
+        }
+    }
+}
+
+/// Runs a node until a signal (or the end of standard input, where asked) stops it.
+pub async fn serve(options: &ServeOptions) -> Result<(), ServeError> {
+    pki::install_provider();
+    let clock: Arc<dyn Clock> = Arc::new(RealClock::new());
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let entropy: Arc<dyn Entropy> = Arc::new(RealEntropy);
+    let config = config::load(&options.config, &*clock)?;
+    logging::start(&config.file.log);
+    let directory = open_directory(&config, &*disk)?;
+    let listener = bind("listen", config.file.listen).await?;
+    let peer_listener = bind("peer_listen", config.file.peer_listen).await?;
+    let node = Node::start(config, directory, disk, clock, entropy).await?;
+    node.run(listener, peer_listener, options.exit_with_stdin).await
+}
+
+fn open_directory(config: &Config, disk: &dyn Disk) -> Result<Directory, DirectoryError> {
+    let file = &config.file;
+    let ticket = file.bootstrap.as_ref().and_then(|bootstrap| {
+        let me = bootstrap.members.iter().find(|member| member.id == file.node_id)?;
+        let incarnation = me.directory_incarnation.number();
+        Some(Ticket { path: &bootstrap.directory_ticket, incarnation })
+    });
+    directory::open(disk, &file.data_dir, &file.cluster_id, file.node_id, ticket.as_ref())
+}
+
+async fn bind(key: &'static str, address: std::net::SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).await.map_err(|error| ServeError::Listen {
+        key,
+        address,
+        reason: config::io_reason(&error),
+    })
+}
+
+/// Everything a running node holds.
+struct Node {
+    file: Arc<file::ConfigFile>,
+    cluster: Cluster,
+    transport: Arc<PeerTransport>,
+    table: PeerTable,
+    peer_tls: Arc<rustls::ServerConfig>,
+    gateway_tls: Arc<rustls::ServerConfig>,
+    signer: Arc<gateway::TokenSigner>,
+    kek: Option<crate::seal::kek::KeyEncryptionKey>,
+    disk: Arc<dyn Disk>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    /// Keeps the lock.
+    _directory: Directory,
+}
+
+impl Node {
+    async fn start(
+        config: Config,
+        directory: Directory,
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Result<Self, ServeError> {
+        let Config { file, roots, gateway, peer, kek, signer, .. } = config;
+        let tls = |error: &dyn std::error::Error| ServeError::Tls(chain(error));
+        let gateway_tls =
+            gateway::tls_config(gateway.chain, gateway.key).map_err(|error| tls(&error))?;
+        let peer_tls =
+            pki::peer_server_config(roots.clone(), peer.chain.clone(), peer.key.clone_key())
+                .map_err(|error| tls(&error))?;
+        let members = file.bootstrap.iter().flat_map(|bootstrap| &bootstrap.members);
+        let table = PeerTable::new(members.map(|member| (member.id, member.peer_address.clone())));
+        let transport = Arc::new(PeerTransport::new(
+            file.cluster_id.clone(),
+            roots,
+            peer.chain,
+            peer.key,
+            table.clone(),
+            clock.clone(),
+        ));
+        let cluster_config = ClusterConfig {
+            preset: match file.preset {
+                file::Preset::Lan => Preset::Lan,
+                file::Preset::Region => Preset::Region,
+                file::Preset::Global => Preset::Global,
+            },
+            ..ClusterConfig::new(
+                file.node_id,
+                file.data_dir.clone(),
+                directory.identity.incarnation,
+            )
+        };
+        let cluster = Cluster::start(
+            cluster_config,
+            disk.clone(),
+            clock.clone(),
+            entropy.clone(),
+            transport.clone(),
+        )
+        .await
+        .map_err(|error| match &error {
+            StartError::Damaged(_) => {
+                ServeError::Damaged { reason: chain(&error), node: file.node_id }
+            }
+            StartError::Config(_) | StartError::Storage(_) => ServeError::Start(chain(&error)),
+        })?;
+        Ok(Self {
+            file: Arc::new(file),
+            cluster,
+            transport,
+            table,
+            peer_tls: Arc::new(peer_tls),
+            gateway_tls,
+            signer: Arc::new(signer),
+            kek,
+            disk,
+            clock,
+            entropy,
+            _directory: directory,
+        })
+    }
+
+    /// Serves until something ends it, then closes everything in order.
+    async fn run(
+        self,
+        listener: TcpListener,
+        peer_listener: TcpListener,
+        exit_with_stdin: bool,
+    ) -> Result<(), ServeError> {
+        let Self { file, cluster, transport, table, disk, clock, entropy, .. } = self;
+        info!(
+            node = file.node_id,
+            cluster = file.cluster_id,
+            gateway = %file.listen,
+            peers = %file.peer_listen,
+            version = env!("CARGO_PKG_VERSION"),
+            "node starts"
+        );
+        let cell = Arc::new(KeysCell::sealed());
+        let gateway = Gateway::new(
+            GatewayConfig::new(file.node_id, file.gateway_url.as_str()),
+            GatewayContext {
+                cluster: cluster.clone(),
+                keys: cell.clone(),
+                signer: self.signer.clone(),
+                clock,
+                entropy: entropy.clone(),
+                peers: transport,
+            },
+        );
+        let (stop_gateway, stop_peers) = (CancellationToken::new(), CancellationToken::new());
+        let (reporting, sealed) = (cluster.clone(), cell.clone());
+        let report = move || gateway::node_report(&reporting, sealed.get().is_none());
+        let peers = PeerListener {
+            cluster_id: file.cluster_id.clone(),
+            table,
+            tls: self.peer_tls,
+            handlers: Handlers::of(&cluster, Box::new(report)),
+        };
+        let mut peer_task = JoinSet::new();
+        peer_task.spawn(peers.serve(peer_listener, stop_peers.clone()));
+        let (_certificates, tls) = watch::channel(self.gateway_tls);
+        let mut gateway_task = JoinSet::new();
+        let stopped = stop_gateway.clone().cancelled_owned();
+        gateway_task.spawn(async move { gateway.serve(vec![listener], tls, stopped).await });
+
+        let mut tasks = JoinSet::new();
+        let keyholder = Keyholder {
+            node: file.node_id,
+            cluster: cluster.clone(),
+            kek: self.kek,
+            signer: self.signer,
+            cell,
+        };
+        tasks.spawn(async move {
+            keyholder.run().await;
+            Ok(())
+        });
+        if let Some(bootstrap) = file.bootstrap.clone().filter(|bootstrap| bootstrap.founder) {
+            let (cluster, config) = (cluster.clone(), file.clone());
+            tasks.spawn(async move {
+                founding::found(cluster, config, bootstrap, disk, entropy)
+                    .await
+                    .map_err(|error| ServeError::Failed(chain(&error)))
+            });
+        }
+        let ended = tokio::select! {
+            reason = stop_requested(exit_with_stdin) => {
+                info!(reason, "node stops");
+                Ok(())
+            }
+            reason = cluster.fatal() => Err(fatal(&cluster, file.node_id, reason)),
+            error = first_failure(&mut tasks) => Err(error),
+        };
+        if ended.is_ok() {
+            stop_gateway.cancel();
+            hand_over(&cluster).await;
+            while gateway_task.join_next().await.is_some() {}
+        }
+        tasks.shutdown().await;
+        stop_peers.cancel();
+        if ended.is_ok() {
+            while peer_task.join_next().await.is_some() {}
+            cluster.shutdown().await;
+            info!(node = file.node_id, "node stopped");
+        }
+        ended
+    }
+}
+
+/// Waits for a signal, or for the end of standard input where that counts.
+async fn stop_requested(exit_with_stdin: bool) -> &'static str {
+    let wait = |kind: SignalKind| async move {
+        match signal(kind) {
+            Ok(mut signals) => {
+                signals.recv().await;
+            }
+            Err(error) => {
+                warn!(%error, "a signal cannot be waited for");
+                std::future::pending::<()>().await;
+            }
+        }
+    };
+    let stdin_ended = async {
+        if !exit_with_stdin {
+            std::future::pending::<()>().await;
+        }
+        // A thread of its own: a read of standard input cannot be cancelled.
+        let (ended, end) = tokio::sync::oneshot::channel::<()>();
+        std::thread::spawn(move || {
+            let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+            drop(ended);
+        });
+        let _ = end.await;
+    };
+    tokio::select! {
+        () = wait(SignalKind::interrupt()) => "SIGINT",
+        () = wait(SignalKind::terminate()) => "SIGTERM",
+        () = stdin_ended => "standard input ended",
+    }
+}
+
+/// Hands leadership to another voter, so that nobody has to wait for an election.
+async fn hand_over(cluster: &Cluster) {
+    let bound = cluster.failover_bound();
+    let others = cluster.status().peers.iter().filter(|peer| peer.voter).count() > 1;
+    if others && cluster.status().leads_with_quorum(bound) {
+        match cluster.transfer_leader(None, bound).await {
+            Ok(to) => info!(to, "leadership handed over"),
+            Err(error) => warn!(error = chain(&error), "leadership was not handed over"),
+        }
+    }
+}
+
+/// What a fatal condition means to whoever started the process.
+fn fatal(cluster: &Cluster, node: u64, reason: String) -> ServeError {
+    if cluster.is_damaged() {
+        ServeError::Damaged { reason, node }
+    } else {
+        ServeError::Failed(reason)
+    }
+}
+
+/// Waits for a task that fails; tasks that end well are done.
+async fn first_failure(tasks: &mut JoinSet<Result<(), ServeError>>) -> ServeError {
+    while let Some(ended) = tasks.join_next().await {
+        match ended {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return error,
+            Err(panic) => {
+                error!(%panic, "a task of the node panicked");
+                return ServeError::Failed(format!("a task of the node panicked: {panic}"));
+            }
+        }
+    }
+    std::future::pending().await
+}
