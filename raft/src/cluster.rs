@@ -216,6 +216,27 @@ impl Cluster {
         let _ = there.await;
     }
 
+    /// Waits until this node's status is as wanted; looks again whenever it may have changed, and
+    /// at every heartbeat.
+    pub async fn wait_until(&self, mut wanted: impl FnMut(&Status) -> bool) -> Status {
+        let context = &self.inner.context;
+        let mut leadership = context.leadership.subscribe();
+        let mut applied = context.replica.applied.subscribe();
+        let heartbeat = Duration::from_millis(context.timing.heartbeat_ms);
+        loop {
+            let status = self.status();
+            if wanted(&status) {
+                return status;
+            }
+            // Closed channels are those of a stopped node, whose status stays.
+            tokio::select! {
+                Ok(()) = leadership.changed() => {}
+                Ok(()) = applied.changed() => {}
+                () = tokio::time::sleep(heartbeat) => {}
+            }
+        }
+    }
+
     /// *F*.
     pub fn failover_bound(&self) -> Duration {
         self.inner.failover_bound

@@ -319,7 +319,7 @@ mod tests {
     #[test]
     fn golden_bytes_of_version_one() {
         let message = encode_append(sender(), 2, append(), &entries(&[b"abc".to_vec()]));
-        assert_eq!(&message[..8], &[b'L', b'H', 7, 1, 18, 0, 0, 0]);
+        assert_eq!(&message[..8], &[b'L', b'H', 7, 1, 19, 0, 0, 0]);
         assert_eq!(
             &message[12..],
             &[1, 77, 5, 1, 3, 1, 2, 9, 2, 2, 1, 1, 0, 0, 1, 2, 4, 1, 3, b'a', b'b', b'c'][..]

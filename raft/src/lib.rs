@@ -56,6 +56,8 @@ mod state_machine;
 pub mod status;
 mod submit;
 pub mod transport;
+#[cfg(test)]
+mod suite;
 mod types;
 mod upkeep;
 

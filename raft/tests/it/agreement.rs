@@ -1,0 +1,128 @@
+//! What a healthy cluster does: elect, commit through any node, read what was written, stop and
+//! start.
+
+use std::time::Duration;
+
+use lease::outcome::Outcome;
+use raft::{InitializeError, NodeRole};
+
+use crate::world::{World, checkout, soon};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_nodes_elect_one_leader_and_commit_through_any() {
+    let world = World::ready(3, 5, 900_000).await;
+    let leader = world.leader().await;
+    for at in world.ids() {
+        let submitted = world.write(at, 100 + at).await;
+        assert_eq!(submitted.outcomes.len(), 1);
+    }
+    let again = world.node(1).initialize(vec![(1, "host-1:7411".to_owned())]).await;
+    assert!(matches!(again, Err(InitializeError::Already)), "{again:?}");
+    assert!(world.node(1).is_initialized().await);
+    world.settle().await;
+    let roles: Vec<NodeRole> =
+        world.ids().iter().map(|node| world.node(*node).status().role).collect();
+    assert_eq!(roles.iter().filter(|role| **role == NodeRole::Leader).count(), 1);
+    let status = world.node(leader).status();
+    assert_eq!(status.peers.len(), 3);
+    assert!(status.peers.iter().all(|peer| peer.voter), "{status:?}");
+    assert!(status.alarms.is_empty(), "{status:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_on_any_node_sees_every_write_answered_before_it() {
+    let world = World::ready(3, 5, 900_000).await;
+    let leader = world.leader().await;
+    for number in 200..260 {
+        world.write(leader, number).await;
+        for at in world.ids() {
+            assert!(world.has(at, number).await, "node {at} does not see {number}");
+        }
+    }
+    let metrics = world.node(leader).metrics();
+    assert!(metrics.reads >= 60 && metrics.read_rounds > 0, "{metrics:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_single_node_is_a_cluster() {
+    let mut world = World::ready(1, 5, 900_000).await;
+    world.write(1, 300).await;
+    world.stop(1).await;
+    world.start(1).await;
+    assert_eq!(world.leader().await, 1);
+    assert!(world.has(1, 300).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_at_once_share_entries_and_each_gets_its_own_outcome() {
+    let world = World::ready(3, 50, 900_000).await;
+    let at = world.followers().await[0];
+    let tasks: Vec<_> = (0..200_u64)
+        .map(|number| {
+            let cluster = world.node(at).clone();
+            tokio::task::spawn(async move {
+                let commands = vec![checkout(&number.to_string(), at, number)];
+                cluster.submit(commands, Duration::from_secs(20)).await
+            })
+        })
+        .collect();
+    let mut granted = 0;
+    for (number, task) in (0_u64..).zip(tasks) {
+        let submitted = task.await.unwrap().unwrap();
+        match &submitted.outcomes[..] {
+            [Outcome::Granted(grant)] => {
+                granted += 1;
+                assert_eq!(grant.lease.random[..8], number.to_le_bytes(), "not its own outcome");
+            }
+            [Outcome::Refused(_)] => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(granted, 50);
+    let leader = world.leader().await;
+    let metrics = world.node(leader).metrics();
+    assert!(metrics.entries_proposed < metrics.commands_proposed, "nothing was batched");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_of_all_keeps_everything_answered() {
+    let mut world = World::ready(3, 5, 900_000).await;
+    for number in 400..430 {
+        world.write(1 + number % 3, number).await;
+        if number == 415 {
+            world.node(2).checkpoint_now().await.unwrap();
+        }
+    }
+    for node in world.ids() {
+        world.stop(node).await;
+    }
+    for node in 1..=3 {
+        world.start(node).await;
+    }
+    world.leader().await;
+    for number in 400..430 {
+        assert!(world.has(1 + number % 3, number).await, "{number} is gone");
+    }
+    for node in world.ids() {
+        soon("recovery", world.node(node).wait_until(|status| status.recovered)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leadership_is_handed_over_and_a_sealed_node_does_not_take_it() {
+    let world = World::ready(3, 5, 900_000).await;
+    let leader = world.leader().await;
+    let followers = world.followers().await;
+    let to = followers[0];
+    let wait = Duration::from_secs(20);
+    let now = world.node(leader).transfer_leader(Some(to), wait).await.unwrap();
+    assert_eq!(now, to);
+    assert_eq!(world.leader().await, to);
+    world.write(leader, 500).await;
+    assert!(world.node(leader).transfer_leader(None, wait).await.is_err(), "it does not lead");
+
+    world.node(leader).set_may_lead(false);
+    let other = followers[1];
+    world.net.cut_off(&[to]);
+    assert_eq!(world.leader_among(&[leader, other]).await, other);
+}

@@ -1,0 +1,98 @@
+//! Nodes that were away: they catch up by log, by snapshot, or are told to rejoin.
+
+use std::time::Duration;
+
+use raft::{Alarm, ClusterConfig};
+
+use crate::world::{World, soon};
+
+fn keeps_little(config: &mut ClusterConfig) {
+    config.keep_log_entries = 5;
+    config.checkpoint_interval = Duration::from_secs(3_600);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_was_away_catches_up_by_log() {
+    let mut world = World::ready(3, 5, 900_000).await;
+    let away = world.followers().await[0];
+    let at = world.leader().await;
+    world.stop(away).await;
+    for number in 800..900 {
+        world.write(at, number).await;
+    }
+    world.start(away).await;
+    world.settle().await;
+    assert!(world.has(away, 899).await);
+    assert_eq!(world.node(away).metrics().snapshots_installed, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_was_away_too_long_catches_up_by_snapshot() {
+    let mut world = World::found_with(3, keeps_little).await;
+    let away = world.followers().await[0];
+    let at = world.leader().await;
+    world.write(at, 899).await;
+    world.stop(away).await;
+    for number in 900..1_000 {
+        world.write(at, number).await;
+    }
+    for node in world.ids() {
+        world.node(node).checkpoint_now().await.unwrap();
+    }
+    // openraft purges when it has been told of the snapshot.
+    for node in world.ids() {
+        let cluster = world.node(node);
+        let purged = cluster.wait_until(|_| cluster.metrics().log.entries < 50);
+        soon("a purge", purged).await;
+    }
+    for number in 1_000..1_010 {
+        world.write(at, number).await;
+    }
+    world.start(away).await;
+    world.settle().await;
+    assert!(world.node(away).metrics().snapshots_installed > 0);
+    for number in [899, 950, 1_009] {
+        assert!(world.has(away, number).await, "{number} is not there");
+    }
+    // What was installed is what it starts from.
+    world.stop(away).await;
+    world.start(away).await;
+    world.settle().await;
+    assert!(world.has(away, 950).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_log_is_gone_is_refused_by_those_who_remember() {
+    let mut world = World::ready(3, 5, 900_000).await;
+    let lossy = world.followers().await[0];
+    let at = world.leader().await;
+    world.write(at, 1_100).await;
+    world.settle().await;
+    world.stop(lossy).await;
+    std::fs::remove_dir_all(world.data_dir(lossy)).unwrap();
+    world.start(lossy).await;
+    let refused = |status: &raft::Status| status.alarms.contains(&Alarm::PeerRefused);
+    soon("a refusal", world.node(at).wait_until(refused)).await;
+    world.write(at, 1_101).await;
+    assert!(!refused(&world.node(lossy).status()) || world.node(lossy).status().applied.is_none());
+    assert!(world.node(lossy).ledger().cluster().is_none(), "it was given entries");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_learner_is_added_promoted_and_removed() {
+    let mut world = World::ready(3, 5, 900_000).await;
+    let leader = world.leader().await;
+    world.start(4).await;
+    let address = "host-4:7411".to_owned();
+    world.node(leader).add_learner(4, address).await.unwrap();
+    world.settle().await;
+    world.node(leader).promote(4).await.unwrap();
+    world.write(4, 1_200).await;
+    let voters = |status: &raft::Status| status.peers.iter().filter(|peer| peer.voter).count();
+    soon("the vote", world.node(4).wait_until(|status| voters(status) == 4)).await;
+    let other = world.ids().into_iter().find(|node| *node != leader && *node != 4).unwrap();
+    world.node(leader).remove(other).await.unwrap();
+    let status = world.node(leader).status();
+    assert_eq!(status.peers.len(), 3);
+    world.write(4, 1_201).await;
+}

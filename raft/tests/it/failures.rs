@@ -1,0 +1,143 @@
+//! What happens when nodes are cut off from each other.
+
+use std::time::Duration;
+
+use lease::entry::Actor;
+use lease::command::Command;
+use lease::outcome::Outcome;
+use raft::{Executed, PeerCall, ReadError, SubmitErrorKind};
+
+use crate::world::{World, by, checkout, soon};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_cut_off_says_so_and_the_others_go_on() {
+    let world = World::ready(3, 5, 900_000).await;
+    let old = world.leader().await;
+    let rest = world.followers().await;
+    world.net.cut_off(&[old]);
+
+    let bound = world.node(old).failover_bound();
+    let tick = || vec![by(Actor::Node(old), Command::Tick)];
+    let written = soon("an answer", world.node(old).submit(tick(), bound)).await;
+    let failed = written.unwrap_err();
+    assert_eq!(failed.kind, SubmitErrorKind::NoQuorum);
+    let read = soon("an answer", world.node(old).read_barrier(bound)).await;
+    assert_eq!(read, Err(ReadError::NoQuorum));
+
+    let new = world.leader_among(&rest).await;
+    world.write(rest[0], 600).await;
+    assert!(world.has(rest[1], 600).await);
+
+    // By now the old leader knows that no quorum follows it: what it is asked is never sent.
+    let written = soon("an answer", world.node(old).submit(tick(), bound)).await;
+    let failed = written.unwrap_err();
+    assert_eq!((failed.executed, failed.kind), (Executed::NotExecuted, SubmitErrorKind::NoQuorum));
+
+    world.net.cut_off(&[]);
+    assert_ne!(new, old);
+    world.settle().await;
+    assert!(world.has(old, 600).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_in_flight_when_the_leader_is_cut_off_are_unknown_or_done_never_lost() {
+    let world = World::ready(3, 1_000, 900_000).await;
+    let old = world.leader().await;
+    let rest = world.followers().await;
+    let tasks: Vec<_> = (0..64_u64)
+        .map(|number| {
+            let at = [old, rest[0], rest[1]][(number % 3) as usize];
+            let cluster = world.node(at).clone();
+            tokio::task::spawn(async move {
+                let mut answered = Vec::new();
+                for round in 0..20 {
+                    let number = number * 100 + round;
+                    let commands = vec![checkout(&number.to_string(), at, number)];
+                    if let Ok(done) = cluster.submit(commands, Duration::from_secs(2)).await {
+                        answered.push((number, done.outcomes));
+                    }
+                }
+                answered
+            })
+        })
+        .collect();
+    world.net.cut_off(&[old]);
+    world.leader_among(&rest).await;
+    world.net.cut_off(&[]);
+    let mut granted = Vec::new();
+    for task in tasks {
+        for (number, outcomes) in task.await.unwrap() {
+            if let [Outcome::Granted(grant)] = &outcomes[..] {
+                granted.push((number, grant.lease));
+            }
+        }
+    }
+    assert!(!granted.is_empty());
+    world.settle().await;
+    for node in world.ids() {
+        let ledger = world.node(node).ledger();
+        for (number, lease) in &granted {
+            assert!(ledger.lease(lease).is_some(), "node {node} lost the lease of {number}");
+        }
+        assert!(ledger.live_leases() <= 1_000);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_that_is_cut_off_for_ten_timeouts_does_not_raise_the_term() {
+    let world = World::ready(3, 5, 900_000).await;
+    let lonely = world.followers().await[0];
+    world.settle().await;
+    let before = world.node(lonely).status().term;
+    world.net.cut_off(&[lonely]);
+    // Each round asks both others.
+    soon("ten rounds", world.net.wait_for_calls(lonely, PeerCall::PreVote, 20)).await;
+    assert_eq!(world.node(lonely).status().term, before, "it raised its term alone");
+    world.net.cut_off(&[]);
+    world.settle().await;
+    world.write(lonely, 700).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_request_through_two_nodes_at_once_makes_one_lease() {
+    let world = World::ready(3, 50, 900_000).await;
+    let followers = world.followers().await;
+    for number in 0..20_u64 {
+        let key = number.to_string();
+        let wait = Duration::from_secs(20);
+        let one = checkout(&key, followers[0], number);
+        let other = checkout(&key, followers[1], number);
+        let (one, other) = tokio::join!(
+            world.node(followers[0]).submit(vec![one], wait),
+            world.node(followers[1]).submit(vec![other], wait),
+        );
+        let grants = [one.unwrap(), other.unwrap()].map(|it| match &it.outcomes[..] {
+            [Outcome::Granted(grant)] => grant.clone(),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(grants[0].lease, grants[1].lease, "two leases for one request");
+        assert_ne!(grants[0].repeated, grants[1].repeated);
+    }
+    world.settle().await;
+    assert_eq!(world.node(1).ledger().live_leases(), 20);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_expires_no_lease_and_a_lease_left_alone_expires() {
+    let ttl = Duration::from_secs(4);
+    let world = World::ready(3, 5, ttl.as_millis() as u32).await;
+    let leader = world.leader().await;
+    let taken = world.submit(leader, vec![checkout("a", leader, 1)]).await.unwrap();
+    assert!(matches!(taken.outcomes[0], Outcome::Granted(_)), "{taken:?}");
+    world.net.cut_off(&world.ids());
+    // Time has to pass for this; nothing is waited for.
+    tokio::time::sleep(ttl * 2).await;
+    world.net.cut_off(&[]);
+    let at = world.leader().await;
+    let later = world.submit(at, vec![by(Actor::Node(at), Command::Tick)]).await.unwrap();
+    assert_eq!(world.node(at).ledger().live_leases(), 1, "the outage ended a lease");
+    assert!(later.clock.led_ms < taken.clock.led_ms + ttl.as_millis() as u64);
+    // With a quorum, time passes again, and the leader lets it pass on its own.
+    let cluster = world.node(at);
+    soon("expiry", cluster.wait_until(|_| cluster.ledger().live_leases() == 0)).await;
+}

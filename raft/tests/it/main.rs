@@ -1,0 +1,8 @@
+//! Nodes that agree, in one process: real logs and state stores on temporary directories, and a
+//! network whose links can be cut.
+
+mod agreement;
+mod catching_up;
+mod failures;
+mod net;
+mod world;

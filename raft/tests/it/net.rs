@@ -1,0 +1,131 @@
+//! A network of nodes in one process. A node that is not there refuses the connection; a link that
+//! is cut swallows what is sent over it, both ways.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use lease::ids::NodeId;
+use parking_lot::Mutex;
+use raft::{Cluster, HandleError, PeerCall, Transport, TransportError};
+use tokio::sync::watch;
+
+/// All links.
+#[derive(Default)]
+pub(crate) struct Net {
+    nodes: Mutex<BTreeMap<NodeId, Cluster>>,
+    cut: watch::Sender<BTreeSet<NodeId>>,
+    calls: watch::Sender<BTreeMap<(NodeId, PeerCall), u64>>,
+}
+
+/// One node's end.
+pub(crate) struct Link {
+    from: NodeId,
+    net: Arc<Net>,
+}
+
+impl Net {
+    pub(crate) fn link(self: &Arc<Self>, from: NodeId) -> Arc<Link> {
+        Arc::new(Link { from, net: Arc::clone(self) })
+    }
+
+    pub(crate) fn join(&self, node: NodeId, cluster: Cluster) {
+        self.nodes.lock().insert(node, cluster);
+    }
+
+    pub(crate) fn leave(&self, node: NodeId) {
+        self.nodes.lock().remove(&node);
+    }
+
+    /// Cuts all links of these nodes, and mends those of all others.
+    pub(crate) fn cut_off(&self, nodes: &[NodeId]) {
+        self.cut.send_replace(nodes.iter().copied().collect());
+    }
+
+    /// Waits until a node has made this many more calls of a kind.
+    pub(crate) async fn wait_for_calls(&self, from: NodeId, call: PeerCall, more: u64) {
+        let mut calls = self.calls.subscribe();
+        let count = |calls: &BTreeMap<_, u64>| calls.get(&(from, call)).copied().unwrap_or(0);
+        let goal = count(&calls.borrow()) + more;
+        calls.wait_for(|calls| count(calls) >= goal).await.expect("the network stays");
+    }
+
+    /// The peer, or why it is not reached.
+    fn reach(&self, to: NodeId) -> Result<Cluster, TransportError> {
+        let refused = || io::Error::from(io::ErrorKind::ConnectionRefused).into();
+        self.nodes.lock().get(&to).cloned().ok_or_else(|| TransportError::NotSent(refused()))
+    }
+
+    fn is_cut(&self, from: NodeId, to: NodeId) -> bool {
+        let cut = self.cut.borrow();
+        cut.contains(&from) || cut.contains(&to)
+    }
+
+    async fn over_the_link<T>(
+        &self,
+        from: NodeId,
+        to: NodeId,
+        deadline: Duration,
+        work: impl Future<Output = Result<T, HandleError>>,
+    ) -> Result<T, TransportError> {
+        // What is lost on the way there was not seen by the peer, what is lost on the way back was;
+        // the caller cannot tell.
+        let both = async {
+            if self.is_cut(from, to) {
+                std::future::pending::<()>().await;
+            }
+            let answer = work.await;
+            if self.is_cut(from, to) {
+                std::future::pending::<()>().await;
+            }
+            answer
+        };
+        match tokio::time::timeout(deadline, both).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(HandleError::ShuttingDown)) => {
+                Err(TransportError::NotSent(HandleError::ShuttingDown.into()))
+            }
+            Ok(Err(error)) => Err(TransportError::Unknown(error.into())),
+            Err(elapsed) => Err(TransportError::Unknown(elapsed.into())),
+        }
+    }
+}
+
+impl Transport for Link {
+    fn call(
+        &self,
+        to: NodeId,
+        call: PeerCall,
+        body: Bytes,
+        deadline: Duration,
+    ) -> BoxFuture<'_, Result<Bytes, TransportError>> {
+        Box::pin(async move {
+            self.net.calls.send_modify(|calls| {
+                *calls.entry((self.from, call)).or_default() += 1;
+            });
+            let peer = self.net.reach(to)?;
+            let work = async { peer.handle(self.from, call, body).await };
+            self.net.over_the_link(self.from, to, deadline, work).await
+        })
+    }
+
+    fn send_snapshot(
+        &self,
+        to: NodeId,
+        header: Bytes,
+        chunks: BoxStream<'static, io::Result<Bytes>>,
+        deadline: Duration,
+    ) -> BoxFuture<'_, Result<Bytes, TransportError>> {
+        Box::pin(async move {
+            let peer = self.net.reach(to)?;
+            let work = async { peer.handle_snapshot(self.from, header, chunks).await };
+            self.net.over_the_link(self.from, to, deadline, work).await
+        })
+    }
+
+    fn set_peers(&self, _peers: Vec<(NodeId, String)>) {}
+}
