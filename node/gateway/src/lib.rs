@@ -6,7 +6,7 @@
 //!  limits   in, out   table    asks   ─▶ command  read
 //! ```
 //!
-//! One table ([`operations`]) lists everything that can be asked; the router, the OpenAPI document
+//! One table ([`routes::operations`]) lists everything that can be asked; the router, the OpenAPI document
 //! ([`openapi::document`]) and the tests that walk every route with every wrong credential are made
 //! from it. Each protocol turns its requests into commands and outcomes into its own bodies with a
 //! complete table from refusal to status (`refusal`); none of them decides anything.
@@ -27,7 +27,7 @@ pub mod openapi;
 mod refusal;
 mod reply;
 mod route_table;
-mod routes;
+pub mod routes;
 mod server;
 mod shared;
 mod signer;
@@ -43,7 +43,6 @@ pub use credentials::{
 };
 pub use gateway::Gateway;
 pub use keys::{Keys, KeysCell};
-pub use routes::{Credential, Operation, Protocol, Verb, operations};
 pub use server::{ListenerLimits, tls_config};
 pub use signer::{SignerError, TokenSigner};
 pub use status::{ClusterStatus, NodeStatus, Role, node_report};

@@ -1,0 +1,7 @@
+//! The gateway over a real cluster of one node: its calls, and its listener.
+
+mod admin;
+mod cloud;
+mod credentials;
+mod listener;
+mod world;

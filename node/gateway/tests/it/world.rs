@@ -1,0 +1,345 @@
+//! A founded cluster of one node with a gateway, and short ways to ask it.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::to_bytes;
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use gateway::{Gateway, GatewayConfig, GatewayContext, Keys, KeysCell, PeerProbe, TokenSigner};
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::Full;
+use lease::command::{Command, InitCluster, Member, Operator, Role};
+use lease::entry::{Actor, Envelope};
+use lease::ids::{NodeId, OperatorId, TraceId};
+use lease::outcome::Outcome;
+use protocol::keys::PrivateKey;
+use protocol::mac::MacKey;
+use protocol::package::{sample_document, sign_document};
+use protocol::secret::Secret;
+use raft::{Cluster, ClusterConfig, PeerCall, Transport, TransportError};
+use serde_json::{Value, json};
+use storage::seam::{Clock, RealClock, RealDisk, RealEntropy};
+
+/// Nothing that must happen takes longer, not even on a machine that does ten other things.
+pub const LIVENESS: Duration = Duration::from_secs(30);
+pub const PRODUCT: &str = "davinci-configurator-se";
+pub const PACKAGE: &str = "vec-davinci-se-bmw-2025-001";
+
+/// One node, founded, unsealed, with an operator of each role.
+pub struct World {
+    pub gateway: Gateway,
+    pub cluster: Cluster,
+    pub keys: Arc<KeysCell>,
+    pub admin: String,
+    pub operator: String,
+    pub auditor: String,
+    pub vendor: PrivateKey,
+    _dir: tempfile::TempDir,
+}
+
+/// An answer, read whole.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub text: String,
+}
+
+impl Answer {
+    /// The body as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// The body, when the status is this one.
+    pub fn expect(&self, status: u16) -> Value {
+        assert_eq!(self.status.as_u16(), status, "{self:?}");
+        if self.text.is_empty() { Value::Null } else { self.json() }
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+}
+
+/// A request in the making.
+pub struct Ask<'a> {
+    gateway: &'a Gateway,
+    builder: http::request::Builder,
+    body: Bytes,
+}
+
+impl Ask<'_> {
+    pub fn bearer(self, token: &str) -> Self {
+        self.header("authorization", &format!("Bearer {token}"))
+    }
+
+    pub fn key(self, key: &str) -> Self {
+        self.header("idempotency-key", key)
+    }
+
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.builder = self.builder.header(name, value);
+        self
+    }
+
+    pub fn json(self, body: &Value) -> Self {
+        self.body(body.to_string())
+    }
+
+    pub fn body(mut self, body: impl Into<Bytes>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    pub async fn send(self) -> Answer {
+        let request = self.builder.body(Full::new(self.body)).expect("a request");
+        let response = self.gateway.answer(request).await;
+        let (parts, body) = response.into_parts();
+        let body = to_bytes(body, usize::MAX).await.expect("a body");
+        let text = String::from_utf8(body.to_vec()).expect("text");
+        Answer { status: parts.status, headers: parts.headers, text }
+    }
+}
+
+impl World {
+    /// Founded, and nothing in it but operators.
+    pub async fn founded() -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut config = ClusterConfig::new(1, dir.path().join("data"), 7);
+        config.log_segment_bytes = 1 << 20;
+        config.state_cache_bytes = 4 << 20;
+        let clock: Arc<dyn Clock> = Arc::new(RealClock::new());
+        let entropy = Arc::new(RealEntropy);
+        let disk = Arc::new(RealDisk);
+        let cluster =
+            Cluster::start(config, disk, clock.clone(), entropy.clone(), Arc::new(NoPeers))
+                .await
+                .expect("the node starts");
+        cluster.initialize(vec![(1, "127.0.0.1:7411".to_owned())]).await.expect("founding");
+        let signer = Arc::new(TokenSigner::generate().expect("a key"));
+        let keys = Arc::new(KeysCell::sealed());
+        let tokens = [Role::Admin, Role::Operator, Role::Auditor]
+            .map(|role| (role, gateway::new_operator_token(&RealEntropy).expose().to_owned()));
+        found(&cluster, &signer, &tokens).await;
+        let context = GatewayContext {
+            cluster: cluster.clone(),
+            keys: keys.clone(),
+            signer,
+            clock,
+            entropy,
+            peers: Arc::new(NoPeers),
+        };
+        let gateway = Gateway::new(GatewayConfig::new(1, "https://127.0.0.1:7401"), context);
+        let [admin, operator, auditor] = tokens.map(|(_, token)| token);
+        let vendor = PrivateKey::ed25519(&Secret::new([9; 32]));
+        Self { gateway, cluster, keys, admin, operator, auditor, vendor, _dir: dir }
+    }
+
+    /// Founded and unsealed.
+    pub async fn unsealed() -> Self {
+        let world = Self::founded().await;
+        world.keys.unseal(keys());
+        world
+    }
+
+    /// With the sample package imported and an application registered; policy as given.
+    pub async fn ready(policy_seconds: &[(&str, u32)]) -> (Self, App) {
+        let world = Self::unsealed().await;
+        world.pin_vendor().await.expect(201);
+        world.import(&world.sample(policy_seconds)).await.expect(201);
+        let app = world.register().await;
+        (world, app)
+    }
+
+    pub fn ask(&self, method: Method, path: &str) -> Ask<'_> {
+        let builder = Request::builder().method(method).uri(path);
+        Ask { gateway: &self.gateway, builder, body: Bytes::new() }
+    }
+
+    pub fn get(&self, path: &str) -> Ask<'_> {
+        self.ask(Method::GET, path)
+    }
+
+    pub fn post(&self, path: &str) -> Ask<'_> {
+        self.ask(Method::POST, path)
+    }
+
+    pub async fn pin_vendor(&self) -> Answer {
+        let public_key = self.vendor.public_key().expect("a key").to_pem();
+        let body = json!({
+            "vendor_id": "vector-de",
+            "name": "Vector Informatik GmbH",
+            "public_key": public_key,
+        });
+        self.post("/admin/vendors").bearer(&self.admin).json(&body).send().await
+    }
+
+    /// The sample package, signed, valid from yesterday for a year.
+    pub fn sample(&self, policy_seconds: &[(&str, u32)]) -> Value {
+        let now_ms = RealClock::new().wall_ms();
+        let day_ms = 24 * 60 * 60 * 1000;
+        let document = sample_document(now_ms - day_ms, now_ms + 365 * day_ms, policy_seconds);
+        self.sign(&document)
+    }
+
+    pub fn sign(&self, document: &str) -> Value {
+        let signed = sign_document(document.as_bytes(), &self.vendor).expect("a signature");
+        serde_json::from_str(&signed).expect("JSON")
+    }
+
+    pub async fn import(&self, package: &Value) -> Answer {
+        let body = json!({ "package": package });
+        self.post("/admin/licenses/import").bearer(&self.admin).json(&body).send().await
+    }
+
+    pub async fn register(&self) -> App {
+        let body = json!({ "name": "DaVinci", "product_id": PRODUCT, "vendor_id": "vector-de" });
+        let answer = self.post("/admin/apps").bearer(&self.admin).json(&body).send().await;
+        let body = answer.expect(201);
+        let text = |name: &str| body[name].as_str().expect("text").to_owned();
+        let mut app = App {
+            app_id: text("app_id"),
+            client_id: text("client_id"),
+            client_secret: text("client_secret"),
+            token: String::new(),
+        };
+        app.token = self.token(&app, None).await.expect(200)["access_token"]
+            .as_str()
+            .expect("a token")
+            .to_owned();
+        app
+    }
+
+    pub async fn token(&self, app: &App, scope: Option<&str>) -> Answer {
+        let mut form = format!(
+            "grant_type=client_credentials&client_id={}&client_secret={}",
+            app.client_id, app.client_secret
+        );
+        if let Some(scope) = scope {
+            form.push_str(&format!("&scope={scope}"));
+        }
+        self.post("/oauth/token").body(form).send().await
+    }
+
+    /// A checkout by `user`.
+    pub fn checkout(&self, token: &str, user: &str) -> Ask<'_> {
+        let body = json!({
+            "product_id": PRODUCT,
+            "user": user,
+            "hostname": "host-1",
+            "metadata": { "version": "8.2.1", "session_id": "s" },
+        });
+        self.post("/api/v1/licenses/checkout").bearer(token).json(&body)
+    }
+
+    pub fn heartbeat(&self, token: &str, lease: &Value) -> Ask<'_> {
+        let path = format!("/api/v1/licenses/{}/heartbeat", text_of(lease, "lease_id"));
+        let body = json!({ "renewal_token": lease["renewal_token"], "still_active": true });
+        self.ask(Method::PUT, &path).bearer(token).json(&body)
+    }
+
+    pub fn give_back(&self, token: &str, lease: &Value) -> Ask<'_> {
+        let path = format!("/api/v1/licenses/{}/return", text_of(lease, "lease_id"));
+        let usage = json!({ "session_duration_seconds": 60, "features_used": ["a"] });
+        let body = json!({ "lease_id": lease["lease_id"], "usage_metadata": usage });
+        self.post(&path).bearer(token).json(&body)
+    }
+}
+
+/// A registered application with a token for every scope.
+pub struct App {
+    pub app_id: String,
+    pub client_id: String,
+    pub client_secret: String,
+    pub token: String,
+}
+
+pub fn text_of<'a>(body: &'a Value, name: &str) -> &'a str {
+    body[name].as_str().unwrap_or_else(|| panic!("no {name} in {body}"))
+}
+
+pub fn keys() -> Keys {
+    Keys {
+        lease_id: MacKey::new([1; 32]),
+        renewal: MacKey::new([2; 32]),
+        client_secret_pepper: MacKey::new([3; 32]),
+        operator_pepper: MacKey::new([4; 32]),
+    }
+}
+
+async fn found(cluster: &Cluster, signer: &TokenSigner, tokens: &[(Role, String); 3]) {
+    let by_node = |command| Envelope {
+        actor: Actor::Node(1),
+        request: None,
+        trace: TraceId(1),
+        cause: None,
+        command,
+    };
+    let init = Command::InitCluster(InitCluster {
+        cluster_id: "lh-test".into(),
+        client_id: "bmw-de-001".into(),
+        org_domain: "bmw.com".into(),
+        epoch: 1,
+        incarnation: 77,
+    });
+    let member = Command::PutMember(Member {
+        node: 1,
+        peer_address: "127.0.0.1:7411".into(),
+        gateway_url: "https://127.0.0.1:7401".into(),
+        region: "eu".into(),
+        zone: "a".into(),
+        directory_incarnation: 7,
+        kek_public: [0; 32],
+    });
+    let mut commands = vec![init, member, Command::PublishSigningKey(signer.signing_key(1))];
+    for (number, (role, token)) in (1_u64..).zip(tokens) {
+        commands.push(Command::AddOperator(Operator {
+            operator: OperatorId(number),
+            name: "test".into(),
+            role: *role,
+            token_mac: gateway::operator_token_mac(&keys().operator_pepper, token),
+            expires_at_ms: None,
+        }));
+    }
+    for command in commands {
+        let submitted = cluster.submit(vec![by_node(command)], LIVENESS).await.expect("a quorum");
+        assert!(!matches!(submitted.outcomes[0], Outcome::Refused(_)), "{submitted:?}");
+    }
+}
+
+/// One node has no peers.
+struct NoPeers;
+
+impl Transport for NoPeers {
+    fn call(
+        &self,
+        _to: NodeId,
+        _call: PeerCall,
+        _body: Bytes,
+        _deadline: Duration,
+    ) -> BoxFuture<'_, Result<Bytes, TransportError>> {
+        Box::pin(async { Err(TransportError::NotSent("no peers".into())) })
+    }
+
+    fn send_snapshot(
+        &self,
+        _to: NodeId,
+        _header: Bytes,
+        _chunks: BoxStream<'static, io::Result<Bytes>>,
+        _deadline: Duration,
+    ) -> BoxFuture<'_, Result<Bytes, TransportError>> {
+        Box::pin(async { Err(TransportError::NotSent("no peers".into())) })
+    }
+
+    fn set_peers(&self, _peers: Vec<(NodeId, String)>) {}
+}
+
+impl PeerProbe for NoPeers {
+    fn probe(&self, _node: NodeId, _deadline: Duration) -> BoxFuture<'_, Option<Bytes>> {
+        Box::pin(async { None })
+    }
+}
