@@ -17,36 +17,54 @@ const ROOT: OperatorId = OperatorId(1);
 fn main() {
     let leases: u64 = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(200_000);
     let seats = u32::try_from(leases).unwrap_or(u32::MAX);
-    let mut run = Run { ledger: Ledger::new(), index: 0, led_ms: 0, spent: Duration::ZERO };
+    let mut run = Run::new();
     run.found(seats);
     run.ledger.take_changes();
     let empty_kb = resident_kb();
-    run.measure("checkouts, gateway's keys", leases, |lease| {
+    run.measure("checkouts, a gateway's keys", leases, |lease| {
         (Some(key(lease, 0)), checkout(lease))
     });
-    println!("  {} MB while nothing is stored yet", (resident_kb() - empty_kb) / 1024);
-    let started = cpu_time();
-    let rows = run.ledger.take_changes().rows.len();
-    println!("take_changes: {rows} rows in {:?}", cpu_time() - started);
     let kb = resident_kb() - empty_kb;
     println!(
         "  {} bytes a live lease (resident set, allocator's slack included)",
         kb * 1024 / leases
     );
+    run.ledger.take_changes();
     run.measure("heartbeats of one lease", leases, |lease| {
         let renewal = Renewal { lease: id(lease), sequence: 1, still_active: true };
         (None, Command::Heartbeat { leases: vec![renewal] })
     });
-    let started = cpu_time();
-    run.ledger.state_sum();
-    println!("state_sum with every lease changed: {:?}", cpu_time() - started);
-    let changes = run.ledger.take_changes();
     let returns = leases / 4;
     run.measure("returns", returns, |lease| {
         let give_back = Return { lease: id(lease), usage: UsageReport::default() };
         (Some(key(lease, 1)), Command::Return(Box::new(give_back)))
     });
-    println!("{} rows, {} live", changes.rows.len(), run.ledger.live_leases());
+    drop(run);
+    measure_load(leases);
+}
+
+/// One checkpoint of everything, and a fresh ledger from its rows.
+fn measure_load(leases: u64) {
+    let mut run = Run::new();
+    run.found(u32::try_from(leases).unwrap_or(u32::MAX));
+    let app = Actor::App { app: AppId(1), generation: 1 };
+    for first in (0..leases).step_by(BATCH as usize) {
+        let numbers = first..leases.min(first + BATCH);
+        run.apply(
+            numbers.map(|lease| envelope(app, Some(key(lease, 0)), checkout(lease))).collect(),
+        );
+    }
+    let started = cpu_time();
+    let rows = run.ledger.take_changes().rows;
+    println!("one checkpoint of {} rows: {:?}", rows.len(), cpu_time() - started);
+    let started = cpu_time();
+    let mut loaded = Ledger::new();
+    let read = rows.iter().try_for_each(|row| {
+        loaded.load_row(row.table, &row.key, row.value.as_deref().unwrap_or_default())
+    });
+    let whole = read.and_then(|()| loaded.finish_load());
+    println!("loading them: {:?}", cpu_time() - started);
+    assert!(whole.is_ok() && loaded.state_sum() == run.ledger.state_sum(), "it is the same ledger");
 }
 
 struct Run {
@@ -54,9 +72,23 @@ struct Run {
     index: u64,
     led_ms: u64,
     spent: Duration,
+    /// Rows that checkpoints took, and how long that was.
+    rows: usize,
+    taking: Duration,
 }
 
 impl Run {
+    fn new() -> Self {
+        Self {
+            ledger: Ledger::new(),
+            index: 0,
+            led_ms: 0,
+            spent: Duration::ZERO,
+            rows: 0,
+            taking: Duration::ZERO,
+        }
+    }
+
     fn found(&mut self, seats: u32) {
         let node = Actor::Node(1);
         let root = Actor::Operator(ROOT);
@@ -108,9 +140,17 @@ impl Run {
             let numbers = first..count.min(first + BATCH);
             let commands = numbers.map(make_envelope(app, &make)).collect();
             self.apply(commands);
+            if first % (BATCH * 64) == 0 {
+                // A checkpoint now and then, as a node makes them.
+                let started = cpu_time();
+                self.rows += self.ledger.take_changes().rows.len();
+                self.taking += cpu_time() - started;
+            }
         }
         let rate = count as f64 / self.spent.as_secs_f64();
         println!("{what}: {count} in {:?}, {rate:.0} /s", self.spent);
+        println!("  checkpoints on the way: {} rows in {:?}", self.rows, self.taking);
+        (self.rows, self.taking) = (0, Duration::ZERO);
     }
 
     fn apply(&mut self, commands: Vec<Envelope>) {

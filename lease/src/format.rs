@@ -52,6 +52,8 @@ pub const HEADER_BYTES: usize = 12;
 /// at most 1 MiB; the rest is room for headers.
 pub const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
 
+/// Room for a row of the ledger, so that encoding one allocates once.
+const TYPICAL_BYTES: usize = 192;
 const MAGIC: [u8; 2] = *b"LH";
 
 type Config = Configuration<LittleEndian, Varint>;
@@ -109,7 +111,8 @@ pub enum FormatError {
 /// When the value cannot be encoded or is over [`MAX_BODY_BYTES`]: sizes are bounded where values
 /// enter, so this is a bug.
 pub fn encode<T: Serialize>(kind: Kind, version: u8, value: &T) -> Vec<u8> {
-    let mut out = vec![0; HEADER_BYTES];
+    let mut out = Vec::with_capacity(TYPICAL_BYTES);
+    out.resize(HEADER_BYTES, 0);
     encode_body_into(value, &mut out);
     let body = out.len() - HEADER_BYTES;
     assert!(body <= MAX_BODY_BYTES, "a {kind:?} frame of {body} bytes is over the limit");
@@ -166,7 +169,7 @@ pub fn open(kind: Kind, version: u8, bytes: &[u8]) -> Result<&[u8], FormatError>
 
 /// Encodes a value without a frame, for rows and events that live inside a framed block.
 pub fn encode_body<T: Serialize>(value: &T) -> Vec<u8> {
-    let mut out = Vec::new();
+    let mut out = Vec::with_capacity(TYPICAL_BYTES);
     encode_body_into(value, &mut out);
     out
 }

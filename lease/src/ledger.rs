@@ -17,6 +17,9 @@ use crate::requests::Requests;
 use crate::rows::{Changes, ClusterIdentity, LoadError, table};
 use crate::state::{Loading, State};
 
+/// Changed rows that may wait to be summed: enough that a row which changes often is hashed seldom,
+/// few enough that asking for the sum takes some milliseconds.
+const UNSUMMED_ROWS: usize = 4096;
 /// The group whose log this build applies.
 const GROUP: Group = 0;
 
@@ -119,6 +122,8 @@ impl Ledger {
         let meta = self.state.meta_mut();
         meta.request_first = self.requests.first();
         meta.request_next = self.requests.next();
+        self.state.settle(UNSUMMED_ROWS);
+        self.requests.settle(UNSUMMED_ROWS as u64);
         Ok(outcomes)
     }
 

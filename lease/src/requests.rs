@@ -219,14 +219,20 @@ impl Requests {
 
     /// Sum of all records as logical rows.
     pub(crate) fn sum(&mut self) -> RowSum {
-        for (number, queue) in self.queues.iter_mut().enumerate() {
-            for seq in queue.summed..queue.next() {
-                let record = &queue.records[(seq - queue.front) as usize];
-                self.sum.add(table::REQUEST, &key(number, seq), &format::encode_body(record));
-            }
-            queue.summed = queue.next();
-        }
+        self.settle(0);
         self.sum
+    }
+
+    /// Brings records into the sum, oldest first, until at most `keep` of a queue wait.
+    pub(crate) fn settle(&mut self, keep: u64) {
+        for (number, queue) in self.queues.iter_mut().enumerate() {
+            while queue.summed + keep < queue.next() {
+                let record = &queue.records[(queue.summed - queue.front) as usize];
+                let body = format::encode_body(record);
+                self.sum.add(table::REQUEST, &key(number, queue.summed), &body);
+                queue.summed += 1;
+            }
+        }
     }
 
     /// Moves what is not stored yet into rows, and removes blocks of forgotten records.

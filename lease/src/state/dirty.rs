@@ -2,29 +2,30 @@
 //!
 //! Both questions are answered by one mark per changed row, made before the change. A row leaves
 //! the sum with its old bytes when it is first touched and comes back with its new ones when the
-//! sum is asked for, so a row that changes a thousand times in between is hashed twice.
+//! sum is asked for, so a row that changes a thousand times in between is hashed twice. So that
+//! asking never has to catch up with a million rows, the oldest come back earlier when many wait.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
 
 #[derive(Debug, Clone, Copy)]
-struct Mark {
+pub(super) struct Mark {
     /// Whether the row existed at the last checkpoint.
-    stored: bool,
+    pub(super) stored: bool,
     /// Whether the row's present bytes, if any, are in the sum.
-    summed: bool,
+    pub(super) summed: bool,
 }
 
 /// Marks of one family of rows.
 #[derive(Debug)]
 pub(super) struct Marks<K> {
     marks: BTreeMap<K, Mark>,
-    unsummed: Vec<K>,
+    unsummed: VecDeque<K>,
 }
 
 impl<K> Default for Marks<K> {
     fn default() -> Self {
-        Self { marks: BTreeMap::new(), unsummed: Vec::new() }
+        Self { marks: BTreeMap::new(), unsummed: VecDeque::new() }
     }
 }
 
@@ -38,32 +39,32 @@ impl<K: Ord + Clone> Marks<K> {
                     return;
                 }
                 leave();
-                self.unsummed.push(mark.key().clone());
+                self.unsummed.push_back(mark.key().clone());
                 mark.get_mut().summed = false;
             }
             Entry::Vacant(vacant) => {
                 let stored = leave();
-                self.unsummed.push(vacant.key().clone());
+                self.unsummed.push_back(vacant.key().clone());
                 vacant.insert(Mark { stored, summed: false });
             }
         }
     }
 
-    /// The rows whose present bytes must come into the sum now.
-    pub(super) fn settle(&mut self) -> Vec<K> {
-        let keys = std::mem::take(&mut self.unsummed);
-        for key in &keys {
-            if let Some(mark) = self.marks.get_mut(key) {
-                mark.summed = true;
-            }
+    /// The oldest row whose present bytes must come into the sum, while there are more than `keep`.
+    pub(super) fn settle_next(&mut self, keep: usize) -> Option<K> {
+        if self.unsummed.len() <= keep {
+            return None;
         }
-        keys
+        let key = self.unsummed.pop_front()?;
+        if let Some(mark) = self.marks.get_mut(&key) {
+            mark.summed = true;
+        }
+        Some(key)
     }
 
-    /// The rows changed since the last checkpoint, in order of key, with whether each existed
-    /// then. The sum must be settled.
-    pub(super) fn take(&mut self) -> impl Iterator<Item = (K, bool)> + use<K> {
-        assert!(self.unsummed.is_empty(), "the sum is settled before marks are dropped");
-        std::mem::take(&mut self.marks).into_iter().map(|(key, mark)| (key, mark.stored))
+    /// The rows changed since the last checkpoint, in order of key, each with its mark.
+    pub(super) fn take(&mut self) -> BTreeMap<K, Mark> {
+        self.unsummed.clear();
+        std::mem::take(&mut self.marks)
     }
 }

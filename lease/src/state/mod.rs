@@ -8,6 +8,7 @@ mod dirty;
 mod lease;
 mod load;
 mod package;
+mod store;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,8 +18,8 @@ use crate::ids::{AppId, LeaseId, Name, NodeId, OperatorId, SubjectRef};
 use crate::limits::DOCUMENT_PIECE_BYTES;
 use crate::outcome::RefusalCode;
 use crate::rows::{
-    App, Document, LoggedRefusal, Meta, PackageRow, PackageState, PoolRow, RefusalRow, Row, RowKey,
-    SubjectKind, SubjectRow, Usage, encode_value, lease_key, table,
+    App, Document, LoggedRefusal, Meta, PackageRow, PackageState, RowKey, SubjectKind, SubjectRow,
+    Usage,
 };
 use crate::sum::RowSum;
 
@@ -348,142 +349,8 @@ impl State {
     }
 }
 
-/// Marks and rows.
+/// Indexes.
 impl State {
-    /// Sum over all rows but blocks.
-    pub(crate) fn sum(&mut self) -> RowSum {
-        for key in self.marks.settle() {
-            if let Some(value) = self.row_value(&key) {
-                self.sum.add(key.table(), &key.bytes(), &value);
-            }
-        }
-        for id in self.lease_marks.settle() {
-            if let Some(value) = lease_value(&self.leases, &self.packages, id) {
-                self.sum.add(table::LEASE, &lease_key(id), &value);
-            }
-        }
-        self.sum
-    }
-
-    /// Rows changed since they were last taken, in order of table and key. A row that came and
-    /// went in between is not among them.
-    pub(crate) fn take(&mut self, rows: &mut Vec<Row>) {
-        self.sum();
-        let mut leases = Vec::new();
-        for (id, stored) in self.lease_marks.take() {
-            let value = lease_value(&self.leases, &self.packages, id);
-            if stored || value.is_some() {
-                leases.push(Row { table: table::LEASE, key: lease_key(id).to_vec(), value });
-            }
-        }
-        for (key, stored) in self.marks.take() {
-            if key.table() > table::LEASE {
-                rows.append(&mut leases);
-            }
-            let value = self.row_value(&key);
-            if stored || value.is_some() {
-                rows.push(Row { table: key.table(), key: key.bytes(), value });
-            }
-        }
-        rows.append(&mut leases);
-    }
-
-    /// Present value of a row.
-    pub(crate) fn row_value(&self, key: &RowKey) -> Option<Vec<u8>> {
-        match key {
-            RowKey::Meta => {
-                // Nothing has happened yet: there is no row.
-                (self.meta != Meta::default()).then(|| encode_value(&self.meta))
-            }
-            RowKey::Member(node) => self.members.get(node).map(encode_value),
-            RowKey::SigningKey(kid) => self.signing_keys.get(kid).map(encode_value),
-            RowKey::Secret(name) => self.secrets.get(name).map(encode_value),
-            RowKey::WrappedKey(node, version) => {
-                self.wrapped_keys.get(&(*node, *version)).map(encode_value)
-            }
-            RowKey::Operator(operator) => self.operators.get(operator).map(encode_value),
-            RowKey::Vendor(vendor) => self.vendors.get(vendor).map(encode_value),
-            RowKey::App(app) => self.apps.get(app).map(encode_value),
-            RowKey::Package(name) => Some(encode_value(&self.named(name)?.row())),
-            RowKey::Document(name, piece) => {
-                let bytes = format::encode_body(&self.named(name)?.document());
-                bytes
-                    .chunks(DOCUMENT_PIECE_BYTES)
-                    .nth((*piece).into())
-                    .map(|piece| encode_value(&piece))
-            }
-            RowKey::Pool(name, pool) => {
-                let share = self.named(name)?.pools.get(pool)?.share;
-                Some(encode_value(&PoolRow { share }))
-            }
-            RowKey::Usage(name) => Some(encode_value(&self.named(name)?.usage)),
-            RowKey::FeatureUsage(name, feature) => {
-                self.named(name)?.feature_usage.get(feature).map(encode_value)
-            }
-            RowKey::Lease(id) => lease_value(&self.leases, &self.packages, *id),
-            RowKey::Subject(reference) => self.subjects.get(reference).map(encode_value),
-            RowKey::Refusal(package, code) => {
-                let count = *self.refusals.get(&(package.clone(), *code))?;
-                Some(encode_value(&RefusalRow { code: *code, count }))
-            }
-            RowKey::RefusalLogged(logged) => self.refusals_logged.get(logged).map(encode_value),
-        }
-    }
-
-    /// Names of all rows, in order.
-    #[cfg(test)]
-    pub(crate) fn keys(&self) -> Vec<RowKey> {
-        let mut keys = vec![RowKey::Meta];
-        keys.extend(self.members.keys().map(|key| RowKey::Member(*key)));
-        keys.extend(self.signing_keys.keys().map(|key| RowKey::SigningKey(key.clone())));
-        keys.extend(self.secrets.keys().map(|key| RowKey::Secret(key.clone())));
-        keys.extend(self.wrapped_keys.keys().map(|key| RowKey::WrappedKey(key.0, key.1)));
-        keys.extend(self.operators.keys().map(|key| RowKey::Operator(*key)));
-        keys.extend(self.vendors.keys().map(|key| RowKey::Vendor(key.clone())));
-        keys.extend(self.apps.keys().map(|key| RowKey::App(*key)));
-        for package in self.packages() {
-            let name = &package.terms.package;
-            keys.push(RowKey::Package(name.clone()));
-            keys.push(RowKey::Usage(name.clone()));
-            keys.extend((0..package.pieces).map(|piece| RowKey::Document(name.clone(), piece)));
-            keys.extend(package.pools.keys().map(|key| RowKey::Pool(name.clone(), key.clone())));
-            let features = package.feature_usage.keys();
-            keys.extend(features.map(|key| RowKey::FeatureUsage(name.clone(), key.clone())));
-        }
-        keys.extend(self.leases.after(None).map(|lease| RowKey::Lease(lease.id)));
-        keys.extend(self.subjects.keys().map(|key| RowKey::Subject(*key)));
-        keys.extend(self.refusals.keys().map(|key| RowKey::Refusal(key.0.clone(), key.1)));
-        keys.extend(self.refusals_logged.iter().map(|key| RowKey::RefusalLogged(key.clone())));
-        keys.sort();
-        keys
-    }
-
-    fn touch(&mut self, key: RowKey) {
-        // The marks leave `self` for the moment in which the row is read.
-        let mut marks = std::mem::take(&mut self.marks);
-        let mut sum = self.sum;
-        marks.touch(key.clone(), || match self.row_value(&key) {
-            Some(value) => {
-                sum.sub(key.table(), &key.bytes(), &value);
-                true
-            }
-            None => false,
-        });
-        self.sum = sum;
-        self.marks = marks;
-    }
-
-    fn touch_lease(&mut self, id: LeaseId) {
-        let Self { lease_marks, leases, packages, sum, .. } = self;
-        lease_marks.touch(id, || match lease_value(leases, packages, id) {
-            Some(value) => {
-                sum.sub(table::LEASE, &lease_key(id), &value);
-                true
-            }
-            None => false,
-        });
-    }
-
     fn name(&self, slot: u32) -> Name {
         self.at(slot).terms.package.clone()
     }
@@ -562,9 +429,4 @@ impl State {
             && self.app_by_client.len() == self.apps.len()
             && self.package_by_name.len() == self.packages.len()
     }
-}
-
-fn lease_value(leases: &LeaseTable, packages: &[Package], id: LeaseId) -> Option<Vec<u8>> {
-    let lease = leases.get(id)?;
-    Some(encode_value(&lease.row(&packages[lease.package as usize].terms.package)))
 }

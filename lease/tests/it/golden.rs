@@ -52,30 +52,52 @@ fn history() -> (Vec<Entry>, Vec<Vec<Outcome>>, Store) {
     (entries, outcomes, store)
 }
 
+const NODE: Actor = Actor::Node(1);
+const ADMIN: Actor = Actor::Operator(ROOT);
+
 fn batches() -> [Vec<Envelope>; 3] {
-    let node = Actor::Node(1);
-    let root = Actor::Operator(ROOT);
+    [founding_batch(), working_batch(), remaining_batch()]
+}
+
+fn envelope(actor: Actor, request: Option<RequestId>, command: Command) -> Envelope {
+    Envelope { actor, request, trace: TraceId(0x0123_4567_89ab_cdef), cause: None, command }
+}
+
+fn key(operation: &str, key: &str) -> Option<RequestId> {
+    Some(request(operation, key, "body", KeyOrigin::Caller))
+}
+
+fn plain_checkout(lease: u64) -> Command {
+    Command::Checkout(Box::new(checkout("alpha", "davinci", lease_id(lease))))
+}
+
+fn founding_batch() -> Vec<Envelope> {
+    vec![
+        envelope(NODE, None, founding()),
+        envelope(NODE, None, Command::PutMember(member())),
+        envelope(NODE, None, Command::PublishSigningKey(signing_key())),
+        envelope(NODE, None, Command::PutSecret(sealed_secret())),
+        envelope(NODE, None, Command::WrapDataKey(wrapped_key())),
+        envelope(NODE, None, Command::AddOperator(operator(ROOT, Role::Admin, None))),
+        envelope(ADMIN, key("pin", "p"), Command::PinVendor(vendor("vector-de"))),
+        envelope(ADMIN, key("import", "i"), sample_package()),
+        envelope(ADMIN, key("register", "r"), register(1, "davinci")),
+        envelope(ADMIN, None, register(2, "davinci")),
+    ]
+}
+
+fn working_batch() -> Vec<Envelope> {
     let app = app_actor(1, 1);
-    let key = |operation, key| Some(request(operation, key, "body", KeyOrigin::Caller));
     let gateway = Some(request("return", "g", "body", KeyOrigin::Gateway));
-    let envelope = |actor, request, command| Envelope {
-        actor,
-        request,
-        trace: TraceId(0x0123_4567_89ab_cdef),
-        cause: None,
-        command,
-    };
-    let change = || PackageChange { package: "alpha".into(), reason: "a reason".into() };
-    let transfer = |from: Option<&str>, to: Option<&str>, quantity| {
-        Command::TransferSeats(TransferSeats {
-            package: "alpha".into(),
-            from: from.map(Name::from),
-            to: to.map(Name::from),
-            quantity,
-        })
-    };
+    let transfer = Command::TransferSeats(TransferSeats {
+        package: "alpha".into(),
+        from: None,
+        to: Some("team".into()),
+        quantity: 3,
+    });
     let renewal =
         |lease, sequence| Renewal { lease: lease_id(lease), sequence, still_active: true };
+    let heartbeat = Command::Heartbeat { leases: vec![renewal(1, 1), renewal(2, 9)] };
     let usage = UsageReport {
         session_duration_s: 3600,
         features_used: vec!["can".into(), "lin".into()],
@@ -87,53 +109,40 @@ fn batches() -> [Vec<Envelope>; 3] {
     full.quantity = 2;
     full.version = "8.1.0".into();
     full.session = "session-1".into();
-    let plain = |lease| Command::Checkout(Box::new(checkout("alpha", "davinci", lease_id(lease))));
     let give_back =
         |lease, usage| Command::Return(Box::new(Return { lease: lease_id(lease), usage }));
-    let mut caused = envelope(app, None, plain(5));
+    let mut caused = envelope(app, None, plain_checkout(5));
     caused.cause = Some(Cause { group: 3, index: 77, position: 2 });
-    let founding = vec![
-        envelope(node, None, founding()),
-        envelope(node, None, Command::PutMember(member())),
-        envelope(node, None, Command::PublishSigningKey(signing_key())),
-        envelope(node, None, Command::PutSecret(sealed_secret())),
-        envelope(node, None, Command::WrapDataKey(wrapped_key())),
-        envelope(node, None, Command::AddOperator(operator(ROOT, Role::Admin, None))),
-        envelope(root, key("pin", "p"), Command::PinVendor(vendor("vector-de"))),
-        envelope(root, key("import", "i"), sample_package()),
-        envelope(root, key("register", "r"), register(1, "davinci")),
-        envelope(root, None, register(2, "davinci")),
-    ];
-    let work = vec![
-        envelope(root, None, transfer(None, Some("team"), 3)),
+    vec![
+        envelope(ADMIN, None, transfer),
         envelope(app, key("checkout", "a"), Command::Checkout(Box::new(full))),
-        envelope(app, key("checkout", "b"), plain(2)),
-        envelope(app, key("checkout", "c"), plain(3)),
-        envelope(app, None, plain(4)),
+        envelope(app, key("checkout", "b"), plain_checkout(2)),
+        envelope(app, key("checkout", "c"), plain_checkout(3)),
+        envelope(app, None, plain_checkout(4)),
         caused,
-        envelope(app, None, Command::Heartbeat { leases: vec![renewal(1, 1), renewal(2, 9)] }),
+        envelope(app, None, heartbeat),
         envelope(app, gateway, give_back(2, usage)),
         envelope(app, key("return", "d"), give_back(3, UsageReport::default())),
-    ];
-    let rest = vec![
-        envelope(node, None, Command::Tick),
-        envelope(root, None, Command::Release { lease: lease_id(4), reason: "a reason".into() }),
-        envelope(root, None, Command::SuspendPackage(change())),
-        envelope(app, None, plain(6)),
-        envelope(root, None, Command::ResumePackage(change())),
-        envelope(
-            root,
-            None,
-            Command::RotateAppSecret(RotateAppSecret { app: AppId(2), secret_mac: [9; 32] }),
-        ),
-        envelope(root, None, Command::RemoveApp { app: AppId(2) }),
-        envelope(root, None, {
-            let package = "beta".into();
-            Command::RevokePackage(PackageChange { package, reason: "".into() })
-        }),
-        envelope(node, None, Command::AgreeStateSum { index: 1000, sum: [7; 32] }),
-    ];
-    [founding, work, rest]
+    ]
+}
+
+fn remaining_batch() -> Vec<Envelope> {
+    let app = app_actor(1, 1);
+    let change =
+        |package: &str| PackageChange { package: package.into(), reason: "a reason".into() };
+    let rotation = RotateAppSecret { app: AppId(2), secret_mac: [9; 32] };
+    let release = Command::Release { lease: lease_id(4), reason: "a reason".into() };
+    vec![
+        envelope(NODE, None, Command::Tick),
+        envelope(ADMIN, None, release),
+        envelope(ADMIN, None, Command::SuspendPackage(change("alpha"))),
+        envelope(app, None, plain_checkout(6)),
+        envelope(ADMIN, None, Command::ResumePackage(change("alpha"))),
+        envelope(ADMIN, None, Command::RotateAppSecret(rotation)),
+        envelope(ADMIN, None, Command::RemoveApp { app: AppId(2) }),
+        envelope(ADMIN, None, Command::RevokePackage(change("beta"))),
+        envelope(NODE, None, Command::AgreeStateSum { index: 1000, sum: [7; 32] }),
+    ]
 }
 
 fn sample_package() -> Command {

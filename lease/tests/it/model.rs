@@ -1,5 +1,7 @@
 //! Random histories against a naive model of the rules.
 //!
+//! One file, though a long one: the model is to be read as a whole, beside the rules.
+//!
 //! The model keeps plain lists and searches them from end to end; it shares no code with the
 //! ledger, only the types of commands. After every step the ledger must have answered the same,
 //! hold the same leases and remember the same number of requests, on a replica that never restarts
@@ -242,6 +244,31 @@ impl Model {
             || self.past.iter().any(|past| past.lease == lease)
     }
 
+    /// What an earlier checkout under the same key makes of this one.
+    fn asked_before(&self, app: usize, key: Key) -> Option<Answer> {
+        let same =
+            |other: Key, its: usize| key.number > 0 && other.number == key.number && its == app;
+        if let Some(seat) = self.seats.iter().find(|seat| same(seat.key, seat.app)) {
+            if seat.key.body != key.body {
+                return Some(Answer::No(RefusalCode::IdempotencyKeyReused));
+            }
+            return Some(Answer::Granted {
+                lease: seat.lease,
+                class: seat.class,
+                quantity: seat.quantity,
+                sequence: seat.sequence,
+                in_ms: seat.expires - self.led,
+                again: true,
+            });
+        }
+        let past = self.past.iter().find(|past| same(past.key, past.app))?;
+        Some(Answer::No(if past.key.body == key.body {
+            RefusalCode::LeaseEnded
+        } else {
+            RefusalCode::IdempotencyKeyReused
+        }))
+    }
+
     fn check_out(
         &mut self,
         asker: Asker,
@@ -251,27 +278,8 @@ impl Model {
         key: Key,
         lease: u64,
     ) -> Answer {
-        let same =
-            |other: Key, app| key.number > 0 && other.number == key.number && app == asker.app;
-        if let Some(seat) = self.seats.iter().find(|seat| same(seat.key, seat.app)) {
-            if seat.key.body != key.body {
-                return Answer::No(RefusalCode::IdempotencyKeyReused);
-            }
-            return Answer::Granted {
-                lease: seat.lease,
-                class: seat.class,
-                quantity: seat.quantity,
-                sequence: seat.sequence,
-                in_ms: seat.expires - self.led,
-                again: true,
-            };
-        }
-        if let Some(past) = self.past.iter().find(|past| same(past.key, past.app)) {
-            return Answer::No(if past.key.body == key.body {
-                RefusalCode::LeaseEnded
-            } else {
-                RefusalCode::IdempotencyKeyReused
-            });
+        if let Some(answer) = self.asked_before(asker.app, key) {
+            return answer;
         }
         let it = self.packages[package].clone();
         if asker.stale {
