@@ -246,6 +246,26 @@ impl LeaseTable {
         self.not_after.first().copied()
     }
 
+    /// Takes a loaded lease in; it is found only after [`Self::index_loaded`].
+    pub(super) fn load(&mut self, lease: Lease) {
+        let slot = self.grow();
+        self.chunks[slot as usize / CHUNK][slot as usize % CHUNK] = Some(lease);
+    }
+
+    /// Builds all indexes; whether no id was there twice.
+    pub(super) fn index_loaded(&mut self) -> bool {
+        let slots = (0..).zip(self.chunks.iter().flatten());
+        let leases = slots.filter_map(|(slot, lease)| Some((lease.as_ref()?, slot)));
+        let leases: Vec<(&Lease, u32)> = leases.collect();
+        let scoped =
+            leases.iter().filter_map(|(lease, slot)| Some((lease.request()?.scope, *slot)));
+        self.by_scope = scoped.collect();
+        let ending = leases.iter().filter_map(|(lease, _)| Some((lease.not_after_ms()?, lease.id)));
+        self.not_after = ending.collect();
+        self.by_id = leases.iter().map(|(lease, slot)| (lease.id, *slot)).collect();
+        self.by_id.len() == leases.len()
+    }
+
     pub(super) fn insert(&mut self, lease: Lease) {
         let slot = self.free.pop().unwrap_or_else(|| self.grow());
         self.by_id.insert(lease.id, slot);

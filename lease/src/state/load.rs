@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::de::DeserializeOwned;
 
 use crate::format::{self, Kind};
-use crate::ids::Name;
+use crate::ids::{LeaseId, Name};
 use crate::rows::{
     App, Document, LeaseRow, LoadError, LoggedRefusal, PackageRow, PoolRow, ROW_VERSION,
     RefusalRow, RowKey, split_pair, table,
@@ -24,6 +24,9 @@ pub(crate) struct Loading {
     meta: bool,
     packages: BTreeMap<Name, PackageRow>,
     documents: BTreeMap<Name, Vec<Vec<u8>>>,
+    /// Ends of leases by slot of their package: ordered sets are built from them at once, which is
+    /// several times faster than lease by lease.
+    expiry: Vec<Vec<(u64, LeaseId)>>,
 }
 
 impl State {
@@ -65,7 +68,7 @@ impl State {
                 Ok(())
             }
             table::POOL | table::USAGE | table::FEATURE_USAGE => self.load_of_package(&row),
-            table::LEASE => self.load_lease(&row),
+            table::LEASE => self.load_lease(loading, &row),
             _ => self.load_small(&row),
         }
     }
@@ -75,6 +78,12 @@ impl State {
         self.assemble_packages(&mut loading)?;
         if !loading.meta && loading.table != 0 {
             return Err(LoadError::Missing("the row of clocks and identity is missing".into()));
+        }
+        for (package, expiry) in self.packages.iter_mut().zip(loading.expiry) {
+            package.expiry = expiry.into_iter().collect();
+        }
+        if !self.leases.index_loaded() {
+            return Err(LoadError::Key { table: table::LEASE });
         }
         for slot in 0..self.packages.len() {
             self.reindex(slot as u32);
@@ -130,15 +139,16 @@ impl State {
         Ok(())
     }
 
-    fn load_lease(&mut self, row: &RowBytes<'_>) -> Result<(), LoadError> {
+    fn load_lease(&mut self, loading: &mut Loading, row: &RowBytes<'_>) -> Result<(), LoadError> {
         let lease: LeaseRow = row.read()?;
         row.check(&RowKey::Lease(lease.lease))?;
-        row.hold(self.leases.get(lease.lease).is_none())?;
         let missing = || LoadError::Missing(format!("package {} is missing", lease.package));
         let slot = self.slot(&lease.package).ok_or_else(missing)?;
         let lease = Lease::new(lease, slot);
-        self.packages[slot as usize].take_seats(&lease);
-        self.leases.insert(lease);
+        self.packages[slot as usize].count_seats(&lease);
+        loading.expiry.resize_with(self.packages.len(), Vec::new);
+        loading.expiry[slot as usize].push((lease.expires_led_ms(), lease.id()));
+        self.leases.load(lease);
         Ok(())
     }
 

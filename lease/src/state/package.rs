@@ -224,10 +224,15 @@ impl Package {
     }
 
     pub(super) fn take_seats(&mut self, lease: &Lease) {
+        self.count_seats(lease);
+        self.expiry.insert((lease.expires_led_ms(), lease.id()));
+    }
+
+    /// Counts a lease's seats as out; where it stands in the order of ends is the caller's affair.
+    pub(super) fn count_seats(&mut self, lease: &Lease) {
         let seats = lease.quantity();
         *self.class_mut(lease.class()) += seats;
         *self.pool_mut(lease.pool()) += seats;
-        self.expiry.insert((lease.expires_led_ms(), lease.id()));
     }
 
     pub(super) fn free_seats(&mut self, lease: &Lease) {

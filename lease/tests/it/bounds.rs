@@ -350,6 +350,13 @@ fn damaged_rows_are_not_loaded() {
         }
     }
     assert!(of_package.iter().all(|table| world.store.keys().any(|(known, _)| known == table)));
+    let mut twice = Ledger::new();
+    for ((table, key), value) in &world.store {
+        for _ in 0..if *table == 14 { 2 } else { 1 } {
+            twice.load_row(*table, key, value).expect("a row");
+        }
+    }
+    assert!(matches!(twice.finish_load(), Err(LoadError::Key { table: 14 })));
     let mut ledger = Ledger::new();
     assert!(matches!(ledger.load_row(99, &[], &[]), Err(LoadError::UnknownTable(99))));
     assert!(matches!(ledger.load_row(1, &[], &[]), Err(LoadError::Order { .. })));
