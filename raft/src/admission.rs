@@ -85,11 +85,7 @@ mod tests {
             (Known::default(), vec![sender(1, None)], Ok(())),
             (own, vec![sender(1, Some(4)), sender(1, Some(3)), sender(2, Some(4))], Ok(())),
             (own, vec![sender(1, Some(4)), sender(2, Some(5)), sender(1, Some(4))], Ok(())),
-            (
-                own,
-                vec![sender(1, Some(4)), sender(2, Some(3))],
-                Err(Refused::LogWentBack(2)),
-            ),
+            (own, vec![sender(1, Some(4)), sender(2, Some(3))], Err(Refused::LogWentBack(2))),
             (own, vec![sender(1, Some(4)), sender(2, None)], Err(Refused::LogWentBack(2))),
             (
                 Known { directory: Some(6), ..own },

@@ -44,9 +44,8 @@ pub(crate) async fn transfer_leader(
         Some(to) if to == context.node => return Ok(to),
         Some(to) if context.peers.borrow().voters.iter().all(|set| set.contains(&to)) => to,
         Some(to) => return Err(ChangeError::NotPossible(format!("node {to} does not vote"))),
-        None => successor(context, raft).ok_or_else(|| {
-            ChangeError::NotPossible("there is no other voter".to_owned())
-        })?,
+        None => successor(context, raft)
+            .ok_or_else(|| ChangeError::NotPossible("there is no other voter".to_owned()))?,
     };
     let triggered = raft.trigger().transfer_leader(to).await;
     triggered.map_err(|error| ChangeError::Failed(error.to_string()))?;

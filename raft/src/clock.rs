@@ -290,8 +290,8 @@ impl LeaderClock {
         let free_ms = ms_of(civil.now_ns) + signed(passed_ns) / NS_PER_MS;
         // What was last followed, or before that the clock itself, says where a median may be.
         let expected_ms = civil.target_offset_ms.map_or(free_ms, |offset| offset + now_ms);
-        let jumped = agreed
-            .is_some_and(|agreed| (agreed + now_ms - expected_ms).abs() > JUMP_LIMIT_MS);
+        let jumped =
+            agreed.is_some_and(|agreed| (agreed + now_ms - expected_ms).abs() > JUMP_LIMIT_MS);
         if !jumped && agreed.is_some() {
             civil.target_offset_ms = agreed;
         }

@@ -6,20 +6,23 @@
 
 use std::io;
 use std::ops::Deref;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
+use lease::Ledger;
 use lease::entry::Envelope;
 use lease::ids::NodeId;
-use lease::Ledger;
 use openraft::BasicNode;
 use openraft::errors::{InitializeError as RaftInitializeError, RaftError};
 use parking_lot::{MappedRwLockReadGuard, Mutex, RwLockReadGuard};
 use storage::log::{Log, LogConfig, OpenError as LogOpenError};
 use storage::seam::{Clock, Disk, Entropy};
-use storage::state::{OpenError as StateOpenError, StateConfig, StateStore};
+use storage::state::{KeyValue, OpenError as StateOpenError, StateConfig, StateStore};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -139,8 +142,9 @@ impl Cluster {
             stopping: watch::Sender::new(false),
             counters: Counters::default(),
             alarms: Mutex::default(),
+            refused: Mutex::default(),
         });
-        let log_store = LogStore::new(log);
+        let log_store = LogStore::new(log, context.fatal.clone());
         let starting = Raft::new(
             config.node,
             Arc::new(raft_config),
@@ -204,7 +208,7 @@ impl Cluster {
         table: u8,
         from: &[u8],
         limit: usize,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, storage::state::ReadError> {
+    ) -> Result<Vec<KeyValue>, storage::state::ReadError> {
         self.inner.context.replica.store.range(table, from, limit)
     }
 
@@ -369,8 +373,11 @@ impl Inner {
     fn new(config: ClusterConfig, context: Arc<Context>, raft: Raft, log: LogStore) -> Self {
         let (proposer, submissions) = Proposer::new(Arc::clone(&context));
         let (reads, readers) = Reads::new();
-        let router =
-            Router { context: Arc::clone(&context), proposer: proposer.clone(), reads: reads.clone() };
+        let router = Router {
+            context: Arc::clone(&context),
+            proposer: proposer.clone(),
+            reads: reads.clone(),
+        };
         let server = Server {
             context: Arc::clone(&context),
             raft: raft.clone(),
@@ -380,12 +387,24 @@ impl Inner {
         let failover_bound = config.preset.failover_bound();
         let (recovery, recovered) = watch::channel(false);
         let mut tasks = JoinSet::new();
+        let fatal = context.fatal.clone();
+        let mut spawn = |name: &'static str, task: BoxFuture<'static, ()>| {
+            let fatal = fatal.clone();
+            tasks.spawn(async move {
+                if AssertUnwindSafe(task).catch_unwind().await.is_err() {
+                    fatal.fail(format!("the {name} has panicked"));
+                }
+            });
+        };
         let proposing = ProposerTask::new(Arc::clone(&context), raft.clone(), submissions, log);
-        tasks.spawn(proposing.run());
-        tasks.spawn(reads::serve(Arc::clone(&context), raft.clone(), readers));
-        tasks.spawn(conduct::conduct(Arc::clone(&context), raft.clone(), proposer));
-        tasks.spawn(upkeep::upkeep(Arc::clone(&context), raft.clone(), config));
-        tasks.spawn(recover(Arc::clone(&context), raft.clone(), recovery));
+        spawn("proposer", Box::pin(proposing.run()));
+        let reading = reads::serve(Arc::clone(&context), raft.clone(), readers);
+        spawn("reader", Box::pin(reading));
+        let conducting = conduct::conduct(Arc::clone(&context), raft.clone(), proposer);
+        spawn("conductor", Box::pin(conducting));
+        let keeping = upkeep::upkeep(Arc::clone(&context), raft.clone(), config);
+        spawn("upkeep", Box::pin(keeping));
+        spawn("recovery", Box::pin(recover(Arc::clone(&context), raft.clone(), recovery)));
         let tasks = Mutex::new(tasks);
         Self { context, raft, router, server, recovered, failover_bound, tasks }
     }
@@ -415,12 +434,13 @@ fn open(
         cache_bytes: config.log_cache_bytes,
         ..LogConfig::new(config.data_dir.join("log"), config.log_identity())
     };
-    let (log, recovered) = Log::open(Arc::clone(&disk), Arc::clone(&clock), log_config)
-        .map_err(|error| match error {
+    let (log, recovered) = Log::open(Arc::clone(&disk), Arc::clone(&clock), log_config).map_err(
+        |error| match error {
             LogOpenError::Damaged { .. } => StartError::Damaged(error.into()),
             LogOpenError::Config { .. } => StartError::Config(error.to_string()),
             _ => StartError::Storage(error.into()),
-        })?;
+        },
+    )?;
     tracing::info!(
         entries = recovered.entries,
         segments = recovered.segments,

@@ -26,14 +26,14 @@ pub(crate) async fn conduct(context: Arc<Context>, raft: Raft, proposer: Propose
     let mut stopping = context.stopping.subscribe();
     let mut beat = tokio::time::interval(Duration::from_millis(context.timing.heartbeat_ms));
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut conductor = Conductor { context, raft, proposer };
+    let mut conductor = Conductor { context, raft, proposer, gave_up: 0 };
     loop {
         conductor.follow();
         tokio::select! {
             () = stopped(&mut stopping) => return,
             changed = server.changed() => {
                 if changed.is_err() {
-                    conductor.report_failure();
+                    conductor.fail("its task has ended");
                     return;
                 }
             }
@@ -50,6 +50,8 @@ struct Conductor {
     context: Arc<Context>,
     raft: Raft,
     proposer: Proposer,
+    /// The last term in which this node gave up leadership because of its clock.
+    gave_up: u64,
 }
 
 impl Conductor {
@@ -102,7 +104,7 @@ impl Conductor {
         }
     }
 
-    async fn beat(&self) {
+    async fn beat(&mut self) {
         let Leadership { role, term, ready, .. } = *self.context.leadership.borrow();
         if role != NodeRole::Leader {
             return;
@@ -112,11 +114,13 @@ impl Conductor {
         if !ready {
             return;
         }
-        if lead.is_off(term) && self.context.raise(Alarm::ClockRate) {
+        if lead.is_off(term) && self.gave_up != term {
+            self.gave_up = term;
+            self.context.raise(Alarm::ClockRate);
             tracing::error!("this node's clock is more than 1 % off; it gives up leadership");
             self.give_up().await;
         }
-        match lead.decide(term, self.context.replica.newest_sum()) {
+        match self.context.lead.decide(term, self.context.replica.newest_sum()) {
             Some(Verdict::Agreed(sum)) => {
                 self.context.clear(Alarm::NoStateSumMajority);
                 self.proposer.agree_state_sum(sum.index, sum.sum);
@@ -141,13 +145,17 @@ impl Conductor {
     fn report_failure(&self) -> bool {
         let failure = self.raft.metrics().borrow_watched().running_state.clone().err();
         let Some(failure) = failure else { return false };
+        self.fail(&failure.to_string());
+        true
+    }
+
+    fn fail(&self, why: &str) {
         if !self.context.is_stopping() {
-            self.context.fatal.fail(format!("consensus has stopped: {failure}"));
+            self.context.fatal.fail(format!("consensus has stopped: {why}"));
         }
         let old = *self.context.leadership.borrow();
         let stopped = Leadership { role: NodeRole::Stopped, leader: None, ready: false, ..old };
         self.context.leadership.send_replace(stopped);
-        true
     }
 }
 

@@ -78,6 +78,8 @@ pub(crate) struct Context {
     pub(crate) stopping: watch::Sender<bool>,
     pub(crate) counters: Counters,
     pub(crate) alarms: Mutex<BTreeSet<Alarm>>,
+    /// Peers that this node refuses, or that refuse it.
+    pub(crate) refused: Mutex<BTreeSet<NodeId>>,
 }
 
 impl Context {
@@ -97,16 +99,21 @@ impl Context {
     pub(crate) fn admit(&self, sender: &Sender) -> Result<(), Refused> {
         let admitted = self.admission.admit(sender, self.replica.known(sender.node));
         if let Err(refused) = &admitted
-            && self.raise(Alarm::PeerRefused)
+            && self.refused.lock().insert(sender.node)
         {
             tracing::error!(peer = sender.node, %refused, "a peer is refused");
         }
         admitted
     }
 
+    /// Notes that a peer and this node get along.
+    pub(crate) fn accepted_by(&self, peer: NodeId) {
+        self.refused.lock().remove(&peer);
+    }
+
     /// Notes a refusal by a peer.
     pub(crate) fn refused_by(&self, peer: NodeId, refused: &Refused) {
-        if self.raise(Alarm::PeerRefused) {
+        if self.refused.lock().insert(peer) {
             tracing::error!(peer, %refused, "a peer refuses to talk");
         }
     }
@@ -121,9 +128,9 @@ impl Context {
         *self.stopping.borrow()
     }
 
-    /// Raises an alarm; whether it is new.
-    pub(crate) fn raise(&self, alarm: Alarm) -> bool {
-        self.alarms.lock().insert(alarm)
+    /// Raises an alarm.
+    pub(crate) fn raise(&self, alarm: Alarm) {
+        self.alarms.lock().insert(alarm);
     }
 
     /// Clears an alarm.

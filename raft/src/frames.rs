@@ -233,7 +233,12 @@ pub(crate) fn decode<M: DeserializeOwned>(bytes: &[u8]) -> Result<M, FormatError
 }
 
 /// Encodes an append with its payloads.
-pub(crate) fn encode_append(sender: Sender, to: NodeId, mut body: Append, entries: &[LogEntry]) -> Bytes {
+pub(crate) fn encode_append(
+    sender: Sender,
+    to: NodeId,
+    mut body: Append,
+    entries: &[LogEntry],
+) -> Bytes {
     body.entries = entries
         .iter()
         .map(|entry| EntryHead {

@@ -74,8 +74,8 @@ mod tests {
         let voters = BTreeSet::from([1, 2, 3]);
         let sum = |index, byte| StateSum { index, sum: [byte; 32] };
         let agreed = |index, byte| Some(Verdict::Agreed(sum(index, byte)));
-        let cases: [(&[(NodeId, u8)], Option<Verdict>); 6] = [
-            (&[(1, 7)], None),
+        let cases = [
+            (&[(1, 7)][..], None),
             (&[(1, 7), (2, 7)], agreed(1_000, 7)),
             (&[(1, 7), (2, 8)], None),
             (&[(1, 7), (2, 8), (3, 8)], agreed(1_000, 8)),

@@ -55,9 +55,9 @@ mod serve;
 mod state_machine;
 pub mod status;
 mod submit;
-pub mod transport;
 #[cfg(test)]
 mod suite;
+pub mod transport;
 mod types;
 mod upkeep;
 

@@ -20,9 +20,10 @@ use lease::entry::Entry;
 use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::{EntryPayload, LogState, OptionalSend, RaftLogReader};
 use parking_lot::Mutex;
-use storage::log::{Log, LogEntry, LogPosition};
+use storage::log::{Log, LogEntry, LogError, LogPosition};
 use tokio::sync::watch;
 
+use crate::fatal::Fatal;
 use crate::status::Position;
 use crate::types::{
     LogId, Proposal, RaftEntry, TypeConfig, Vote, decode_position, decode_vote, encode_position,
@@ -35,6 +36,7 @@ pub(crate) struct LogStore {
     log: Log,
     decoded: Arc<Mutex<VecDeque<Decoded>>>,
     durable_proposal: watch::Sender<u64>,
+    fatal: Fatal,
 }
 
 struct Decoded {
@@ -43,8 +45,8 @@ struct Decoded {
 }
 
 impl LogStore {
-    pub(crate) fn new(log: Log) -> Self {
-        Self { log, decoded: Arc::default(), durable_proposal: watch::Sender::new(0) }
+    pub(crate) fn new(log: Log, fatal: Fatal) -> Self {
+        Self { log, decoded: Arc::default(), durable_proposal: watch::Sender::new(0), fatal }
     }
 
     /// The highest [`Proposal::number`] that is durable here.
@@ -87,11 +89,10 @@ impl LogStore {
                 .await
                 .map_err(storage_failure)?
         };
-        found
-            .map_err(storage_failure)?
-            .into_iter()
-            .map(|entry| self.decode(entry))
-            .collect()
+        if let Err(error @ LogError::Damaged { .. }) = &found {
+            self.fatal.corrupt(error.to_string());
+        }
+        found.map_err(storage_failure)?.into_iter().map(|entry| self.decode(entry)).collect()
     }
 
     fn vote(&self) -> io::Result<Option<Vote>> {
@@ -193,7 +194,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
         let Some(committed) = self.log.state().committed else { return Ok(None) };
-        decode_position(&committed).map(|position| Some(log_id_of(position))).map_err(storage_failure)
+        decode_position(&committed)
+            .map(|position| Some(log_id_of(position)))
+            .map_err(storage_failure)
     }
 
     async fn append<I>(
@@ -235,7 +238,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 }
 
 /// A failed truncation or purge poisons the log, so the next append or vote stops the node.
-fn report(result: Result<(), storage::log::LogError>) {
+fn report(result: Result<(), LogError>) {
     if let Err(error) = result {
         tracing::warn!(%error, "the log did not shorten");
     }

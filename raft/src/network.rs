@@ -99,6 +99,7 @@ impl Peer {
             self.context.refused_by(self.target, &refused);
             unreachable(&refused)
         })?;
+        self.context.accepted_by(self.target);
         Ok(Accepted { body, boot: sender.boot })
     }
 
@@ -216,7 +217,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         };
         match self.ask(PeerCall::TransferLeader, body, option.hard_ttl()).await? {
             Transferred::Taken => Ok(Ok(())),
-                // openraft only logs its own refusals, so the reason is all that ours needs.
+            // openraft only logs its own refusals, so the reason is all that ours needs.
             Transferred::Declined(why) => Err(unreachable(&why)),
         }
     }

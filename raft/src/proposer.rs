@@ -44,6 +44,12 @@ pub(crate) struct Submission {
     answer: Option<oneshot::Sender<Result<Proposed, NotProposed>>>,
 }
 
+impl Submission {
+    fn is_wanted(&self) -> bool {
+        self.answer.as_ref().is_none_or(|answer| !answer.is_closed())
+    }
+}
+
 /// What became of proposed commands.
 #[derive(Debug)]
 pub(crate) enum Proposed {
@@ -349,7 +355,8 @@ impl ProposerTask {
             }
             let Some(mut submission) = self.waiting.pop_front() else { break };
             self.uncount(&submission);
-            if !submission.stage.take() {
+            // Who went away without a word does not want it done either.
+            if !submission.is_wanted() || !submission.stage.take() {
                 continue;
             }
             bytes += submission.bytes;
@@ -420,7 +427,7 @@ impl ProposerTask {
     fn forget_abandoned(&mut self) {
         let (waiting, abandoned): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.waiting)
             .into_iter()
-            .partition(|submission| submission.stage.is_waiting());
+            .partition(|it| it.stage.is_waiting() && it.is_wanted());
         self.waiting = waiting;
         abandoned.iter().for_each(|submission| self.uncount(submission));
     }

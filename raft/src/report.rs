@@ -16,14 +16,14 @@ pub(crate) fn status(context: &Context, raft: &Raft, recovered: bool) -> Status 
     let term = leadership.term;
     let own = context.reading();
     let leads = leadership.role == NodeRole::Leader;
-    let quorum_ack_age_ms = if leads {
-        context.lead.quorum_ack_age_ms(term, own.monotonic_ns)
-    } else {
-        None
-    };
+    let quorum_ack_age_ms =
+        if leads { context.lead.quorum_ack_age_ms(term, own.monotonic_ns) } else { None };
     let mut alarms = context.alarms.lock().clone();
     if leads {
         alarms.extend(context.lead.alarms(term));
+    }
+    if !context.refused.lock().is_empty() {
+        alarms.insert(Alarm::PeerRefused);
     }
     if context.fatal.is_corrupt() {
         alarms.insert(Alarm::Corrupt);

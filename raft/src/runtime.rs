@@ -60,8 +60,7 @@ impl AsyncRuntime for Runtime {
     type Sleep = <Tokio as AsyncRuntime>::Sleep;
     type Instant = <Tokio as AsyncRuntime>::Instant;
     type TimeoutError = <Tokio as AsyncRuntime>::TimeoutError;
-    type Timeout<R, T: Future<Output = R> + OptionalSend> =
-        <Tokio as AsyncRuntime>::Timeout<R, T>;
+    type Timeout<R, T: Future<Output = R> + OptionalSend> = <Tokio as AsyncRuntime>::Timeout<R, T>;
     type ThreadLocalRng = EntropyRng;
     type Mpsc = <Tokio as AsyncRuntime>::Mpsc;
     type Watch = <Tokio as AsyncRuntime>::Watch;
@@ -145,8 +144,10 @@ mod tests {
     #[tokio::test]
     async fn tasks_inherit_the_entropy_of_the_task_that_spawned_them() {
         let drawn = with_entropy(Arc::new(Counting), async {
-            Runtime::spawn(async { Runtime::spawn(async { Runtime::thread_rng().next_u64() }).await })
-                .await
+            Runtime::spawn(async {
+                Runtime::spawn(async { Runtime::thread_rng().next_u64() }).await
+            })
+            .await
         });
         assert_eq!(drawn.await.unwrap().unwrap(), u64::from_le_bytes([7; 8]));
     }

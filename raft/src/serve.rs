@@ -98,11 +98,9 @@ impl Server {
         }
         let body = request.body;
         let membership = decode_membership(&body.membership).map_err(HandleError::Malformed)?;
-        let incoming = self.receive(chunks).await.map_err(HandleError::Snapshot)?;
-        let meta = SnapshotMeta {
-            last_log_id: body.last.map(log_id_of),
-            last_membership: membership,
-        };
+        let incoming = self.receive(chunks).await.map_err(HandleError::Snapshot)?.whole();
+        let meta =
+            SnapshotMeta { last_log_id: body.last.map(log_id_of), last_membership: membership };
         let snapshot = RaftSnapshot { meta, snapshot: SnapshotFile::Received(incoming) };
         let installed = self.raft.install_full_snapshot(body.vote.into(), snapshot).await;
         let answer = installed
@@ -114,23 +112,21 @@ impl Server {
     async fn receive(
         &self,
         mut chunks: BoxStream<'static, io::Result<Bytes>>,
-    ) -> io::Result<Incoming> {
+    ) -> io::Result<Receiving> {
         let store = self.context.replica.store.clone();
-        let mut incoming = blocking(move || store.receive().map_err(io::Error::other)).await?;
+        let mut receiving = blocking(move || {
+            store.receive().map(|it| Receiving(Some(it))).map_err(io::Error::other)
+        })
+        .await?;
         while let Some(chunk) = chunks.next().await {
-            let write = |mut incoming: Incoming, chunk: Bytes| move || {
-                incoming.write(&chunk)?;
-                Ok(incoming)
-            };
-            match chunk {
-                Ok(chunk) => incoming = blocking(write(incoming, chunk)).await?,
-                Err(error) => {
-                    blocking(move || incoming.discard()).await?;
-                    return Err(error);
-                }
-            }
+            let chunk = chunk?;
+            receiving = blocking(move || {
+                receiving.write(&chunk)?;
+                Ok(receiving)
+            })
+            .await?;
         }
-        Ok(incoming)
+        Ok(receiving)
     }
 
     async fn append(&self, from: NodeId, message: &Bytes) -> Result<Bytes, HandleError> {
@@ -251,6 +247,33 @@ impl Server {
 
     fn encode<A: Serialize>(&self, body: Result<A, Refused>) -> Bytes {
         encode(&Answer { sender: self.context.sender(), body })
+    }
+}
+
+/// A snapshot being received, whose file goes with it unless it becomes whole.
+struct Receiving(Option<Incoming>);
+
+impl Receiving {
+    fn write(&mut self, chunk: &[u8]) -> io::Result<()> {
+        match &mut self.0 {
+            Some(incoming) => incoming.write(chunk),
+            None => Ok(()),
+        }
+    }
+
+    #[expect(clippy::expect_used, reason = "only this takes it, and takes `self` with it")]
+    fn whole(mut self) -> Incoming {
+        self.0.take().expect("it was not taken before")
+    }
+}
+
+impl Drop for Receiving {
+    fn drop(&mut self) {
+        if let Some(incoming) = self.0.take()
+            && let Err(error) = incoming.discard()
+        {
+            tracing::warn!(%error, "an unfinished snapshot was not removed");
+        }
     }
 }
 

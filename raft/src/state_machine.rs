@@ -85,7 +85,9 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             return Ok(());
         }
         let promised = meta.last_log_id.as_ref().map(position_of);
-        Err(storage_failure(format!("a snapshot of {promised:?} turned out to be of {installed:?}")))
+        Err(storage_failure(format!(
+            "a snapshot of {promised:?} turned out to be of {installed:?}"
+        )))
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<RaftSnapshot>, io::Error> {

@@ -11,9 +11,7 @@ use lease::ids::NodeId;
 
 use crate::context::{Context, Deadline, count};
 use crate::frames::{Answer, Forward, Forwarded, ReadIndex, Request, decode, encode};
-use crate::outcome::{
-    Executed, ReadError, ReadPoint, SubmitError, SubmitErrorKind, Submitted,
-};
+use crate::outcome::{Executed, ReadError, ReadPoint, SubmitError, SubmitErrorKind, Submitted};
 use crate::proposer::{NotProposed, Proposed, Proposer, encoded_bytes};
 use crate::reads::Reads;
 use crate::transport::PeerCall;
@@ -42,9 +40,8 @@ impl Router {
         commands: Vec<Envelope>,
         wait: Duration,
     ) -> Result<Submitted, SubmitError> {
-        let bytes = encoded_bytes(&commands).map_err(|what| {
-            SubmitError::not_executed(SubmitErrorKind::TooLarge(what))
-        })?;
+        let bytes = encoded_bytes(&commands)
+            .map_err(|what| SubmitError::not_executed(SubmitErrorKind::TooLarge(what)))?;
         let deadline = self.context.deadline(wait);
         let mut executed = Executed::NotExecuted;
         loop {

@@ -31,7 +31,7 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, TempDir> for Builder {
             StateConfig { cache_bytes: 1 << 20, ..StateConfig::new(dir.path().join("state")) };
         let (store, _) = StateStore::open(disk, clock.clone(), state_config).unwrap();
         let replica = Replica::load(0, store, log.clone(), clock, Fatal::new()).unwrap();
-        Ok((dir, LogStore::new(log), StateMachine::new(Arc::new(replica))))
+        Ok((dir, LogStore::new(log, Fatal::new()), StateMachine::new(Arc::new(replica))))
     }
 }
 

@@ -48,8 +48,7 @@ pub(crate) type Vote = openraft::Vote<LeaderId>;
 pub(crate) type Payload = EntryPayload<Proposal, u64, BasicNode>;
 pub(crate) type RaftEntry = openraft::Entry<CommittedLeaderId, Payload>;
 pub(crate) type Members = Membership<u64, BasicNode>;
-pub(crate) type StoredMembership =
-    openraft::StoredMembership<CommittedLeaderId, u64, BasicNode>;
+pub(crate) type StoredMembership = openraft::StoredMembership<CommittedLeaderId, u64, BasicNode>;
 pub(crate) type SnapshotMeta = openraft::SnapshotMeta<CommittedLeaderId, u64, BasicNode>;
 
 /// Version of the frames of kind `Raft`.
@@ -179,8 +178,7 @@ impl StoredMembers {
 
 /// Encodes a membership with the position of its entry, for a checkpoint or a snapshot.
 pub(crate) fn encode_membership(stored: &StoredMembership) -> Vec<u8> {
-    let members =
-        StoredMembers::of(stored.log_id().as_ref().map(position_of), stored.membership());
+    let members = StoredMembers::of(stored.log_id().as_ref().map(position_of), stored.membership());
     format::encode(Kind::Raft, RAFT_VERSION, &members)
 }
 
@@ -235,8 +233,7 @@ pub(crate) fn from_log_entry(entry: LogEntry) -> Result<RaftEntry, FormatError> 
         BLANK => EntryPayload::Blank,
         PROPOSAL => EntryPayload::Normal(Proposal::received(entry.payload)),
         MEMBERSHIP => {
-            let members: StoredMembers =
-                format::decode(Kind::Raft, RAFT_VERSION, &entry.payload)?;
+            let members: StoredMembers = format::decode(Kind::Raft, RAFT_VERSION, &entry.payload)?;
             EntryPayload::Membership(members.members()?)
         }
         kind => return Err(FormatError::Body(format!("unknown kind {kind} of log entry"))),
@@ -257,9 +254,8 @@ mod tests {
     use super::*;
 
     fn members() -> Members {
-        let nodes: BTreeMap<NodeId, BasicNode> = (1..=4)
-            .map(|id| (id, BasicNode { addr: format!("host-{id}:7411") }))
-            .collect();
+        let nodes: BTreeMap<NodeId, BasicNode> =
+            (1..=4).map(|id| (id, BasicNode { addr: format!("host-{id}:7411") })).collect();
         Members::new(vec![BTreeSet::from([1, 2, 3]), BTreeSet::from([2, 3, 4])], nodes).unwrap()
     }
 

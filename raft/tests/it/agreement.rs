@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use lease::outcome::Outcome;
 use raft::{InitializeError, NodeRole};
 
@@ -57,18 +58,13 @@ async fn a_single_node_is_a_cluster() {
 async fn many_at_once_share_entries_and_each_gets_its_own_outcome() {
     let world = World::ready(3, 50, 900_000).await;
     let at = world.followers().await[0];
-    let tasks: Vec<_> = (0..200_u64)
-        .map(|number| {
-            let cluster = world.node(at).clone();
-            tokio::task::spawn(async move {
-                let commands = vec![checkout(&number.to_string(), at, number)];
-                cluster.submit(commands, Duration::from_secs(20)).await
-            })
-        })
-        .collect();
+    let submitting = (0..200_u64).map(|number| {
+        let commands = vec![checkout(&number.to_string(), at, number)];
+        world.submit(at, commands)
+    });
     let mut granted = 0;
-    for (number, task) in (0_u64..).zip(tasks) {
-        let submitted = task.await.unwrap().unwrap();
+    for (number, submitted) in (0_u64..).zip(join_all(submitting).await) {
+        let submitted = submitted.unwrap();
         match &submitted.outcomes[..] {
             [Outcome::Granted(grant)] => {
                 granted += 1;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use raft::{Alarm, ClusterConfig};
+use raft::{Alarm, ClusterConfig, StartError};
 
 use crate::world::{World, soon};
 
@@ -28,7 +28,7 @@ async fn a_node_that_was_away_catches_up_by_log() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_was_away_too_long_catches_up_by_snapshot() {
-    let mut world = World::found_with(3, keeps_little).await;
+    let mut world = World::ready_with(3, 5, 900_000, keeps_little).await;
     let away = world.followers().await[0];
     let at = world.leader().await;
     world.write(at, 899).await;
@@ -95,4 +95,43 @@ async fn a_learner_is_added_promoted_and_removed() {
     let status = world.node(leader).status();
     assert_eq!(status.peers.len(), 3);
     world.write(4, 1_201).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_with_a_changed_byte_does_not_start() {
+    let mut world = World::ready(1, 5, 900_000).await;
+    for number in 1_300..1_310 {
+        world.write(1, number).await;
+    }
+    world.stop(1).await;
+    let log = world.data_dir(1).join("log");
+    let mut segments: Vec<_> = std::fs::read_dir(log)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.to_string_lossy().contains("segment"))
+        .collect();
+    segments.sort();
+    let mut bytes = std::fs::read(&segments[0]).unwrap();
+    // The second group; the first kilobytes are the segment's header and the first vote.
+    bytes[5_000] ^= 1;
+    std::fs::write(&segments[0], bytes).unwrap();
+    let started = world.start_as(world.config(1)).await;
+    assert!(matches!(started, Err(StartError::Damaged(_))), "{started:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_agree_on_the_sum_of_their_rows_every_thousand_entries() {
+    let world = World::ready(3, 5, 900_000).await;
+    let at = world.leader().await;
+    // One entry each, since each is waited for.
+    for number in 2_000..3_050 {
+        world.write(at, number).await;
+    }
+    for node in world.ids() {
+        let cluster = world.node(node);
+        let agreed = cluster.wait_until(|_| cluster.ledger().agreed_sum().is_some());
+        soon("agreement on the sum", agreed).await;
+        assert_eq!(cluster.ledger().agreed_sum().map(|(index, _)| index), Some(1_000));
+        assert!(cluster.status().alarms.is_empty());
+    }
 }

@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
-use lease::entry::Actor;
+use bytes::Bytes;
+use futures_util::StreamExt;
 use lease::command::Command;
+use lease::entry::Actor;
 use lease::outcome::Outcome;
-use raft::{Executed, PeerCall, ReadError, SubmitErrorKind};
+use raft::{Executed, HandleError, PeerCall, ReadError, SubmitErrorKind};
+
+use tokio::task::JoinSet;
 
 use crate::world::{World, by, checkout, soon};
 
@@ -44,29 +48,28 @@ async fn commands_in_flight_when_the_leader_is_cut_off_are_unknown_or_done_never
     let world = World::ready(3, 1_000, 900_000).await;
     let old = world.leader().await;
     let rest = world.followers().await;
-    let tasks: Vec<_> = (0..64_u64)
-        .map(|number| {
-            let at = [old, rest[0], rest[1]][(number % 3) as usize];
-            let cluster = world.node(at).clone();
-            tokio::task::spawn(async move {
-                let mut answered = Vec::new();
-                for round in 0..20 {
-                    let number = number * 100 + round;
-                    let commands = vec![checkout(&number.to_string(), at, number)];
-                    if let Ok(done) = cluster.submit(commands, Duration::from_secs(2)).await {
-                        answered.push((number, done.outcomes));
-                    }
+    let mut tasks = JoinSet::new();
+    for number in 0..64_u64 {
+        let at = [old, rest[0], rest[1]][(number % 3) as usize];
+        let cluster = world.node(at).clone();
+        tasks.spawn(async move {
+            let mut answered = Vec::new();
+            for round in 0..20 {
+                let number = number * 100 + round;
+                let commands = vec![checkout(&number.to_string(), at, number)];
+                if let Ok(done) = cluster.submit(commands, Duration::from_secs(2)).await {
+                    answered.push((number, done.outcomes));
                 }
-                answered
-            })
-        })
-        .collect();
+            }
+            answered
+        });
+    }
     world.net.cut_off(&[old]);
     world.leader_among(&rest).await;
     world.net.cut_off(&[]);
     let mut granted = Vec::new();
-    for task in tasks {
-        for (number, outcomes) in task.await.unwrap() {
+    for answered in tasks.join_all().await {
+        for (number, outcomes) in answered {
             if let [Outcome::Granted(grant)] = &outcomes[..] {
                 granted.push((number, grant.lease));
             }
@@ -140,4 +143,53 @@ async fn an_outage_expires_no_lease_and_a_lease_left_alone_expires() {
     // With a quorum, time passes again, and the leader lets it pass on its own.
     let cluster = world.node(at);
     soon("expiry", cluster.wait_until(|_| cluster.ledger().live_leases() == 0)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_can_never_be_proposed_is_refused_at_once() {
+    let world = World::ready(1, 5, 900_000).await;
+    let tick = by(Actor::Node(1), Command::Tick);
+    let failed = world.submit(1, vec![tick; 1_025]).await.unwrap_err();
+    assert_eq!(failed.executed, Executed::NotExecuted);
+    assert!(matches!(failed.kind, SubmitErrorKind::TooLarge(_)), "{failed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hostile_messages_are_refused_and_harm_nobody() {
+    let world = World::ready(3, 5, 900_000).await;
+    let leader = world.leader().await;
+    for call in PeerCall::ALL {
+        for body in [Bytes::new(), Bytes::from_static(b"LH\x07\x01\xff\xff\xff\xff0000")] {
+            let answer = world.node(leader).handle(2, call, body).await;
+            assert!(
+                matches!(answer, Err(HandleError::Malformed(_) | HandleError::WrongCall(_))),
+                "{call:?}: {answer:?}"
+            );
+        }
+    }
+    let chunks = futures_util::stream::empty().boxed();
+    let answer = world.node(leader).handle_snapshot(2, Bytes::new(), chunks).await;
+    assert!(matches!(answer, Err(HandleError::Malformed(_))), "{answer:?}");
+    world.write(leader, 1_400).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_dies_is_replaced_while_its_clients_try_again() {
+    let mut world = World::ready(3, 5, 900_000).await;
+    for number in 0..3_u64 {
+        let old = world.leader().await;
+        let at = world.followers().await[0];
+        let cluster = world.node(at).clone();
+        let mut writing = JoinSet::new();
+        writing.spawn(async move {
+            let commands = vec![checkout(&number.to_string(), at, number)];
+            cluster.submit(commands, Duration::from_secs(20)).await
+        });
+        world.stop(old).await;
+        let submitted = writing.join_all().await.remove(0).unwrap();
+        assert!(matches!(submitted.outcomes[0], Outcome::Granted(_)), "{submitted:?}");
+        world.start(old).await;
+        world.settle().await;
+    }
+    assert_eq!(world.node(1).ledger().live_leases(), 3);
 }

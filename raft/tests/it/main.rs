@@ -5,4 +5,5 @@ mod agreement;
 mod catching_up;
 mod failures;
 mod net;
+mod rate;
 mod world;

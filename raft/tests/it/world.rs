@@ -10,9 +10,7 @@ use lease::entry::{Actor, Envelope};
 use lease::ids::{AppId, KeyOrigin, LeaseId, NodeId, OperatorId, RequestId, SubjectRef, TraceId};
 use lease::money::Money;
 use lease::outcome::Outcome;
-use raft::{
-    Cluster, ClusterConfig, NodeRole, Preset, Status, SubmitError, Submitted,
-};
+use raft::{Cluster, ClusterConfig, NodeRole, Preset, Status, SubmitError, Submitted};
 use sha2::{Digest, Sha256};
 use storage::seam::{RealClock, RealDisk, RealEntropy};
 
@@ -37,13 +35,8 @@ pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
 }
 
 impl World {
-    /// Nodes 1 to `count`, founded, with a leader.
-    pub(crate) async fn found(count: u64) -> Self {
-        Self::found_with(count, |_| {}).await
-    }
-
-    /// The same, with a configuration of their own.
-    pub(crate) async fn found_with(count: u64, adjust: fn(&mut ClusterConfig)) -> Self {
+    /// Nodes 1 to `count`, in agreement, with a leader and an empty ledger.
+    async fn found_with(count: u64, adjust: fn(&mut ClusterConfig)) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let mut world = Self { dir, net: Arc::default(), nodes: BTreeMap::new(), adjust };
         for node in 1..=count {
@@ -58,18 +51,21 @@ impl World {
     /// A founded cluster with a package of `seats` and an application 1 that may use it, whose
     /// leases last `ttl_ms`.
     pub(crate) async fn ready(count: u64, seats: u32, ttl_ms: u32) -> Self {
-        let world = Self::found(count).await;
-        let commands = vec![
-            founding(),
-            Command::AddOperator(root()),
-        ];
+        Self::ready_with(count, seats, ttl_ms, |_| {}).await
+    }
+
+    /// The same, with a configuration of their own.
+    pub(crate) async fn ready_with(
+        count: u64,
+        seats: u32,
+        ttl_ms: u32,
+        adjust: fn(&mut ClusterConfig),
+    ) -> Self {
+        let world = Self::found_with(count, adjust).await;
+        let commands = vec![founding(), Command::AddOperator(root())];
         let node = Actor::Node(1);
         world.all_done(1, commands.into_iter().map(|it| by(node, it)).collect()).await;
-        let commands = vec![
-            Command::PinVendor(vendor()),
-            import(seats, ttl_ms),
-            register(),
-        ];
+        let commands = vec![Command::PinVendor(vendor()), import(seats, ttl_ms), register()];
         let admin = Actor::Operator(ROOT);
         world.all_done(1, commands.into_iter().map(|it| by(admin, it)).collect()).await;
         world
