@@ -265,7 +265,8 @@ mod tests {
 
     #[test]
     fn a_key_is_the_callers_or_ours_and_never_a_guess() {
-        let table: [(&[&str], Option<(&str, KeyOrigin)>); 6] = [
+        type Row = (&'static [&'static str], Option<(&'static str, KeyOrigin)>);
+        let table: [Row; 6] = [
             (&["order-7"], Some(("order-7", KeyOrigin::Caller))),
             (&["\"order-7\""], Some(("order-7", KeyOrigin::Caller))),
             (&[""], None),

@@ -158,11 +158,8 @@ pub(crate) fn admin_verdict(code: RefusalCode) -> AdminVerdict {
         Code::VendorKeyDiffers => {
             blame(409, "vendor_key_differs", "Another key is pinned for this vendor.", "public_key")
         }
-        Code::ForeignClient => {
-            blame(422, "package_for_another_client", "The package is for another client.", "client")
-        }
-        Code::ForeignDomain => {
-            blame(422, "package_for_another_client", "The package is for another domain.", "client")
+        Code::ForeignClient | Code::ForeignDomain => {
+            blame(422, "package_for_another_client", "The package is for others.", "client")
         }
         Code::PackageExpired => {
             blame(422, "package_expired", "The package's validity is over.", "validity.end")

@@ -188,7 +188,104 @@ const MAX_TOKEN_BYTES: usize = 4_096;
 
 #[cfg(test)]
 mod tests {
+    use lease::command::{Command, InitCluster, Member};
+    use lease::entry::{Actor, Entry, EntryHeader, Envelope, Stamp};
+    use lease::ids::TraceId;
+
     use super::*;
+    use crate::signer::TokenSigner;
+
+    const NOW_S: u64 = 1_800_000_000;
+
+    /// A founded ledger that knows node 1 and its key.
+    fn ledger(signer: &TokenSigner) -> Ledger {
+        let init = Command::InitCluster(InitCluster {
+            cluster_id: "lh-ours".into(),
+            client_id: "bmw-de-001".into(),
+            org_domain: "bmw.com".into(),
+            epoch: 1,
+            incarnation: 0,
+        });
+        let member = Command::PutMember(Member {
+            node: 1,
+            peer_address: "localhost:7411".into(),
+            gateway_url: "https://localhost:7401".into(),
+            region: "".into(),
+            zone: "".into(),
+            directory_incarnation: 1,
+            kek_public: [0; 32],
+        });
+        let mut ledger = Ledger::new();
+        let commands = [init, member, Command::PublishSigningKey(signer.signing_key(1))];
+        for (index, command) in (1..).zip(commands) {
+            let epoch = u32::from(index > 1);
+            let stamp = Stamp { led_ms: 1, civil_ms: 1 };
+            let header = EntryHeader { group: 0, epoch, incarnation: 0, stamp, origin: 1 };
+            let envelope = Envelope {
+                actor: Actor::Node(1),
+                request: None,
+                trace: TraceId(1),
+                cause: None,
+                command,
+            };
+            ledger.apply_entry(index, &Entry { header, commands: vec![envelope] }).unwrap();
+        }
+        assert!(ledger.signing_key(signer.kid()).is_some());
+        ledger
+    }
+
+    fn claims() -> AccessClaims {
+        AccessClaims {
+            iss: "https://localhost:7401".to_owned(),
+            sub: "client".to_owned(),
+            aud: "lh-ours".to_owned(),
+            iat: NOW_S - 10,
+            exp: NOW_S + 3_590,
+            jti: "j".to_owned(),
+            client_id: "client".to_owned(),
+            scope: Scopes::ALL,
+            app_id: app_id_text(AppId(5)),
+            secret_generation: 2,
+            cluster_id: "lh-ours".to_owned(),
+            epoch: 1,
+        }
+    }
+
+    #[test]
+    fn only_a_living_token_of_this_cluster_and_epoch_proves_anything() {
+        let signer = TokenSigner::generate().unwrap();
+        let stranger = TokenSigner::generate().unwrap();
+        let ledger = ledger(&signer);
+        let now_ms = i64::try_from(NOW_S).unwrap() * 1_000;
+        let check = |signer: &TokenSigner, claims: &AccessClaims| {
+            let token = signer.sign(claims).unwrap();
+            verify(&ledger, token.expose(), now_ms)
+        };
+        let good = check(&signer, &claims()).unwrap();
+        assert_eq!((good.app, good.generation, good.epoch), (AppId(5), 2, 1));
+        assert_eq!(check(&stranger, &claims()), Err(TokenRefusal::UnknownKey));
+        let text = str::to_owned;
+        let table: [(&str, AccessClaims); 8] = [
+            ("expired", AccessClaims { iat: NOW_S - 3_600, exp: NOW_S, ..claims() }),
+            ("too long a life", AccessClaims { exp: NOW_S + 9_000, ..claims() }),
+            ("another audience", AccessClaims { aud: text("lh-other"), ..claims() }),
+            ("another cluster", AccessClaims { cluster_id: text("lh-other"), ..claims() }),
+            ("another epoch", AccessClaims { epoch: 2, ..claims() }),
+            ("another issuer", AccessClaims { iss: text("https://evil"), ..claims() }),
+            ("two clients", AccessClaims { sub: text("other"), ..claims() }),
+            ("no app", AccessClaims { app_id: text("app-x"), ..claims() }),
+        ];
+        for (what, claims) in table {
+            assert_eq!(check(&signer, &claims), Err(TokenRefusal::Invalid), "{what}");
+        }
+        let token = signer.sign(&claims()).unwrap();
+        let token = token.expose();
+        let cut = &token[..token.len() - 4];
+        let other_header = token.replacen("eyJhbGciOiJSUzI1NiIs", "eyJhbGciOiJIUzI1NiIs", 1);
+        for broken in ["", "a.b", "a.b.c", cut, other_header.as_str(), &"x".repeat(5_000)] {
+            assert_eq!(verify(&ledger, broken, now_ms), Err(TokenRefusal::Invalid), "{broken}");
+        }
+    }
 
     fn verified(expires_s: u64) -> Arc<Verified> {
         Arc::new(Verified {

@@ -18,7 +18,6 @@ use crate::shared::Shared;
 pub(crate) struct ReadyQuery {
     /// Lists every check when it is there.
     #[serde(default)]
-    #[param(allow_reserved)]
     verbose: Option<String>,
 }
 
@@ -96,8 +95,12 @@ mod tests {
         let ok = Check { name: "recovered", failure: None };
         let bad = Check { name: "quorum", failure: Some("not heard from") };
         let table: [(&[Check], bool, &str); 4] = [
-            (&[ok.clone()], false, "ok\n"),
-            (&[ok.clone()], true, "[+]recovered ok\nreadyz check passed\n"),
+            (&[ok.clone(), ok.clone()], false, "ok\n"),
+            (
+                &[ok.clone(), ok.clone()],
+                true,
+                "[+]recovered ok\n[+]recovered ok\nreadyz check passed\n",
+            ),
             (
                 &[ok.clone(), bad.clone()],
                 false,

@@ -73,9 +73,12 @@ async fn a_package_is_suspended_resumed_and_revoked() {
     world.checkout(&app.token, "bob").send().await.expect(200);
     let revoked = change("revoke").send().await.expect(200);
     assert_eq!(revoked["state"], "revoked");
-    assert_eq!(revoked["seats"]["commit_in_use"], 0);
     let denied = world.checkout(&app.token, "carol").send().await.expect(403);
     assert_eq!(denied["reason"], "package_revoked");
+    // The entry after the revocation sweeps its leases.
+    let path = format!("/admin/packages/{PACKAGE}");
+    let package = world.get(&path).bearer(&world.auditor).send().await.expect(200);
+    assert_eq!(package["seats"]["commit_in_use"], 0);
     let status = world.heartbeat(&app.token, &lease).send().await.status.as_u16();
     assert!([403, 410].contains(&status), "{status}");
     let unknown = world.post("/admin/packages/nothing/suspend").bearer(&world.admin);

@@ -26,12 +26,15 @@ struct Serving {
 impl Serving {
     #[expect(clippy::disallowed_methods, reason = "the handle is awaited by the test")]
     async fn start(gateway: Gateway) -> Self {
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-        let config = tls_config(vec![made.cert.der().clone()], key).unwrap();
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])
+            .expect("the test's own TLS works");
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der())
+            .expect("the test's own TLS works");
+        let config =
+            tls_config(vec![made.cert.der().clone()], key).expect("the test's own TLS works");
         let (sender, receiver) = watch::channel(config);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("the test's own TLS works");
+        let address = listener.local_addr().expect("the test's own TLS works");
         let (stop, stopped) = oneshot::channel();
         let served = tokio::spawn(async move {
             let shutdown = async {
@@ -40,25 +43,31 @@ impl Serving {
             gateway.serve(vec![listener], receiver, shutdown).await;
         });
         let mut roots = RootCertStore::empty();
-        roots.add(made.cert.der().clone()).unwrap();
+        roots.add(made.cert.der().clone()).expect("the test's own TLS works");
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let client = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .unwrap()
+            .expect("the test's own TLS works")
             .with_root_certificates(roots)
             .with_no_client_auth();
         Self { address, client: Arc::new(client), stop, served, _tls: sender }
     }
 
     async fn connect(&self) -> TlsStream<TcpStream> {
-        let stream = TcpStream::connect(self.address).await.unwrap();
-        let name = ServerName::try_from("localhost").unwrap();
-        TlsConnector::from(self.client.clone()).connect(name, stream).await.unwrap()
+        let stream = TcpStream::connect(self.address).await.expect("the test's own TLS works");
+        let name = ServerName::try_from("localhost").expect("the test's own TLS works");
+        TlsConnector::from(self.client.clone())
+            .connect(name, stream)
+            .await
+            .expect("the test's own TLS works")
     }
 
     async fn stop(self) {
-        self.stop.send(()).unwrap();
-        tokio::time::timeout(LIVENESS, self.served).await.expect("the drain ends").unwrap();
+        self.stop.send(()).expect("the test's own TLS works");
+        tokio::time::timeout(LIVENESS, self.served)
+            .await
+            .expect("the drain ends")
+            .expect("the test's own TLS works");
     }
 }
 

@@ -24,78 +24,77 @@ use serde_json::{Value, json};
 use storage::seam::{Clock, RealClock, RealDisk, RealEntropy};
 
 /// Nothing that must happen takes longer, not even on a machine that does ten other things.
-pub const LIVENESS: Duration = Duration::from_secs(30);
-pub const PRODUCT: &str = "davinci-configurator-se";
-pub const PACKAGE: &str = "vec-davinci-se-bmw-2025-001";
+pub(crate) const LIVENESS: Duration = Duration::from_secs(30);
+pub(crate) const PRODUCT: &str = "davinci-configurator-se";
+pub(crate) const PACKAGE: &str = "vec-davinci-se-bmw-2025-001";
 
 /// One node, founded, unsealed, with an operator of each role.
-pub struct World {
-    pub gateway: Gateway,
-    pub cluster: Cluster,
-    pub keys: Arc<KeysCell>,
-    pub admin: String,
-    pub operator: String,
-    pub auditor: String,
-    pub vendor: PrivateKey,
+pub(crate) struct World {
+    pub(crate) gateway: Gateway,
+    pub(crate) keys: Arc<KeysCell>,
+    pub(crate) admin: String,
+    pub(crate) operator: String,
+    pub(crate) auditor: String,
+    pub(crate) vendor: PrivateKey,
     _dir: tempfile::TempDir,
 }
 
 /// An answer, read whole.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub text: String,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
 }
 
 impl Answer {
     /// The body as JSON.
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
     /// The body, when the status is this one.
-    pub fn expect(&self, status: u16) -> Value {
+    pub(crate) fn expect(&self, status: u16) -> Value {
         assert_eq!(self.status.as_u16(), status, "{self:?}");
         if self.text.is_empty() { Value::Null } else { self.json() }
     }
 
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 }
 
 /// A request in the making.
-pub struct Ask<'a> {
+pub(crate) struct Ask<'a> {
     gateway: &'a Gateway,
     builder: http::request::Builder,
     body: Bytes,
 }
 
 impl Ask<'_> {
-    pub fn bearer(self, token: &str) -> Self {
+    pub(crate) fn bearer(self, token: &str) -> Self {
         self.header("authorization", &format!("Bearer {token}"))
     }
 
-    pub fn key(self, key: &str) -> Self {
+    pub(crate) fn key(self, key: &str) -> Self {
         self.header("idempotency-key", key)
     }
 
-    pub fn header(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
         self.builder = self.builder.header(name, value);
         self
     }
 
-    pub fn json(self, body: &Value) -> Self {
+    pub(crate) fn json(self, body: &Value) -> Self {
         self.body(body.to_string())
     }
 
-    pub fn body(mut self, body: impl Into<Bytes>) -> Self {
+    pub(crate) fn body(mut self, body: impl Into<Bytes>) -> Self {
         self.body = body.into();
         self
     }
 
-    pub async fn send(self) -> Answer {
+    pub(crate) async fn send(self) -> Answer {
         let request = self.builder.body(Full::new(self.body)).expect("a request");
         let response = self.gateway.answer(request).await;
         let (parts, body) = response.into_parts();
@@ -107,7 +106,7 @@ impl Ask<'_> {
 
 impl World {
     /// Founded, and nothing in it but operators.
-    pub async fn founded() -> Self {
+    pub(crate) async fn founded() -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let mut config = ClusterConfig::new(1, dir.path().join("data"), 7);
         config.log_segment_bytes = 1 << 20;
@@ -126,7 +125,7 @@ impl World {
             .map(|role| (role, gateway::new_operator_token(&RealEntropy).expose().to_owned()));
         found(&cluster, &signer, &tokens).await;
         let context = GatewayContext {
-            cluster: cluster.clone(),
+            cluster,
             keys: keys.clone(),
             signer,
             clock,
@@ -136,18 +135,18 @@ impl World {
         let gateway = Gateway::new(GatewayConfig::new(1, "https://127.0.0.1:7401"), context);
         let [admin, operator, auditor] = tokens.map(|(_, token)| token);
         let vendor = PrivateKey::ed25519(&Secret::new([9; 32]));
-        Self { gateway, cluster, keys, admin, operator, auditor, vendor, _dir: dir }
+        Self { gateway, keys, admin, operator, auditor, vendor, _dir: dir }
     }
 
     /// Founded and unsealed.
-    pub async fn unsealed() -> Self {
+    pub(crate) async fn unsealed() -> Self {
         let world = Self::founded().await;
         world.keys.unseal(keys());
         world
     }
 
     /// With the sample package imported and an application registered; policy as given.
-    pub async fn ready(policy_seconds: &[(&str, u32)]) -> (Self, App) {
+    pub(crate) async fn ready(policy_seconds: &[(&str, u32)]) -> (Self, App) {
         let world = Self::unsealed().await;
         world.pin_vendor().await.expect(201);
         world.import(&world.sample(policy_seconds)).await.expect(201);
@@ -155,20 +154,20 @@ impl World {
         (world, app)
     }
 
-    pub fn ask(&self, method: Method, path: &str) -> Ask<'_> {
+    pub(crate) fn ask(&self, method: Method, path: &str) -> Ask<'_> {
         let builder = Request::builder().method(method).uri(path);
         Ask { gateway: &self.gateway, builder, body: Bytes::new() }
     }
 
-    pub fn get(&self, path: &str) -> Ask<'_> {
+    pub(crate) fn get(&self, path: &str) -> Ask<'_> {
         self.ask(Method::GET, path)
     }
 
-    pub fn post(&self, path: &str) -> Ask<'_> {
+    pub(crate) fn post(&self, path: &str) -> Ask<'_> {
         self.ask(Method::POST, path)
     }
 
-    pub async fn pin_vendor(&self) -> Answer {
+    pub(crate) async fn pin_vendor(&self) -> Answer {
         let public_key = self.vendor.public_key().expect("a key").to_pem();
         let body = json!({
             "vendor_id": "vector-de",
@@ -179,24 +178,24 @@ impl World {
     }
 
     /// The sample package, signed, valid from yesterday for a year.
-    pub fn sample(&self, policy_seconds: &[(&str, u32)]) -> Value {
+    pub(crate) fn sample(&self, policy_seconds: &[(&str, u32)]) -> Value {
         let now_ms = RealClock::new().wall_ms();
         let day_ms = 24 * 60 * 60 * 1000;
         let document = sample_document(now_ms - day_ms, now_ms + 365 * day_ms, policy_seconds);
         self.sign(&document)
     }
 
-    pub fn sign(&self, document: &str) -> Value {
+    pub(crate) fn sign(&self, document: &str) -> Value {
         let signed = sign_document(document.as_bytes(), &self.vendor).expect("a signature");
         serde_json::from_str(&signed).expect("JSON")
     }
 
-    pub async fn import(&self, package: &Value) -> Answer {
+    pub(crate) async fn import(&self, package: &Value) -> Answer {
         let body = json!({ "package": package });
         self.post("/admin/licenses/import").bearer(&self.admin).json(&body).send().await
     }
 
-    pub async fn register(&self) -> App {
+    pub(crate) async fn register(&self) -> App {
         let body = json!({ "name": "DaVinci", "product_id": PRODUCT, "vendor_id": "vector-de" });
         let answer = self.post("/admin/apps").bearer(&self.admin).json(&body).send().await;
         let body = answer.expect(201);
@@ -214,7 +213,7 @@ impl World {
         app
     }
 
-    pub async fn token(&self, app: &App, scope: Option<&str>) -> Answer {
+    pub(crate) async fn token(&self, app: &App, scope: Option<&str>) -> Answer {
         let mut form = format!(
             "grant_type=client_credentials&client_id={}&client_secret={}",
             app.client_id, app.client_secret
@@ -226,7 +225,7 @@ impl World {
     }
 
     /// A checkout by `user`.
-    pub fn checkout(&self, token: &str, user: &str) -> Ask<'_> {
+    pub(crate) fn checkout(&self, token: &str, user: &str) -> Ask<'_> {
         let body = json!({
             "product_id": PRODUCT,
             "user": user,
@@ -236,13 +235,13 @@ impl World {
         self.post("/api/v1/licenses/checkout").bearer(token).json(&body)
     }
 
-    pub fn heartbeat(&self, token: &str, lease: &Value) -> Ask<'_> {
+    pub(crate) fn heartbeat(&self, token: &str, lease: &Value) -> Ask<'_> {
         let path = format!("/api/v1/licenses/{}/heartbeat", text_of(lease, "lease_id"));
         let body = json!({ "renewal_token": lease["renewal_token"], "still_active": true });
         self.ask(Method::PUT, &path).bearer(token).json(&body)
     }
 
-    pub fn give_back(&self, token: &str, lease: &Value) -> Ask<'_> {
+    pub(crate) fn give_back(&self, token: &str, lease: &Value) -> Ask<'_> {
         let path = format!("/api/v1/licenses/{}/return", text_of(lease, "lease_id"));
         let usage = json!({ "session_duration_seconds": 60, "features_used": ["a"] });
         let body = json!({ "lease_id": lease["lease_id"], "usage_metadata": usage });
@@ -251,18 +250,18 @@ impl World {
 }
 
 /// A registered application with a token for every scope.
-pub struct App {
-    pub app_id: String,
-    pub client_id: String,
-    pub client_secret: String,
-    pub token: String,
+pub(crate) struct App {
+    pub(crate) app_id: String,
+    pub(crate) client_id: String,
+    pub(crate) client_secret: String,
+    pub(crate) token: String,
 }
 
-pub fn text_of<'a>(body: &'a Value, name: &str) -> &'a str {
+pub(crate) fn text_of<'a>(body: &'a Value, name: &str) -> &'a str {
     body[name].as_str().unwrap_or_else(|| panic!("no {name} in {body}"))
 }
 
-pub fn keys() -> Keys {
+pub(crate) fn keys() -> Keys {
     Keys {
         lease_id: MacKey::new([1; 32]),
         renewal: MacKey::new([2; 32]),
