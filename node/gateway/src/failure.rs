@@ -2,7 +2,7 @@
 //!
 //! | kind | body | when |
 //! |---|---|---|
-//! | [`Failure::Denied`] | the `cloud` protocol's `{"status":"denied",…}` | the ledger decided against a lease call |
+//! | [`Failure::Denied`] | `{"status":"denied",…}` of `cloud` | the ledger refused a lease call |
 //! | [`Failure::Token`] | RFC 6749 `{"error",…}` | the token endpoint |
 //! | [`Failure::Problem`] | RFC 9457 problem | everything else |
 //!

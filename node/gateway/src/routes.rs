@@ -1,4 +1,4 @@
-//! What a route is; the routes themselves are in `route_table`, and what is not there does not exist.
+//! What a route is. The routes themselves are in `route_table`; what is not there does not exist.
 //!
 //! The router, the OpenAPI document and the route-by-credential tests are all made from it, so
 //! that none of them can know an operation the others do not. Each row says what an operation is

@@ -166,7 +166,7 @@ async fn the_cluster_and_its_metrics_are_shown() {
         "leasehold_disk_wal_fsync_duration_seconds_bucket{le=\"",
         "leasehold_disk_backend_commit_duration_seconds_count ",
         "leasehold_leases 1",
-        "leasehold_package_seats_in_use{package=\"vec-davinci-se-bmw-2025-001\",class=\"commit\"} 1",
+        &format!("leasehold_package_seats_in_use{{package=\"{PACKAGE}\",class=\"commit\"}} 1"),
         "leasehold_http_requests_total{operation=\"checkoutLicense\",status=\"200\"} 1",
     ] {
         assert!(metrics.text.contains(line), "{line} is missing in\n{}", metrics.text);

@@ -92,7 +92,10 @@ async fn many_leases_are_renewed_in_one_call_and_each_for_itself() {
     let two = world.checkout(&app.token, "bob").send().await.expect(200);
     let gone = world.checkout(&app.token, "carol").send().await.expect(200);
     world.give_back(&app.token, &gone).send().await.expect(200);
-    let item = |lease: &Value, token: &Value| json!({ "lease_id": lease["lease_id"], "renewal_token": token["renewal_token"] });
+    let item = |lease: &Value, token: &Value| {
+        let (lease_id, renewal_token) = (&lease["lease_id"], &token["renewal_token"]);
+        json!({ "lease_id": lease_id, "renewal_token": renewal_token })
+    };
     let stranger = json!({ "lease_id": "lease-x", "renewal_token": "rt1-x" });
     let leases =
         [item(&one, &one), stranger, item(&gone, &gone), item(&two, &one), item(&two, &two)];
