@@ -378,7 +378,7 @@ struct SyncDurations<'a>(&'a DurationHistogram);
 
 impl SyncDurations<'_> {
     fn encode(&self, mut metric: prometheus_client::encoding::MetricEncoder<'_>) -> fmt::Result {
-        let bounds = SYNC_BOUNDS_NS.iter().map(|ns| seconds(*ns)).chain([f64::MAX]);
+        let bounds = SYNC_BOUNDS_NS.iter().map(|ns| seconds(*ns)).chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = bounds.zip(self.0.counts).collect();
         metric.encode_histogram::<NoLabelSet>(
             seconds(self.0.sum_ns),

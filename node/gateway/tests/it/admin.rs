@@ -163,7 +163,7 @@ async fn the_cluster_and_its_metrics_are_shown() {
         "leasehold_server_proposals_applied_total ",
         "leasehold_server_proposals_pending ",
         "leasehold_server_proposals_failed_total ",
-        "leasehold_disk_wal_fsync_duration_seconds_bucket{le=\"",
+        "leasehold_disk_wal_fsync_duration_seconds_bucket{le=\"+Inf\"} ",
         "leasehold_disk_backend_commit_duration_seconds_count ",
         "leasehold_leases 1",
         &format!("leasehold_package_seats_in_use{{package=\"{PACKAGE}\",class=\"commit\"}} 1"),
