@@ -120,7 +120,6 @@ impl Refusal {
                 return Some(format!("`leasehold app rotate-secret {app_id}` makes a new one"));
             }
             _ if self.remedy().is_some() => return self.remedy(),
-            (410, _) => "check out again",
             (429, _) => "try again in a moment",
             (503, _) => {
                 return Some(match (self.outcome.as_deref(), &self.idempotency_key) {

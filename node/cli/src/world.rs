@@ -43,6 +43,13 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N], CliError> {
     Ok(bytes)
 }
 
+/// Who is logged in: the name that the login left in the environment, or else the user's number,
+/// which is all that a container has.
+pub(crate) fn user(var: &dyn Fn(&str) -> Option<String>) -> String {
+    let name = ["USER", "LOGNAME"].into_iter().filter_map(var).find(|name| !name.is_empty());
+    name.unwrap_or_else(|| format!("uid-{}", rustix::process::getuid().as_raw()))
+}
+
 /// The machine's name.
 pub(crate) fn hostname() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()

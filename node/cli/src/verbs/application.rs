@@ -140,10 +140,7 @@ fn checkout_body(
     if let Some(pool) = &args.pool {
         require_id("pool", pool)?;
     }
-    let login = || ["USER", "LOGNAME"].into_iter().find_map(var);
-    let user = args.user.clone().or_else(login).ok_or_else(|| {
-        CliError::Usage("who will use it? nobody is logged in: give --user".to_owned())
-    })?;
+    let user = args.user.clone().unwrap_or_else(|| world::user(var));
     let hostname = args.hostname.clone().unwrap_or_else(world::hostname);
     let optional = [
         ("--product-version", args.product_version.as_ref()),
@@ -272,6 +269,8 @@ mod tests {
         let body = checkout_body(&args(None), Some("p-1"), &alice).ok().unwrap();
         assert_eq!((body.product_id.as_str(), body.user.as_str()), ("p-1", "alice"));
         assert!(!body.hostname.is_empty());
+        let body = checkout_body(&args(Some("p-1")), None, &|_| None).ok().unwrap();
+        assert!(body.user.starts_with("uid-"), "{}", body.user);
         let body = checkout_body(&args(Some("p-2")), Some("p-1"), &alice).ok().unwrap();
         assert_eq!(body.product_id, "p-2");
         assert_eq!(body.metadata.version.as_deref(), Some("8.2.1"));
@@ -287,7 +286,6 @@ mod tests {
     fn what_cannot_be_right_is_refused_before_anything_is_sent() {
         check_refused(args(None), "which product");
         check_refused(args(Some("a b")), "no product id");
-        check_refused(args(Some("p-1")), "--user");
         let user = |user: &str| CheckoutArgs { user: Some(user.to_owned()), ..args(Some("p-1")) };
         check_refused(user("a\nb"), "--user wants");
         check_refused(user(&"x".repeat(257)), "--user wants");
