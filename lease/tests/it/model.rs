@@ -22,8 +22,8 @@ const TTL_MS: u64 = 40_000;
 const PRICE: u32 = 500;
 const MAX_ROWS: usize = 12;
 /// Milliseconds after the start at which half of `beta`'s commit seats lapse, and at which it ends.
-const LAPSE_MS: i64 = 200_000;
-const END_MS: i64 = 600_000;
+const LAPSE_MS: i64 = 40_000;
+const END_MS: i64 = 150_000;
 
 /// One step of a history.
 #[derive(Debug, Clone)]
@@ -42,6 +42,8 @@ pub(crate) enum Step {
 pub(crate) struct Asker {
     app: usize,
     stale: bool,
+    /// Whether to ask as the application that holds the (first) lease instead.
+    holder: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -230,8 +232,19 @@ impl Model {
         }
     }
 
+    /// A lease: mostly one that is live, else any that was, else one that never was.
     fn lease_at(&self, index: &Index) -> u64 {
-        1 + index.index(self.next_lease as usize) as u64
+        let live = 2 * self.seats.len() * self.next_lease as usize;
+        let at = index.index(live + self.next_lease as usize);
+        match at.checked_sub(live) {
+            Some(any) => 1 + any as u64,
+            None => self.seats[at % self.seats.len()].lease,
+        }
+    }
+
+    fn asker_of(&self, asker: Asker, lease: u64) -> Asker {
+        let held = self.seats.iter().find(|seat| asker.holder && seat.lease == lease);
+        Asker { app: held.map_or(asker.app, |seat| seat.app), ..asker }
     }
 
     fn actor(&self, asker: Asker) -> Actor {
@@ -471,10 +484,11 @@ impl Model {
             Step::Heartbeat { asker, items } => self.heartbeat(*asker, items),
             Step::Return { asker, lease, key } => {
                 let lease = self.lease_at(lease);
+                let asker = self.asker_of(*asker, lease);
                 let usage = UsageReport::default();
                 let command = Command::Return(Box::new(Return { lease: lease_id(lease), usage }));
-                let command = (self.actor(*asker), key.request("return", asker.app), command);
-                (command, self.give_back(*asker, lease, *key))
+                let command = (self.actor(asker), key.request("return", asker.app), command);
+                (command, self.give_back(asker, lease, *key))
             }
             Step::Release { lease } => {
                 let lease = self.lease_at(lease);
@@ -521,6 +535,7 @@ impl Model {
         asker: Asker,
         items: &[(Index, i64, bool)],
     ) -> ((Actor, Option<RequestId>, Command), Answer) {
+        let asker = self.asker_of(asker, self.lease_at(&items[0].0));
         let mut leases = Vec::new();
         let mut answers = Vec::new();
         for (index, offset, still_active) in items {
@@ -552,8 +567,8 @@ impl ReferenceStateMachine for Model {
     }
 
     fn transitions(_: &Model) -> BoxedStrategy<Step> {
-        let asker =
-            (0_usize..3, prop::bool::weighted(0.05)).prop_map(|(app, stale)| Asker { app, stale });
+        let asker = (0_usize..3, prop::bool::weighted(0.05), prop::bool::weighted(0.8))
+            .prop_map(|(app, stale, holder)| Asker { app, stale, holder });
         let key = (0_u8..=6, prop::bool::weighted(0.1))
             .prop_map(|(number, other)| Key { number, body: u8::from(other) });
         let package = 0_usize..3;

@@ -226,6 +226,12 @@ fn imported(line: &Line<'_>) -> PackageTerms {
     if let Some(until) = line.options.get("commit_until") {
         terms.sources[0].valid_until_ms = START_MS + millis(until);
     }
+    let extra = line.number("extra", 0) as u32;
+    if extra > 0 {
+        // Commit seats that are there as long as the package.
+        let (seats, valid_until_ms) = (extra, terms.valid_until_ms);
+        terms.sources.push(CapacitySource { seats, valid_until_ms, ..terms.sources[0].clone() });
+    }
     terms
 }
 

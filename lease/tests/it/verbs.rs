@@ -290,6 +290,15 @@ fn seats_that_lapse_take_the_newest_leases_with_them() {
          heartbeat L1 L3                  -> no LeaseEnded; seq=2 in=900s
          audit -> PackageImported LeaseGranted LeaseGranted LeaseGranted LeaseEndedWithSeats LeaseEndedWithSeats Refused",
     );
+    check(
+        "import beta davinci 2 1 commit_until=+1h extra=2 total=9 -> imported
+         checkout L1 beta                 -> commit seq=1 in=900s
+         checkout L2 beta qty=2           -> commit seq=1 in=900s
+         checkout L3 beta                 -> commit seq=1 in=900s
+         time civil=+3600001ms
+         seats beta                       -> commit 1+1 overage 0+1 total+8 -:1/9
+         heartbeat L1 L2 L3               -> seq=2 in=900s; no LeaseEnded; no LeaseEnded",
+    );
 }
 
 #[test]
