@@ -212,7 +212,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_changed_byte_is_found(text in ".{0,64}", at in any::<prop::sample::Index>(), bit in 0_u8..8) {
+        fn any_changed_byte_is_found(
+            text in ".{0,64}",
+            at in any::<prop::sample::Index>(),
+            bit in 0_u8..8,
+        ) {
             let mut frame = encode(Kind::Row, 1, &text);
             let position = at.index(frame.len());
             frame[position] ^= 1 << bit;

@@ -8,7 +8,8 @@
 /// table stays under a third of the memory planned for a million leases.
 pub const MAX_REQUEST_IDS: usize = 1_048_576;
 /// Leases that one entry may end because they are due: keeps `apply` of an entry that follows a
-/// long silence below some fifty milliseconds. What remains due is treated as ended and swept by the next.
+/// long silence below some fifty milliseconds. What remains due is treated as ended and swept by
+/// the next.
 pub const EXPIRIES_PER_ENTRY: usize = 4096;
 /// Led milliseconds for which a caller's key is remembered after what it made has ended.
 pub const CALLER_REQUEST_MS: u64 = 15 * 60 * 1000;

@@ -63,7 +63,8 @@ fn what_is_due_counts_as_ended_before_it_is_swept() {
          checkout L4 qty=5                -> overage seq=1 in=900s cost=2500.0
          time +900s                       # one is swept
          due                              -> 0 31535100001
-         heartbeat L1 L2 L3 L4            -> no LeaseEnded; no LeaseEnded; no LeaseEnded; no LeaseEnded
+         heartbeat L1 L2 L3 L4            -> no LeaseEnded; no LeaseEnded; no LeaseEnded; no \
+             LeaseEnded
          seats alpha                      -> commit 0+5 overage 0+15 total+20 -:0/20
          checkout L9 key=a                -> no LeaseEnded",
     );

@@ -579,9 +579,13 @@ impl ReferenceStateMachine for Model {
             prop::bool::weighted(0.8),
         );
         prop_oneof![
-            3 => (wait, 0_i64..45_000).prop_map(|(led_ms, civil_ms)| Step::Pass { led_ms, civil_ms }),
+            3 => (wait, 0_i64..45_000)
+                .prop_map(|(led_ms, civil_ms)| Step::Pass { led_ms, civil_ms }),
             1 => Just(Step::Pass { led_ms: 900_000, civil_ms: 1000 }),
-            12 => (asker.clone(), package.clone(), 1_u32..4, any::<bool>(), key.clone(), prop::bool::weighted(0.05))
+            12 => (
+                asker.clone(), package.clone(), 1_u32..4, any::<bool>(), key.clone(),
+                prop::bool::weighted(0.05),
+            )
                 .prop_map(|(asker, package, quantity, team, key, again)| Step::Checkout {
                     asker, package, quantity, team, key, again,
                 }),
@@ -713,7 +717,11 @@ fn seen(world: &World, model: &Model, outcome: &Outcome) -> Answer {
 }
 
 prop_state_machine! {
-    #![proptest_config(ProptestConfig { cases: 128, max_shrink_iters: 2000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 128,
+        max_shrink_iters: 2000,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn a_random_history_is_what_the_model_says(sequential 1..120 => Replica);

@@ -14,10 +14,12 @@ fn checkout_takes_commit_then_overage_then_refuses() {
          checkout L5 qty=13               -> no MaxOverageExceeded in=840s qty=12
          checkout L6 qty=12               -> overage seq=1 in=900s cost=6000.0
          checkout L7                      -> no MaxOverageExceeded in=840s
-         usage alpha                      -> checkouts 2+3 charged 7500.0 peak 20 ends 0+0+0 sessions 0 0s files 0 other 0
+         usage alpha                      -> checkouts 2+3 charged 7500.0 peak 20 ends 0+0+0 \
+             sessions 0 0s files 0 other 0
          return L2                        -> cost=0 held=60s
          checkout L7                      -> commit seq=1 in=900s
-         audit -> LeaseGranted LeaseGranted LeaseGranted LeaseGranted Refused LeaseGranted LeaseReturned LeaseGranted
+         audit -> LeaseGranted LeaseGranted LeaseGranted LeaseGranted Refused LeaseGranted \
+             LeaseReturned LeaseGranted
          refusals                         -> alpha:MaxOverageExceeded=2",
     );
 }
@@ -213,7 +215,8 @@ fn heartbeat_judges_each_lease_by_itself() {
          checkout L4 beta                 -> commit seq=1 in=900s
          return L2                        -> cost=0 held=0s
          suspend beta
-         heartbeat L1 L2 L3 L4 L9 -> seq=2 in=900s; no LeaseEnded; no UnknownLease; no PackageSuspended; no LeaseEnded
+         heartbeat L1 L2 L3 L4 L9 -> seq=2 in=900s; no LeaseEnded; no UnknownLease; no \
+             PackageSuspended; no LeaseEnded
          resume beta
          heartbeat L4                     -> seq=2 in=900s
          revoke beta
@@ -244,7 +247,8 @@ fn a_lease_ends_by_the_lease_clock_alone() {
          heartbeat L1:2                   -> no LeaseEnded
          return L1                        -> no AlreadyEnded
          release L1                       -> no AlreadyEnded
-         usage alpha                      -> checkouts 1+0 charged 0 peak 1 ends 0+1+0 sessions 0 0s files 0 other 0",
+         usage alpha                      -> checkouts 1+0 charged 0 peak 1 ends 0+1+0 sessions 0 \
+             0s files 0 other 0",
     );
 }
 
@@ -271,7 +275,8 @@ fn a_packages_end_is_its_leases_end() {
          time civil=+1ms
          seats beta                       -> commit 0+2 overage 0+2 total+4 -:0/4
          heartbeat L1                     -> no LeaseEnded
-         audit -> PackageImported LeaseGranted LeaseGranted LeaseEndedWithPackage LeaseEndedWithPackage Refused
+         audit -> PackageImported LeaseGranted LeaseGranted LeaseEndedWithPackage \
+             LeaseEndedWithPackage Refused
          import gamma davinci 1 1 until=+1h -> no PackageExpired",
     );
 }
@@ -288,7 +293,8 @@ fn seats_that_lapse_take_the_newest_leases_with_them() {
          time civil=+1ms
          seats beta                       -> commit 0+0 overage 1+0 total+3 -:1/4
          heartbeat L1 L3                  -> no LeaseEnded; seq=2 in=900s
-         audit -> PackageImported LeaseGranted LeaseGranted LeaseGranted LeaseEndedWithSeats LeaseEndedWithSeats Refused",
+         audit -> PackageImported LeaseGranted LeaseGranted LeaseGranted LeaseEndedWithSeats \
+             LeaseEndedWithSeats Refused",
     );
     check(
         "import beta davinci 2 1 commit_until=+1h extra=2 total=9 -> imported
@@ -316,7 +322,8 @@ fn return_frees_counts_and_charges() {
          return L2 app=2                  -> no UnknownLease
          return L9                        -> no AlreadyEnded
          seats alpha                      -> commit 0+5 overage 0+15 total+20 -:0/20
-         usage alpha                      -> checkouts 1+1 charged 1500.0 peak 8 ends 2+0+0 sessions 2 90s files 4 other 0 can:2 lin:1",
+         usage alpha                      -> checkouts 1+1 charged 1500.0 peak 8 ends 2+0+0 \
+             sessions 2 90s files 4 other 0 can:2 lin:1",
     );
 }
 
@@ -379,7 +386,8 @@ fn packages_pause_and_end() {
          suspend alpha                    -> no PackageRevoked
          transfer alpha team 1            -> no PackageRevoked
          suspend nothing                  -> no UnknownPackage
-         audit -> LeaseGranted LeaseGranted PackageSuspended Refused LeaseReturned PackageResumed PackageRevoked LeaseEndedWithPackage Refused Refused Refused",
+         audit -> LeaseGranted LeaseGranted PackageSuspended Refused LeaseReturned PackageResumed \
+             PackageRevoked LeaseEndedWithPackage Refused Refused Refused",
     );
 }
 
