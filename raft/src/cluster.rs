@@ -18,11 +18,11 @@ use lease::Ledger;
 use lease::entry::Envelope;
 use lease::ids::NodeId;
 use openraft::BasicNode;
+use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{InitializeError as RaftInitializeError, RaftError};
 use parking_lot::{MappedRwLockReadGuard, Mutex, RwLockReadGuard};
-use storage::log::{Log, LogConfig, OpenError as LogOpenError};
 use storage::seam::{Clock, Disk, Entropy};
-use storage::state::{KeyValue, OpenError as StateOpenError, StateConfig, StateStore};
+use storage::state::KeyValue;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -36,13 +36,12 @@ use crate::network::Network;
 use crate::outcome::{ReadError, ReadPoint, SubmitError, Submitted};
 use crate::proposer::{Proposer, ProposerTask};
 use crate::reads::Reads;
-use crate::replica::Replica;
 use crate::serve::Server;
 use crate::state_machine::StateMachine;
 use crate::status::{Metrics, NodeRole, Status};
 use crate::submit::Router;
 use crate::transport::{HandleError, PeerCall, Transport};
-use crate::{change, conduct, reads, report, runtime, upkeep};
+use crate::{change, conduct, open, reads, report, runtime, upkeep};
 
 /// A node's part in the cluster. A clone is another handle to the same one; when the last one is
 /// dropped without [`Cluster::shutdown`], the node stops as in a crash.
@@ -72,20 +71,6 @@ impl Deref for LedgerGuard<'_> {
     }
 }
 
-/// Why a node does not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The configuration cannot work.
-    #[error("the configuration does not work: {0}")]
-    Config(String),
-    /// The disk refused, or a newer version wrote what is on it.
-    #[error("the data directory cannot be used")]
-    Storage(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// Something acknowledged is missing or changed: this member must be replaced.
-    #[error("the data directory is damaged")]
-    Damaged(#[source] Box<dyn std::error::Error + Send + Sync>),
-}
-
 /// Why a cluster was not founded.
 #[derive(Debug, thiserror::Error)]
 pub enum InitializeError {
@@ -101,6 +86,7 @@ pub enum InitializeError {
 }
 
 pub use crate::change::ChangeError;
+pub use crate::open::StartError;
 
 impl Cluster {
     /// Opens log and state, loads the ledger, and takes part. Does not wait for a leader.
@@ -118,7 +104,7 @@ impl Cluster {
         let fatal = Fatal::new();
         let (log, replica) = {
             let (config, clock, fatal) = (config.clone(), Arc::clone(&clock), fatal.clone());
-            tokio::task::spawn_blocking(move || open(&config, disk, clock, fatal))
+            tokio::task::spawn_blocking(move || open::open(&config, disk, clock, fatal))
                 .await
                 .map_err(|panicked| StartError::Storage(panicked.into()))??
         };
@@ -144,6 +130,7 @@ impl Cluster {
             alarms: Mutex::default(),
             refused: Mutex::default(),
         });
+        let found = log.state().last.map(|last| last.index);
         let log_store = LogStore::new(log, context.fatal.clone());
         let starting = Raft::new(
             config.node,
@@ -155,7 +142,7 @@ impl Cluster {
         let raft = runtime::with_entropy(entropy, starting)
             .await
             .map_err(|error| StartError::Storage(error.into()))?;
-        Ok(Self { inner: Arc::new(Inner::new(config, context, raft, log_store)) })
+        Ok(Self { inner: Arc::new(Inner::new(config, context, raft, log_store, found)) })
     }
 
     /// Founds the cluster with these voters (number and `host:port`); on one node only.
@@ -370,7 +357,13 @@ impl Cluster {
 }
 
 impl Inner {
-    fn new(config: ClusterConfig, context: Arc<Context>, raft: Raft, log: LogStore) -> Self {
+    fn new(
+        config: ClusterConfig,
+        context: Arc<Context>,
+        raft: Raft,
+        log: LogStore,
+        found: Option<u64>,
+    ) -> Self {
         let (proposer, submissions) = Proposer::new(Arc::clone(&context));
         let (reads, readers) = Reads::new();
         let router = Router {
@@ -404,59 +397,51 @@ impl Inner {
         spawn("conductor", Box::pin(conducting));
         let keeping = upkeep::upkeep(Arc::clone(&context), raft.clone(), config);
         spawn("upkeep", Box::pin(keeping));
-        spawn("recovery", Box::pin(recover(Arc::clone(&context), raft.clone(), recovery)));
+        spawn("recovery", Box::pin(recover(Arc::clone(&context), raft.clone(), found, recovery)));
         let tasks = Mutex::new(tasks);
         Self { context, raft, router, server, recovered, failover_bound, tasks }
     }
 }
 
-/// Tells when what was in the log at the start is known to be committed and has been applied.
-async fn recover(context: Arc<Context>, raft: Raft, recovered: watch::Sender<bool>) {
-    let mut stopping = context.stopping.subscribe();
-    tokio::select! {
-        () = stopped(&mut stopping) => {}
-        done = raft.wait_for_recovery(None) => {
-            if done.is_ok() {
-                recovered.send_replace(true);
-            }
-        }
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.context.stopping.send_replace(true);
+        // The first poll tells openraft to stop; nobody is left to wait for it.
+        let _ = self.raft.shutdown().now_or_never();
     }
 }
 
-fn open(
-    config: &ClusterConfig,
-    disk: Arc<dyn Disk>,
-    clock: Arc<dyn Clock>,
-    fatal: Fatal,
-) -> Result<(Log, Arc<Replica>), StartError> {
-    let log_config = LogConfig {
-        segment_bytes: config.log_segment_bytes,
-        cache_bytes: config.log_cache_bytes,
-        ..LogConfig::new(config.data_dir.join("log"), config.log_identity())
-    };
-    let (log, recovered) = Log::open(Arc::clone(&disk), Arc::clone(&clock), log_config).map_err(
-        |error| match error {
-            LogOpenError::Damaged { .. } => StartError::Damaged(error.into()),
-            LogOpenError::Config { .. } => StartError::Config(error.to_string()),
-            _ => StartError::Storage(error.into()),
-        },
-    )?;
-    tracing::info!(
-        entries = recovered.entries,
-        segments = recovered.segments,
-        torn_bytes = recovered.torn_bytes,
-        "log opened"
-    );
-    let state_config = StateConfig {
-        cache_bytes: config.state_cache_bytes,
-        ..StateConfig::new(config.data_dir.join("state"))
-    };
-    let (store, _) =
-        StateStore::open(disk, Arc::clone(&clock), state_config).map_err(|error| match error {
-            StateOpenError::Damaged(_) => StartError::Damaged(error.into()),
-            _ => StartError::Storage(error.into()),
-        })?;
-    let replica = Replica::load(config.node, store, log.clone(), clock, fatal)
-        .map_err(StartError::Damaged)?;
-    Ok((log, Arc::new(replica)))
+/// Tells when what was in the log at the start is known to be committed and has been applied.
+///
+/// openraft's own wait asks for all that is in the log by now, which under load is never so.
+async fn recover(
+    context: Arc<Context>,
+    raft: Raft,
+    found: Option<u64>,
+    recovered: watch::Sender<bool>,
+) {
+    let mut stopping = context.stopping.subscribe();
+    let mut metrics = raft.metrics();
+    loop {
+        let is_recovered = {
+            let now = metrics.borrow_watched();
+            // What was never committed may have been cut off meanwhile.
+            let goal = found.min(now.last_log_index);
+            let committed = now.cluster_committed.as_ref().map(|id| id.index);
+            let applied = now.last_applied.as_ref().map(|id| id.index);
+            committed.is_some() && committed >= goal && applied >= goal
+        };
+        if is_recovered {
+            recovered.send_replace(true);
+            return;
+        }
+        tokio::select! {
+            () = stopped(&mut stopping) => return,
+            changed = metrics.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+            }
+        }
+    }
 }

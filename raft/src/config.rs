@@ -126,8 +126,8 @@ impl ClusterConfig {
             snapshot_policy: SnapshotPolicy::Never,
             snapshot_max_chunk_size: 1 << 20,
             max_in_snapshot_log_to_keep: self.keep_log_entries,
-            // Purging is a record in the log: not one for each entry.
-            purge_batch_size: 256,
+            // Purging happens once per checkpoint, so there is nothing to gather.
+            purge_batch_size: 1,
             // The proposer keeps at most 32 entries in flight; the rest are messages of peers.
             api_channel_size: Some(4_096),
             api_batch_capacity: 64,

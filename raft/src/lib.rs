@@ -45,6 +45,7 @@ mod integrity;
 mod lead;
 mod log_store;
 mod network;
+mod open;
 pub mod outcome;
 mod proposer;
 mod reads;

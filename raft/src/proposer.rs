@@ -14,27 +14,22 @@
 //! *unknown*. A submission moves from waiting to proposed by one atomic step, which its waiter
 //! tries to take first when its deadline comes, so that both agree on which it is.
 
-use std::collections::{BTreeMap, VecDeque};
+mod task;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
-use futures_util::stream::{FuturesUnordered, StreamExt};
 use lease::command::Command;
-use lease::entry::{
-    Actor, Entry, EntryHeader, Envelope, MAX_COMMANDS_PER_ENTRY, MAX_ENTRY_BYTES, Stamp,
-};
+use lease::entry::{Actor, Envelope, MAX_COMMANDS_PER_ENTRY, Stamp};
 use lease::format;
 use lease::ids::{NodeId, TraceId};
 use lease::outcome::Outcome;
-use openraft::errors::ClientWriteError;
-use openraft::impls::ProgressResponder;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
-use crate::context::{Context, Leadership, Raft, count, stopped};
-use crate::log_store::LogStore;
-use crate::types::{Applied, CommittedLeaderId, Proposal, TypeConfig};
+pub(crate) use task::ProposerTask;
+
+use crate::context::{Context, count};
 
 /// Commands with whoever waits for them.
 pub(crate) struct Submission {
@@ -148,328 +143,6 @@ impl Proposer {
     }
 }
 
-/// The task.
-pub(crate) struct ProposerTask {
-    context: Arc<Context>,
-    raft: Raft,
-    submissions: mpsc::Receiver<Submission>,
-    leadership: watch::Receiver<Leadership>,
-    /// Held so that `durable` has its sender for as long as this runs.
-    _log: LogStore,
-    durable: watch::Receiver<u64>,
-    waiting: VecDeque<Submission>,
-    in_flight: FuturesUnordered<BoxFuture<'static, (u64, Result<Answered, Failed>)>>,
-    pending: BTreeMap<u64, Pending>,
-    last_number: u64,
-    /// The proposal that must be durable here before the next one.
-    gate: u64,
-    now: Leadership,
-    identity: (u32, u64),
-}
-
-/// An entry whose fate is not known.
-struct Pending {
-    term: u64,
-    shares: Vec<Share>,
-}
-
-/// One submission's part of an entry.
-struct Share {
-    commands: usize,
-    answer: Option<oneshot::Sender<Result<Proposed, NotProposed>>>,
-}
-
-struct Answered {
-    index: u64,
-    applied: Applied,
-}
-
-/// Why a proposal has no outcome.
-enum Failed {
-    /// Refused before it was appended.
-    Refused(Option<NodeId>),
-    /// Appended, and then perhaps overwritten.
-    Unknown,
-}
-
-impl ProposerTask {
-    pub(crate) fn new(
-        context: Arc<Context>,
-        raft: Raft,
-        submissions: mpsc::Receiver<Submission>,
-        log: LogStore,
-    ) -> Self {
-        let mut leadership = context.leadership.subscribe();
-        let now = *leadership.borrow_and_update();
-        Self {
-            context,
-            raft,
-            submissions,
-            leadership,
-            durable: log.durable_proposal(),
-            _log: log,
-            waiting: VecDeque::new(),
-            in_flight: FuturesUnordered::new(),
-            pending: BTreeMap::new(),
-            last_number: 0,
-            gate: 0,
-            now,
-            identity: (0, 0),
-        }
-    }
-
-    /// Runs until the node stops.
-    pub(crate) async fn run(mut self) {
-        let beat = Duration::from_millis(self.context.timing.heartbeat_ms);
-        let mut tick = tokio::time::interval(TICK_INTERVAL.max(beat));
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut stopping = self.context.stopping.subscribe();
-        loop {
-            tokio::select! {
-                biased;
-                () = stopped(&mut stopping) => break,
-                changed = self.leadership.changed() => {
-                    if changed.is_err() {
-                        break;
-                    }
-                    self.follow_leadership();
-                }
-                Some((number, result)) = self.in_flight.next() => self.settle(number, result),
-                Some(submission) = self.submissions.recv() => self.waiting.push_back(submission),
-                _ = self.durable.changed() => {}
-                _ = tick.tick() => self.tick(),
-                // Commands that wait for a quorum or for this leader to be ready.
-                _ = tokio::time::sleep(beat), if !self.waiting.is_empty() => {
-                    self.forget_abandoned();
-                }
-            }
-            while let Ok(submission) = self.submissions.try_recv() {
-                self.waiting.push_back(submission);
-            }
-            if self.may_turn_away() {
-                self.turn_away();
-            }
-            while self.may_propose() && self.propose_next().await {}
-        }
-        self.stop();
-    }
-
-    fn may_propose(&self) -> bool {
-        self.now.ready
-            && !self.waiting.is_empty()
-            && self.pending.len() < self.context.timing.entries_in_flight
-            && (self.pending.is_empty() || *self.durable.borrow() >= self.gate)
-    }
-
-    /// While another node leads, commands do not wait here. Without any leader, and before this
-    /// one is ready, they wait: it is soon decided, and their deadlines hold.
-    fn may_turn_away(&self) -> bool {
-        !self.waiting.is_empty()
-            && self.now.leader.is_some_and(|leader| leader != self.context.node)
-    }
-
-    fn turn_away(&mut self) {
-        let leader = self.now.leader;
-        for submission in std::mem::take(&mut self.waiting) {
-            self.uncount(&submission);
-            if let Some(answer) = submission.answer
-                && submission.stage.take()
-            {
-                let _ = answer.send(Err(NotProposed::NotLeader(leader)));
-            }
-        }
-    }
-
-    fn follow_leadership(&mut self) {
-        let before = self.now;
-        self.now = *self.leadership.borrow_and_update();
-        if before.ready && !(self.now.ready && self.now.term == before.term) {
-            // What is in flight may still be committed by the next leader: nobody here will know.
-            for pending in std::mem::take(&mut self.pending).into_values() {
-                self.answer_unknown(pending);
-            }
-            self.note_in_flight();
-        }
-    }
-
-    fn answer_unknown(&self, pending: Pending) {
-        count(&self.context.counters.proposals_failed, 1);
-        for share in pending.shares {
-            share.send(Ok(Proposed::Unknown));
-        }
-    }
-
-    /// Proposes one entry; whether it did.
-    async fn propose_next(&mut self) -> bool {
-        let term = self.now.term;
-        let Some(stamp) = self.context.lead.stamp(term, self.context.reading()) else {
-            return false;
-        };
-        let (commands, shares) = self.gather();
-        if commands.is_empty() {
-            return false;
-        }
-        let entry = Entry { header: self.header(stamp), commands };
-        count(&self.context.counters.entries_proposed, 1);
-        count(&self.context.counters.commands_proposed, entry.commands.len() as u64);
-        self.last_number += 1;
-        let number = self.last_number;
-        self.gate = number;
-        let bytes = entry.encode().into();
-        let proposal = Proposal { bytes, entry: Some(Arc::new(entry)), number };
-        let (responder, done) = ProgressResponder::<TypeConfig, _>::complete_only();
-        let write = self.raft.write(proposal).with_leader(CommittedLeaderId::new(term));
-        self.pending.insert(number, Pending { term, shares });
-        self.note_in_flight();
-        if let Err(error) = write.responder(responder).await {
-            // The core is gone before it took the entry; the node is on its way down.
-            tracing::debug!(%error, "an entry was not taken");
-            self.settle(number, Err(Failed::Refused(None)));
-            return false;
-        }
-        self.in_flight.push(Box::pin(async move {
-            let result = match done.await {
-                Ok(Ok(written)) => {
-                    Ok(Answered { index: written.log_id.index, applied: written.data })
-                }
-                Ok(Err(ClientWriteError::ForwardToLeader(to))) => {
-                    Err(Failed::Refused(to.leader_id))
-                }
-                Ok(Err(_)) | Err(_) => Err(Failed::Unknown),
-            };
-            (number, result)
-        }));
-        true
-    }
-
-    /// The next batch: whole submissions, in order, up to the bounds of an entry.
-    fn gather(&mut self) -> (Vec<Envelope>, Vec<Share>) {
-        let mut commands: Vec<Envelope> = Vec::new();
-        let mut shares = Vec::new();
-        let mut bytes = 0;
-        while let Some(next) = self.waiting.front() {
-            let full = commands.len() + next.commands.len() > MAX_COMMANDS_PER_ENTRY
-                || bytes + next.bytes > MAX_ENTRY_BYTES;
-            if full && !commands.is_empty() {
-                break;
-            }
-            let Some(mut submission) = self.waiting.pop_front() else { break };
-            self.uncount(&submission);
-            // Who went away without a word does not want it done either.
-            if !submission.is_wanted() || !submission.stage.take() {
-                continue;
-            }
-            bytes += submission.bytes;
-            let answer = submission.answer.take();
-            shares.push(Share { commands: submission.commands.len(), answer });
-            commands.append(&mut submission.commands);
-        }
-        (commands, shares)
-    }
-
-    fn header(&mut self, stamp: Stamp) -> EntryHeader {
-        if self.identity == (0, 0) {
-            let machine = self.context.replica.machine.read();
-            if let Some(cluster) = machine.ledger.cluster() {
-                self.identity = (cluster.epoch, cluster.incarnation);
-            }
-        }
-        let (epoch, incarnation) = self.identity;
-        EntryHeader { group: GROUP, epoch, incarnation, stamp, origin: self.context.node }
-    }
-
-    /// Hands an entry's outcomes to whoever submitted its commands.
-    fn settle(&mut self, number: u64, result: Result<Answered, Failed>) {
-        let Some(pending) = self.pending.remove(&number) else { return };
-        self.note_in_flight();
-        if number == self.gate {
-            self.gate = 0;
-        }
-        match result {
-            Ok(Answered { index, applied }) => {
-                let mut outcomes = applied.outcomes.into_iter();
-                for share in pending.shares {
-                    let outcomes = outcomes.by_ref().take(share.commands).collect();
-                    let clock = applied.clock;
-                    share.send(Ok(Proposed::Applied { index, outcomes, clock }));
-                }
-            }
-            Err(Failed::Refused(leader)) => {
-                tracing::debug!(term = pending.term, "an entry was refused before it was appended");
-                count(&self.context.counters.proposals_failed, 1);
-                for share in pending.shares {
-                    share.send(Err(NotProposed::NotLeader(leader)));
-                }
-            }
-            Err(Failed::Unknown) => self.answer_unknown(pending),
-        }
-    }
-
-    /// Lets time pass when something is due and no entry is on its way that would do it.
-    fn tick(&mut self) {
-        if !self.now.ready || !self.pending.is_empty() || !self.waiting.is_empty() {
-            return;
-        }
-        let due = self.context.replica.machine.read().ledger.next_due();
-        let Some(stamp) = self.context.lead.stamp(self.now.term, self.context.reading()) else {
-            return;
-        };
-        if due.led_ms.is_some_and(|at| at <= stamp.led_ms)
-            || due.civil_ms.is_some_and(|at| at <= stamp.civil_ms)
-        {
-            let tick = own_submission(self.context.node, Command::Tick);
-            count(&self.context.counters.commands_queued, 1);
-            self.waiting.push_back(tick);
-        }
-    }
-
-    /// Drops what nobody waits for any more.
-    fn forget_abandoned(&mut self) {
-        let (waiting, abandoned): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.waiting)
-            .into_iter()
-            .partition(|it| it.stage.is_waiting() && it.is_wanted());
-        self.waiting = waiting;
-        abandoned.iter().for_each(|submission| self.uncount(submission));
-    }
-
-    fn uncount(&self, submission: &Submission) {
-        let commands = submission.commands.len() as u64;
-        self.context.counters.commands_queued.fetch_sub(commands, Ordering::Relaxed);
-    }
-
-    fn note_in_flight(&self) {
-        let in_flight = self.pending.len() as u64;
-        self.context.counters.entries_in_flight.store(in_flight, Ordering::Relaxed);
-    }
-
-    /// The node stops: what waits was not proposed, what is in flight is unknown.
-    fn stop(&mut self) {
-        self.submissions.close();
-        while let Ok(submission) = self.submissions.try_recv() {
-            self.waiting.push_back(submission);
-        }
-        for submission in std::mem::take(&mut self.waiting) {
-            if let Some(answer) = submission.answer
-                && submission.stage.take()
-            {
-                let _ = answer.send(Err(NotProposed::Stopping));
-            }
-        }
-        for pending in std::mem::take(&mut self.pending).into_values() {
-            self.answer_unknown(pending);
-        }
-    }
-}
-
-impl Share {
-    fn send(self, answer: Result<Proposed, NotProposed>) {
-        if let Some(waiter) = self.answer {
-            // A waiter that is gone has said so itself.
-            let _ = waiter.send(answer);
-        }
-    }
-}
-
 /// Encoded size of commands, and whether they fit into an entry.
 pub(crate) fn encoded_bytes(commands: &[Envelope]) -> Result<usize, String> {
     if commands.len() > MAX_COMMANDS_PER_ENTRY {
@@ -494,16 +167,12 @@ fn own_submission(node: NodeId, command: Command) -> Submission {
     Submission { commands: vec![envelope], bytes: 0, stage, answer: None }
 }
 
-/// The group whose log this is.
-const GROUP: u16 = 0;
 /// Submissions in the queue: the bound of the channel, never reached before the next.
 const QUEUED_SUBMISSIONS: usize = 16_384;
 /// Commands in the queue: half a second of work; beyond it, waiting only makes deadlines pass.
 const QUEUED_COMMANDS: u64 = 16_384;
 /// When to try again after the queue was full.
 const OVERLOAD_RETRY: Duration = Duration::from_millis(500);
-/// An idle cluster looks this often whether something is due.
-const TICK_INTERVAL: Duration = Duration::from_millis(250);
 /// One submission may be larger than a batch, since a signed package alone can be, but must fit
 /// into a frame with room to spare.
 const MAX_SUBMISSION_BYTES: usize = 2 << 20;

@@ -206,7 +206,7 @@ impl Replica {
     /// Keeps the sum over the rows at every index that is reported. In between it is asked for now
     /// and then and forgotten, so that no single entry waits for thousands of rows to be hashed.
     fn sum(&self, ledger: &mut Ledger, index: u64) {
-        if !index.is_multiple_of(SUM_STEP) {
+        if index == 0 || !index.is_multiple_of(SUM_STEP) {
             return;
         }
         let sum = ledger.state_sum();
@@ -316,7 +316,9 @@ impl Replica {
         let machine = load_machine(&self.store)?;
         let mark = machine.applied;
         let civil_ms = machine.ledger.clock().civil_ms;
-        *self.machine.write() = machine;
+        // Freeing the old ledger takes a while; nobody has to wait for that.
+        let old = std::mem::replace(&mut *self.machine.write(), machine);
+        drop(old);
         self.learn_members();
         *self.shown.lock() = Shown { civil_ms, at_ns: self.clock.monotonic_ns() };
         self.sums.lock().clear();
@@ -392,120 +394,4 @@ const SIZE_STEP: u64 = 64;
 const KEPT_SIZES: usize = 4_096;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use lease::command::{Operator, Role};
-    use lease::entry::{Actor, EntryHeader, Envelope};
-    use lease::ids::{OperatorId, TraceId};
-    use storage::log::LogConfig;
-    use storage::seam::{RealClock, RealDisk};
-    use storage::state::StateConfig;
-
-    fn replica() -> (tempfile::TempDir, Replica) {
-        let dir = tempfile::tempdir().unwrap();
-        let (disk, clock) = (Arc::new(RealDisk), Arc::new(RealClock::new()));
-        let log_config = LogConfig {
-            segment_bytes: 64 << 10,
-            ..LogConfig::new(dir.path().join("log"), [7; 16])
-        };
-        let (log, _) = Log::open(disk.clone(), clock.clone(), log_config).unwrap();
-        let state_config = StateConfig::new(dir.path().join("state"));
-        let (store, _) = StateStore::open(disk, clock.clone(), state_config).unwrap();
-        (dir, Replica::load(1, store, log, clock, Fatal::new()).unwrap())
-    }
-
-    fn entry(index: u64, command: Command) -> RaftEntry {
-        let header = EntryHeader {
-            group: 0,
-            epoch: 0,
-            incarnation: 0,
-            stamp: Stamp { led_ms: index, civil_ms: 1_800_000_000_000 },
-            origin: 1,
-        };
-        let envelope = Envelope {
-            actor: Actor::Node(1),
-            request: None,
-            trace: TraceId::default(),
-            cause: None,
-            command,
-        };
-        let bytes = Entry { header, commands: vec![envelope] }.encode().into();
-        let payload = EntryPayload::Normal(Proposal::received(bytes));
-        RaftEntry { log_id: crate::types::log_id_of(Position { term: 1, index }), payload }
-    }
-
-    fn founding() -> Command {
-        Command::InitCluster(lease::command::InitCluster {
-            cluster_id: "lh-test".into(),
-            client_id: "bmw-de-001".into(),
-            org_domain: "bmw.com".into(),
-            epoch: 1,
-            incarnation: 7,
-        })
-    }
-
-    fn operator(number: u64) -> Command {
-        Command::AddOperator(Operator {
-            operator: OperatorId(number),
-            name: "somebody".into(),
-            role: Role::Admin,
-            token_mac: [number as u8; 32],
-            expires_at_ms: None,
-        })
-    }
-
-    #[test]
-    fn whoever_differs_from_the_majority_must_not_go_on() {
-        for (rows, is_corrupt) in [(5, false), (6, true)] {
-            let (_dir, replica) = replica();
-            let (_other_dir, other) = self::replica();
-            for (replica, row) in [(&replica, 5), (&other, rows)] {
-                replica.apply(&entry(1, founding())).unwrap();
-                replica.apply(&entry(2, operator(row))).unwrap();
-                replica.apply(&entry(REPORT_SUM_EVERY, Command::Tick)).unwrap();
-            }
-            let StateSum { index, sum } = other.newest_sum().unwrap();
-            let agreed = Command::AgreeStateSum { index, sum };
-            replica.apply(&entry(REPORT_SUM_EVERY + 1, agreed)).unwrap();
-            assert_eq!(replica.fatal.is_corrupt(), is_corrupt);
-        }
-    }
-
-    #[test]
-    fn a_checkpoint_is_what_a_restart_finds() {
-        let (_dir, replica) = replica();
-        replica.apply(&entry(1, founding())).unwrap();
-        replica.apply(&entry(2, operator(5))).unwrap();
-        replica.checkpoint().unwrap();
-        let sum = replica.machine.write().ledger.state_sum();
-        assert_eq!(replica.checkpointed(), Some(Position { term: 1, index: 2 }));
-        let mut loaded = load_machine(&replica.store).unwrap();
-        assert_eq!(loaded.applied, Some(Position { term: 1, index: 2 }));
-        assert_eq!(loaded.ledger.state_sum(), sum);
-        assert_eq!(replica.known(1).cluster, Some(7));
-    }
-
-    #[test]
-    fn an_entry_that_does_not_decode_stops_the_replica() {
-        let (_dir, replica) = replica();
-        let payload = EntryPayload::Normal(Proposal::received("LH".into()));
-        let log_id = crate::types::log_id_of(Position { term: 1, index: 1 });
-        assert!(replica.apply(&RaftEntry { log_id, payload }).is_err());
-    }
-
-    #[test]
-    fn the_log_is_purged_by_bytes_where_that_is_noted() {
-        let mut sizes = Sizes::default();
-        (1..=10 * SIZE_STEP).for_each(|index| sizes.add(index, 10));
-        assert_eq!((sizes.total, sizes.noted.len()), (10 * SIZE_STEP * 10, 10));
-        let (_dir, replica) = replica();
-        *replica.sizes.lock() = sizes;
-        let noted = 10 * SIZE_STEP;
-        let cases = [(0, Some(10)), (1, Some(9)), (noted, Some(9)), (noted * 9, Some(1))];
-        for (keep_bytes, steps) in cases {
-            let index = steps.map(|steps: u64| steps * SIZE_STEP);
-            assert_eq!(replica.index_before_last_bytes(keep_bytes), index, "{keep_bytes}");
-        }
-        assert_eq!(replica.index_before_last_bytes(noted * 10), None);
-    }
-}
+mod tests;

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use lease::command::{Command, Member};
+use lease::entry::Actor;
 use raft::{Alarm, ClusterConfig, StartError};
 
-use crate::world::{World, soon};
+use crate::world::{World, by, soon};
 
 fn keeps_little(config: &mut ClusterConfig) {
     config.keep_log_entries = 5;
@@ -79,6 +81,31 @@ async fn a_node_whose_log_is_gone_is_refused_by_those_who_remember() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_speaks_from_another_directory_is_refused() {
+    let world = World::ready(3, 5, 900_000).await;
+    let at = world.leader().await;
+    let followers = world.followers().await;
+    for (node, directory_incarnation) in [(at, 1_000 + at), (followers[0], 1)] {
+        let row = Command::PutMember(Member {
+            node,
+            peer_address: "host:7411".into(),
+            gateway_url: "https://host:7401".into(),
+            region: "".into(),
+            zone: "".into(),
+            directory_incarnation,
+            kek_public: [0; 32],
+        });
+        world.submit(at, vec![by(Actor::Node(at), row)]).await.unwrap();
+    }
+    let refused = |status: &raft::Status| status.alarms.contains(&Alarm::PeerRefused);
+    soon("a refusal", world.node(at).wait_until(refused)).await;
+    // The others are a quorum.
+    world.write(followers[1], 1_500).await;
+    let applied = world.node(followers[0]).status().applied;
+    assert!(applied < world.node(at).status().applied);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_learner_is_added_promoted_and_removed() {
     let mut world = World::ready(3, 5, 900_000).await;
     let leader = world.leader().await;
@@ -129,9 +156,8 @@ async fn replicas_agree_on_the_sum_of_their_rows_every_thousand_entries() {
     }
     for node in world.ids() {
         let cluster = world.node(node);
-        let agreed = cluster.wait_until(|_| cluster.ledger().agreed_sum().is_some());
-        soon("agreement on the sum", agreed).await;
-        assert_eq!(cluster.ledger().agreed_sum().map(|(index, _)| index), Some(1_000));
+        let index = || cluster.ledger().agreed_sum().map(|(index, _)| index);
+        soon("agreement on the sum", cluster.wait_until(|_| index() == Some(1_000))).await;
         assert!(cluster.status().alarms.is_empty());
     }
 }

@@ -1,0 +1,64 @@
+//! Opens what a node has on disk: its log, its state store, and from that its replica.
+
+use std::sync::Arc;
+
+use storage::log::{Log, LogConfig, OpenError as LogOpenError};
+use storage::seam::{Clock, Disk};
+use storage::state::{OpenError as StateOpenError, StateConfig, StateStore};
+
+use crate::config::ClusterConfig;
+use crate::fatal::Fatal;
+use crate::replica::Replica;
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration cannot work.
+    #[error("the configuration does not work: {0}")]
+    Config(String),
+    /// The disk refused, or a newer version wrote what is on it.
+    #[error("the data directory cannot be used")]
+    Storage(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Something acknowledged is missing or changed: this member must be replaced.
+    #[error("the data directory is damaged")]
+    Damaged(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Blocks for as long as it takes to read all of it.
+pub(crate) fn open(
+    config: &ClusterConfig,
+    disk: Arc<dyn Disk>,
+    clock: Arc<dyn Clock>,
+    fatal: Fatal,
+) -> Result<(Log, Arc<Replica>), StartError> {
+    let log_config = LogConfig {
+        segment_bytes: config.log_segment_bytes,
+        cache_bytes: config.log_cache_bytes,
+        ..LogConfig::new(config.data_dir.join("log"), config.log_identity())
+    };
+    let (log, recovered) = Log::open(Arc::clone(&disk), Arc::clone(&clock), log_config).map_err(
+        |error| match error {
+            LogOpenError::Damaged { .. } => StartError::Damaged(error.into()),
+            LogOpenError::Config { .. } => StartError::Config(error.to_string()),
+            _ => StartError::Storage(error.into()),
+        },
+    )?;
+    tracing::info!(
+        entries = recovered.entries,
+        segments = recovered.segments,
+        torn_bytes = recovered.torn_bytes,
+        "log opened"
+    );
+    let state_config = StateConfig {
+        cache_bytes: config.state_cache_bytes,
+        ..StateConfig::new(config.data_dir.join("state"))
+    };
+    let (store, _) =
+        StateStore::open(disk, Arc::clone(&clock), state_config).map_err(|error| match error {
+            StateOpenError::Damaged(_) => StartError::Damaged(error.into()),
+            _ => StartError::Storage(error.into()),
+        })?;
+    let replica = Replica::load(config.node, store, log.clone(), clock, fatal)
+        .map_err(StartError::Damaged)?;
+    Ok((log, Arc::new(replica)))
+}
