@@ -26,10 +26,10 @@ async fn the_one_command_does_the_whole_job_and_resumes() -> Result<()> {
     }
     let printed = eventually("the tour is printed", || {
         let printed = dev.printed();
-        async move { printed.contains("/return").then_some(printed) }
+        async move { printed.contains("Or with the command line").then_some(printed) }
     })
     .await?;
-    curl_lines_work_as_printed(&printed).await?;
+    curl_lines_work_as_printed(&printed)?;
     let status = dev.stop(Signal::INT).await?;
     ensure!(status.success(), "SIGINT ended dev with {status}");
     for node in &first.nodes {
@@ -46,57 +46,27 @@ async fn the_one_command_does_the_whole_job_and_resumes() -> Result<()> {
     Ok(())
 }
 
-/// Runs every line of the tour that a user would paste into a shell.
-async fn curl_lines_work_as_printed(printed: &str) -> Result<()> {
-    let mut script = String::from("set -eu\n");
-    let mut copied = 0;
-    let mut lines = printed.lines().peekable();
-    while let Some(line) = lines.next() {
-        let line = line.trim_start();
-        if !(line.starts_with("curl") || line.contains("=$(curl")) {
-            continue;
-        }
-        copied += 1;
-        script.push_str(line);
-        let mut continued = line.ends_with('\\');
-        script.push('\n');
-        while continued {
-            let next = lines.next().context("a curl line breaks off")?;
-            continued = next.ends_with('\\');
-            script.push_str(next);
-            script.push('\n');
-        }
-    }
-    // Variables are set between the calls by lines of their own.
-    let assignments: Vec<&str> = printed
-        .lines()
-        .map(str::trim_start)
-        .filter(|line| line.contains("=$(") && !line.contains("=$(curl"))
-        .collect();
-    ensure!(copied >= 4, "fewer than four curl lines: {printed}");
-    let script = if assignments.is_empty() { script } else { tour_block(printed) };
-    let output = Command::new("sh").arg("-c").arg(&script).stdin(Stdio::null()).output()?;
+/// Runs the printed block that a user would paste into a shell.
+fn curl_lines_work_as_printed(printed: &str) -> Result<()> {
+    let script = printed
+        .split_once("paste this into a shell:")
+        .and_then(|(_, rest)| rest.split_once("Or with the command line"))
+        .map(|(block, _)| block)
+        .with_context(|| format!("no block to paste in: {printed}"))?;
+    ensure!(script.matches("curl ").count() >= 4, "fewer than four curl lines: {script}");
+    let output = Command::new("sh")
+        .arg("-c")
+        .arg(format!("set -eu\n{script}"))
+        .stdin(Stdio::null())
+        .output()?;
     let out = String::from_utf8_lossy(&output.stdout).into_owned();
     ensure!(
-        output.status.success() && out.contains("returned"),
+        output.status.success()
+            && ["success", "renewed", "returned"].iter().all(|word| out.contains(word)),
         "{script}\n{out}\n{}",
         String::from_utf8_lossy(&output.stderr)
     );
     Ok(())
-}
-
-/// The printed block from the first shell line of the tour to the last.
-fn tour_block(printed: &str) -> String {
-    let is_shell = |line: &&str| {
-        let line = line.trim_start();
-        line.starts_with("curl")
-            || line.contains("=$(")
-            || line.ends_with('\\')
-            || line.starts_with("-")
-            || line.starts_with('"')
-    };
-    let lines: Vec<&str> = printed.lines().filter(is_shell).collect();
-    format!("set -eu\n{}\n", lines.join("\n"))
 }
 
 #[tokio::test(flavor = "multi_thread")]

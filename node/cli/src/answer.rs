@@ -87,6 +87,8 @@ impl Refusal {
     /// The exit code.
     pub(crate) fn exit(&self) -> Exit {
         match self.status {
+            // The credentials were good; what was asked for is what was refused.
+            403 if self.is_denial() => Exit::Refused,
             401 | 403 => Exit::NotAllowed,
             404 => Exit::NotFound,
             400 | 422 if self.is_unverifiable() => Exit::Unverifiable,
@@ -95,6 +97,11 @@ impl Refusal {
             503 => Exit::NoQuorum,
             _ => Exit::Failed,
         }
+    }
+
+    /// Whether a 403 is a decision about a seat rather than about who asks.
+    fn is_denial(&self) -> bool {
+        self.code == "version_not_covered" || self.code.starts_with("package_")
     }
 
     /// Whether what was sent proves nothing: a package that is no package, a signature that does
@@ -197,6 +204,10 @@ mod tests {
         let oauth = r#"{"error":"invalid_client","error_description":"no such client"}"#;
         check(401, oauth, "invalid_client", Exit::NotAllowed, "no such client");
         check(403, r#"{"title":"Forbidden"}"#, "http_403", Exit::NotAllowed, "Forbidden");
+        let denied = r#"{"status":"denied","reason":"package_suspended"}"#;
+        check(403, denied, "package_suspended", Exit::Refused, "package suspended");
+        let scope = r#"{"status":"denied","reason":"insufficient_scope"}"#;
+        check(403, scope, "insufficient_scope", Exit::NotAllowed, "insufficient scope");
         let refused = |code: &str| format!(r#"{{"code":"{code}","detail":"no"}}"#);
         check(404, &refused("no_such_app"), "no_such_app", Exit::NotFound, "no");
         let signature = "package_signature_invalid";
