@@ -8,6 +8,7 @@ use std::io;
 use std::ops::Deref;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -126,6 +127,7 @@ impl Cluster {
             leadership: watch::Sender::new(leadership),
             peers: watch::Sender::new(Peers::default()),
             stopping: watch::Sender::new(false),
+            may_lead: AtomicBool::new(true),
             counters: Counters::default(),
             alarms: Mutex::default(),
             refused: Mutex::default(),
@@ -270,8 +272,10 @@ impl Cluster {
         self.inner.server.handle_snapshot(from, header, chunks).await
     }
 
-    /// Whether this node may ask for votes; a sealed node must not.
+    /// Whether this node may ask for votes and take over leadership; a sealed node must not. One
+    /// that leads already goes on.
     pub fn set_may_lead(&self, may: bool) {
+        self.inner.context.may_lead.store(may, Ordering::Release);
         self.inner.raft.runtime_config().elect(may);
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use lease::ids::NodeId;
@@ -76,6 +76,8 @@ pub(crate) struct Context {
     pub(crate) leadership: watch::Sender<Leadership>,
     pub(crate) peers: watch::Sender<Peers>,
     pub(crate) stopping: watch::Sender<bool>,
+    /// Whether this node may ask for votes, and so take over leadership.
+    pub(crate) may_lead: AtomicBool,
     pub(crate) counters: Counters,
     pub(crate) alarms: Mutex<BTreeSet<Alarm>>,
     /// Peers that this node refuses, or that refuse it.

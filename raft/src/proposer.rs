@@ -173,6 +173,6 @@ const QUEUED_SUBMISSIONS: usize = 16_384;
 const QUEUED_COMMANDS: u64 = 16_384;
 /// When to try again after the queue was full.
 const OVERLOAD_RETRY: Duration = Duration::from_millis(500);
-/// One submission may be larger than a batch, since a signed package alone can be, but must fit
-/// into a frame with room to spare.
-const MAX_SUBMISSION_BYTES: usize = 2 << 20;
+/// One submission may be larger than a batch, since a signed package alone can be; but it and its
+/// outcomes, which are at most twice as long, must fit into a frame with room to spare.
+const MAX_SUBMISSION_BYTES: usize = 1 << 20;

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -177,6 +178,10 @@ impl Server {
     }
 
     async fn transfer_leader(&self, ask: TransferLeader) -> Result<Transferred, Refused> {
+        // openraft would ask for votes even where elections are off.
+        if ask.to == self.context.node && !self.context.may_lead.load(Ordering::Acquire) {
+            return Ok(Transferred::Declined(format!("node {} must not lead", ask.to)));
+        }
         let vote = Vote::from(ask.vote);
         let rpc = TransferLeaderRequest::new(vote, ask.to, ask.last.map(log_id_of));
         let taken = self.raft.handle_transfer_leader(rpc).await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use lease::outcome::Outcome;
-use raft::{InitializeError, NodeRole};
+use raft::{ChangeError, InitializeError, NodeRole};
 
 use crate::world::{World, checkout, soon};
 
@@ -119,6 +119,15 @@ async fn leadership_is_handed_over_and_a_sealed_node_does_not_take_it() {
 
     world.node(leader).set_may_lead(false);
     let other = followers[1];
+    // The others wait a moment for it, and then one of them leads.
+    match world.node(to).transfer_leader(Some(leader), Duration::from_secs(5)).await {
+        Ok(now) => assert_eq!(now, other),
+        Err(error) => assert!(matches!(error, ChangeError::Timeout), "{error:?}"),
+    }
+    let now = world.leader().await;
+    assert_ne!(now, leader, "a sealed node leads");
+    world.write(leader, 501).await;
+    let (to, other) = if now == to { (to, other) } else { (other, to) };
     world.net.cut_off(&[to]);
     assert_eq!(world.leader_among(&[leader, other]).await, other);
 }

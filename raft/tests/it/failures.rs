@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
+use futures_util::future::join_all;
 use lease::command::Command;
 use lease::entry::Actor;
 use lease::outcome::Outcome;
@@ -152,6 +153,30 @@ async fn what_can_never_be_proposed_is_refused_at_once() {
     let failed = world.submit(1, vec![tick; 1_025]).await.unwrap_err();
     assert_eq!(failed.executed, Executed::NotExecuted);
     assert!(matches!(failed.kind, SubmitErrorKind::TooLarge(_)), "{failed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_queue_turns_away_before_deadlines_pass() {
+    let world = World::ready(3, 5, 900_000).await;
+    let old = world.leader().await;
+    world.net.cut_off(&[old]);
+    let wait = world.node(old).failover_bound();
+    let ticks = || vec![by(Actor::Node(old), Command::Tick); 1_024];
+    let submitting = (0..64).map(|_| world.node(old).submit(ticks(), wait));
+    let failed: Vec<_> = soon("the answers", join_all(submitting))
+        .await
+        .into_iter()
+        .map(Result::unwrap_err)
+        .collect();
+    let is_overload = |kind: &SubmitErrorKind| matches!(kind, SubmitErrorKind::Overloaded { .. });
+    assert!(failed.iter().any(|it| is_overload(&it.kind)), "{failed:?}");
+    for error in failed {
+        if is_overload(&error.kind) {
+            assert_eq!(error.executed, Executed::NotExecuted);
+        } else {
+            assert_eq!(error.kind, SubmitErrorKind::NoQuorum);
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
