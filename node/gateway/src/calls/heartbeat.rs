@@ -44,7 +44,7 @@ pub(crate) async fn heartbeat(shared: &Shared, call: &Call) -> Result<Reply, Fai
                 sequence,
             },
         ] => {
-            let fences = fences(shared, epoch, &[lease]).await?;
+            let fences = fences(shared, epoch, &[Some(lease)]).await?;
             let fence = fences.first().copied().flatten();
             Ok(Reply::ok(&HeartbeatResponse {
                 status: RenewedStatus::Renewed,
@@ -73,7 +73,12 @@ pub(crate) async fn heartbeats(shared: &Shared, call: &Call) -> Result<Reply, Fa
     let leases: Vec<LeaseId> = renewals.iter().map(|renewal| renewal.lease).collect();
     let outcomes =
         if renewals.is_empty() { Vec::new() } else { renew(shared, call, renewals).await? };
-    let fences = fences(shared, epoch, &leases).await?;
+    let renewed: Vec<Option<LeaseId>> = leases
+        .into_iter()
+        .zip(&outcomes)
+        .map(|(lease, outcome)| matches!(outcome, RenewalOutcome::Renewed { .. }).then_some(lease))
+        .collect();
+    let fences = fences(shared, epoch, &renewed).await?;
     let mut decided = outcomes.into_iter().zip(fences);
     let mut results = Vec::with_capacity(admitted.len());
     for (item, admitted) in request.leases.into_iter().zip(admitted) {
@@ -110,21 +115,21 @@ async fn renew(
 }
 
 /// The leases' fences. They never change, so what this node has applied will do; only a lease made
-/// a moment ago on another node may have to be waited for.
+/// a moment ago on another node may have to be waited for. Nothing is looked up for `None`.
 async fn fences(
     shared: &Shared,
     epoch: Epoch,
-    leases: &[LeaseId],
+    leases: &[Option<LeaseId>],
 ) -> Result<Vec<Option<Fence>>, Failure> {
     let look = || -> Vec<Option<Fence>> {
         let ledger = shared.context.cluster.ledger();
         leases
             .iter()
-            .map(|lease| ledger.lease(lease).map(|lease| view::fence(epoch, lease.fence)))
+            .map(|lease| Some(view::fence(epoch, ledger.lease(lease.as_ref()?)?.fence)))
             .collect()
     };
     let fences = look();
-    if fences.iter().all(Option::is_some) {
+    if leases.iter().zip(&fences).all(|(lease, fence)| lease.is_none() || fence.is_some()) {
         return Ok(fences);
     }
     shared.catch_up().await?;

@@ -4,4 +4,5 @@ mod admin;
 mod cloud;
 mod credentials;
 mod listener;
+mod measure;
 mod world;
