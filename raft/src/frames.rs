@@ -331,6 +331,55 @@ mod tests {
         );
     }
 
+    #[test]
+    fn golden_bodies_of_every_other_message() {
+        const ASK: [u8; 9] = [1, 77, 5, 1, 3, 1, 2, 9, 2];
+        const SAY: [u8; 8] = [1, 77, 5, 1, 3, 1, 2, 9];
+        fn ask<B: Serialize>(body: B, golden: &[u8]) {
+            let message = encode(&Request { sender: sender(), to: 2, body });
+            assert_eq!(message[HEADER_BYTES..], [&ASK[..], golden].concat());
+        }
+        fn say<B: Serialize>(body: B, golden: &[u8]) {
+            let message = encode(&Answer { sender: sender(), body: Ok(body) });
+            assert_eq!(message[HEADER_BYTES..], [&SAY[..], &[0], golden].concat());
+        }
+        fn refuse(refused: Refused, golden: &[u8]) {
+            let message = encode(&Answer::<()> { sender: sender(), body: Err(refused) });
+            assert_eq!(message[HEADER_BYTES..], [&SAY[..], &[1], golden].concat());
+        }
+        let vote = append().vote;
+        let last = Some(Position { term: 2, index: 9 });
+        let reading = Reading { monotonic_ns: 7, wall_ms: 5 };
+        let appended = |result| Appended { result, reading, state_sum: None };
+        say(appended(AppendResult::Success), &[0, 7, 10, 0]);
+        say(appended(AppendResult::Partial(last)), &[1, 1, 2, 9, 7, 10, 0]);
+        say(appended(AppendResult::Conflict), &[2, 7, 10, 0]);
+        say(appended(AppendResult::HigherVote(vote)), &[3, 2, 1, 1, 7, 10, 0]);
+        ask(AskVote { vote, last, leadership_transfer: true }, &[2, 1, 1, 1, 2, 9, 1]);
+        say(Voted { vote, granted: true, last: None }, &[2, 1, 1, 1, 0]);
+        ask(TransferLeader { vote, to: 3, last }, &[2, 1, 1, 3, 1, 2, 9]);
+        say(Transferred::Taken, &[0]);
+        say(Transferred::Declined("no".to_owned()), &[1, 2, b'n', b'o']);
+        ask(Forward { deadline_ms: 5, commands: Vec::new() }, &[5, 0]);
+        let clock = Stamp { led_ms: 4, civil_ms: 3 };
+        say(Forwarded::Applied { index: 8, outcomes: Vec::new(), clock }, &[0, 8, 0, 4, 6]);
+        say(Forwarded::NotLeader(Some(3)), &[1, 1, 3]);
+        say(Forwarded::Overloaded { retry_after_ms: 9 }, &[2, 9]);
+        say(Forwarded::NotProposed, &[3]);
+        say(Forwarded::Unknown, &[4]);
+        ask(AskReadIndex { deadline_ms: 9 }, &[9]);
+        say(ReadIndex::At(9), &[0, 9]);
+        say(ReadIndex::NotLeader(None), &[1, 0]);
+        say(ReadIndex::NoQuorum, &[2]);
+        ask(SendSnapshot { vote, last, membership: vec![6] }, &[2, 1, 1, 1, 2, 9, 1, 6]);
+        say(SnapshotReceived { vote }, &[2, 1, 1]);
+        refuse(Refused::OtherDirectory(2), &[0, 2]);
+        refuse(Refused::LogWentBack(2), &[1, 2]);
+        refuse(Refused::OtherCluster(2), &[2, 2]);
+        refuse(Refused::Misdirected(2), &[3, 2]);
+        refuse(Refused::Failed("x".to_owned()), &[4, 1, b'x']);
+    }
+
     proptest! {
         #[test]
         fn payloads_arrive_as_they_were(
