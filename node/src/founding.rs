@@ -16,6 +16,7 @@ use lease::Ledger;
 use lease::command::{Command, InitCluster, Member, Operator, Role};
 use lease::entry::{Actor, Envelope};
 use lease::ids::{NodeId, OperatorId, TraceId};
+use lease::outcome::{Outcome, RefusalCode};
 use raft::{Cluster, InitializeError};
 use storage::seam::{Disk, Entropy};
 use thiserror::Error;
@@ -40,8 +41,8 @@ pub enum FoundingError {
     #[error("the first membership could not be formed")]
     Initialize(#[source] InitializeError),
     /// The ledger refused what founding needs.
-    #[error("the ledger refused to found the cluster: {0}")]
-    Refused(String),
+    #[error("the ledger refused to found the cluster: {0:?}")]
+    Refused(RefusalCode),
     /// A member's key is not usable.
     #[error("the data key could not be wrapped to node {node}")]
     Wrap {
@@ -113,7 +114,6 @@ impl Founder<'_> {
 
     /// Proposes what is missing until a linearizable read shows that nothing is.
     async fn write_ledger(&self) -> Result<(), FoundingError> {
-        let mut proposed = 0;
         loop {
             if let Err(error) = self.cluster.read_barrier(PATIENCE).await {
                 debug!(%error, "founding waits for a quorum");
@@ -123,11 +123,6 @@ impl Founder<'_> {
             let missing = self.missing(&self.cluster.ledger())?;
             if missing.is_empty() {
                 return Ok(());
-            }
-            proposed += 1;
-            if proposed > MAX_PROPOSALS {
-                let first = format!("{:?}", missing[0]);
-                return Err(FoundingError::Refused(first.chars().take(120).collect()));
             }
             let actor = Actor::Node(self.config.node_id);
             let envelopes = missing
@@ -141,9 +136,17 @@ impl Founder<'_> {
                 })
                 .collect();
             match self.cluster.submit(envelopes, PATIENCE).await {
-                Ok(submitted) => debug!(outcomes = ?submitted.outcomes, "founding proposed"),
-                // The next round sees what became of it.
-                Err(error) => debug!(%error, "founding retries"),
+                Ok(submitted) => {
+                    let refused = submitted.outcomes.iter().find_map(|outcome| match outcome {
+                        Outcome::Refused(refusal) => Some(refusal.code),
+                        _ => None,
+                    });
+                    if let Some(code) = refused {
+                        return Err(FoundingError::Refused(code));
+                    }
+                }
+                // It may have been applied: the next round looks.
+                Err(error) => debug!(%error, "founding waits for a quorum"),
             }
         }
     }
@@ -209,5 +212,3 @@ impl Founder<'_> {
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Between two attempts without a quorum.
 const RETRY: Duration = Duration::from_millis(50);
-/// Proposals that were answered and still left something missing: the ledger refuses.
-const MAX_PROPOSALS: u32 = 50;

@@ -1,5 +1,6 @@
 //! The `leasehold` program: the command line, and exit codes.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -39,8 +40,12 @@ fn main() -> ExitCode {
             run(serve::serve(&options), |error| (error.exit_code(), error.to_string()))
         }
         Command::Openapi => {
-            println!("{}", gateway::openapi::document().trim_end());
-            ExitCode::SUCCESS
+            let document = gateway::openapi::document();
+            match writeln!(std::io::stdout(), "{}", document.trim_end()) {
+                Ok(()) => ExitCode::SUCCESS,
+                // Whoever reads it has read enough.
+                Err(_) => ExitCode::FAILURE,
+            }
         }
         Command::Client(verb) => cli::run(verb, &options).into(),
     }

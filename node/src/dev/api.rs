@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use protocol::cloud::admin::{LeaseList, PackageList};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde::Serialize;
@@ -54,9 +53,15 @@ pub(crate) enum Body<'a> {
 pub(crate) struct Health {
     pub(crate) leader: Option<u64>,
     pub(crate) nodes_up: u64,
-    /// Out and in all, of every package.
-    pub(crate) seats: Option<(u64, u64)>,
-    pub(crate) leases: Option<u64>,
+    pub(crate) seats: Option<Seats>,
+}
+
+/// Seats and leases of every package together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Seats {
+    pub(crate) total: u64,
+    pub(crate) out: u64,
+    pub(crate) leases: u64,
 }
 
 impl Api {
@@ -214,41 +219,21 @@ impl Api {
     }
 
     /// How the cluster is; whatever cannot be had within about a second is left out.
-    pub(crate) async fn health(&self, package: &str) -> Health {
-        let mut health = Health::default();
+    pub(crate) async fn health(&self) -> Health {
         for node in &self.nodes {
-            let ask = |path: String| {
-                self.http
-                    .get(format!("{node}{path}"))
-                    .bearer_auth(&self.admin_token)
-                    .timeout(PROBE_WITHIN)
-            };
-            let Some(status) = read::<StatusView>(ask("/admin/cluster/status".to_owned())).await
-            else {
-                continue;
-            };
-            health.leader = status.leader;
+            let ask = |path| self.http.get(format!("{node}{path}")).timeout(PROBE_WITHIN);
+            let status = ask("/admin/cluster/status").bearer_auth(&self.admin_token);
+            let Some(status) = read(status).await else { continue };
+            let Ok(status) = serde_json::from_str::<StatusView>(&status) else { continue };
             let up = status.nodes.iter().filter(|node| node.role != "unreachable").count();
-            health.nodes_up = u64::try_from(up).unwrap_or(u64::MAX);
-            if health.leader.is_none() {
-                return health;
-            }
-            if let Some(list) = read::<PackageList>(ask("/admin/packages".to_owned())).await {
-                let seats = list.packages.iter().map(|package| package.seats);
-                health.seats = Some(seats.fold((0, 0), |(out, total), seats| {
-                    let in_use = u64::from(seats.commit_in_use) + u64::from(seats.overage_in_use);
-                    (out + in_use, total + u64::from(seats.total))
-                }));
-            }
-            let path = format!("/admin/leases?limit=1000&package_id={package}");
-            if let Some(list) = read::<LeaseList>(ask(path)).await
-                && list.next.is_none()
-            {
-                health.leases = u64::try_from(list.leases.len()).ok();
-            }
-            return health;
+            let metrics = read(ask("/metrics")).await;
+            return Health {
+                leader: status.leader,
+                nodes_up: u64::try_from(up).unwrap_or(u64::MAX),
+                seats: metrics.as_deref().map(Seats::of),
+            };
         }
-        health
+        Health::default()
     }
 
     /// 128 random bits: names one request, however often it is made.
@@ -271,9 +256,29 @@ struct NodeView {
     role: String,
 }
 
-async fn read<T: DeserializeOwned>(request: reqwest::RequestBuilder) -> Option<T> {
-    let response = request.send().await.ok()?.error_for_status().ok()?;
-    response.json().await.ok()
+async fn read(request: reqwest::RequestBuilder) -> Option<String> {
+    request.send().await.ok()?.error_for_status().ok()?.text().await.ok()
+}
+
+impl Seats {
+    /// Sums of samples in Prometheus' text format: `name{labels} value`.
+    fn of(metrics: &str) -> Self {
+        let sum = |name: &str| {
+            metrics
+                .lines()
+                .filter_map(|line| {
+                    let rest = line.strip_prefix(name)?;
+                    let value = rest.starts_with([' ', '{']).then(|| rest.rsplit(' ').next())??;
+                    value.parse::<u64>().ok()
+                })
+                .sum()
+        };
+        Self {
+            total: sum("leasehold_package_seats"),
+            out: sum("leasehold_package_seats_in_use"),
+            leases: sum("leasehold_leases"),
+        }
+    }
 }
 
 /// What an error's body says, in one line: RFC 9457's detail, OAuth's description, a denial's
@@ -313,7 +318,16 @@ const CALL_WITHIN: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {
-    use super::reason_in;
+    use super::{Seats, reason_in};
+
+    #[test]
+    fn seats_are_summed_over_packages() {
+        let text = "# TYPE leasehold_leases gauge\nleasehold_leases 3\n\
+            leasehold_package_seats{package=\"a\"} 20\nleasehold_package_seats{package=\"b\"} 5\n\
+            leasehold_package_seats_in_use{package=\"a\",class=\"commit\"} 2\n\
+            leasehold_package_seats_in_use{package=\"a\",class=\"overage\"} 1\n";
+        assert_eq!(Seats::of(text), Seats { total: 25, out: 3, leases: 3 });
+    }
 
     #[test]
     fn the_reason_is_found_in_every_kind_of_error() {

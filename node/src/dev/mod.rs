@@ -179,7 +179,7 @@ async fn watch(
             }
             _ = rounds.tick() => {}
         }
-        let health = api.health(&place.state.package).await;
+        let health = api.health().await;
         let now_ns = clock.monotonic_ns();
         if health.nodes_up > 0 || children.running() > 0 {
             last_sign_ns = now_ns;

@@ -283,11 +283,9 @@ fn remove_ours(dir: &Path) -> Result<()> {
 
 fn make_dir(dir: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(|error| no_access(dir, &error))?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| {
+        failed(format!("{}: cannot be made: {}", dir.display(), io_reason(&error)))
+    })?;
     for name in ["vendor", "packages"] {
         let path = dir.join(name);
         fs::DirBuilder::new()

@@ -1,12 +1,12 @@
 //! What `dev` shows while it works: a spinner and a status line on a terminal, plain lines elsewhere.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use parking_lot::Mutex;
 
-use super::api::Health;
+use super::api::{Health, Seats};
 
 /// Standard output and the line that changes below it.
 pub(crate) struct Screen {
@@ -25,7 +25,7 @@ impl Screen {
             if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
                 bar.set_style(style);
             }
-            bar.enable_steady_tick(Duration::from_millis(120));
+            bar.enable_steady_tick(Duration::from_millis(200));
             bar
         });
         Self { bar, last_status: Mutex::default() }
@@ -35,7 +35,7 @@ impl Screen {
     pub(crate) fn step(&self, what: &str) {
         match &self.bar {
             Some(bar) => bar.set_message(format!("{what} …")),
-            None => println!("{what} ..."),
+            None => say(&format!("{what} ...")),
         }
     }
 
@@ -50,15 +50,15 @@ impl Screen {
     pub(crate) fn finish(&self, what: &str) {
         match &self.bar {
             Some(bar) => bar.set_message(what.to_owned()),
-            None => println!("{what}"),
+            None => say(what),
         }
     }
 
     /// Lines that stay.
     pub(crate) fn line(&self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| println!("{text}")),
-            None => println!("{text}"),
+            Some(bar) => bar.suspend(|| say(text)),
+            None => say(text),
         }
     }
 
@@ -79,7 +79,7 @@ impl Screen {
             None => {
                 let mut last = self.last_status.lock();
                 if *last != brief {
-                    println!("{brief}");
+                    say(&brief);
                     *last = brief;
                 }
             }
@@ -94,20 +94,21 @@ impl Screen {
     }
 }
 
+/// A line on standard output. Whoever reads it may be gone: no reason to stop a cluster.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
 fn brief(health: &Health, nodes: u64) -> String {
     let leader = match health.leader {
-        Some(leader) => format!("leader: node {leader}"),
+        Some(leader) => format!("node {leader} leads"),
         None => "no leader".to_owned(),
     };
     format!("{leader} · {}/{nodes} nodes up", health.nodes_up)
 }
 
 fn seats(health: &Health) -> String {
-    match health.seats {
-        Some((out, total)) => {
-            let leases = health.leases.map_or_else(String::new, |n| format!(" · {n} leases"));
-            format!(" · {out}/{total} seats out{leases}")
-        }
-        None => String::new(),
-    }
+    health.seats.map_or_else(String::new, |Seats { total, out, leases }| {
+        format!(" · seats {out}/{total} out · leases {leases}")
+    })
 }

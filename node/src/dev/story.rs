@@ -110,7 +110,7 @@ impl Story {
              \x20 checkout   {kind} seat for alice@bmw.com, expires {}\n\
              \x20            {}\n\
              \x20 heartbeat  renewed, expires {}\n\
-             \x20 return     after {}, cost {}\n\n",
+             \x20 return     after {}, cost {:.2}\n\n",
             self.vendor.vendor_id,
             short(&self.vendor.fingerprint),
             self.package.package_id,
@@ -139,38 +139,47 @@ impl Story {
     }
 }
 
-/// The shell lines: a token, a checkout, a heartbeat, a return. POSIX sh, curl and sed; no line
-/// depends on the one before except through variables.
+/// The shell lines: a token, a checkout, a heartbeat, a return. POSIX sh, curl and sed. The
+/// answers are compact JSON, so that a sed that knows one field's name is enough.
 fn tour(place: &Place) -> String {
     let Some(app) = &place.state.app else { return String::new() };
     let url = place.state.gateway_url(1);
     let other = place.state.gateway_url(place.state.nodes.min(2));
     let ca = shell_quoted(&place.ca_cert().display().to_string());
-    let pick = |field: &str| format!("sed -n 's/.*\"{field}\": *\"\\([^\"]*\\)\".*/\\1/p'");
-    [
-        format!("CA={ca}"),
-        format!("TOKEN=$(curl -sS --cacert \"$CA\" {url}/oauth/token \\"),
+    let pick = |field: &str| format!("sed -n 's/.*\"{field}\":\"\\([^\"]*\\)\".*/\\1/p'");
+    let (client_id, secret) = (&app.client_id, &app.client_secret);
+    let headers = "  -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' \\";
+    let trust = format!("  --cacert {ca} \\");
+    let lines = [
+        format!("TOKEN=$(curl {url}/oauth/token \\"),
+        trust.clone(),
         "  -d grant_type=client_credentials \\".to_owned(),
-        format!("  -d client_id={} \\", app.client_id),
-        format!("  -d client_secret={} \\", app.client_secret),
-        format!("  -d 'scope={SCOPE}' | {})", pick("access_token")),
-        format!("LEASE=$(curl -sS --cacert \"$CA\" {url}/api/v1/licenses/checkout \\"),
-        "  -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' \\".to_owned(),
-        format!("  -d '{{\"product_id\":\"{PRODUCT_ID}\",\"user\":\"bob@bmw.com\",\\"),
+        format!("  -d client_id={client_id} \\"),
+        format!("  -d client_secret={secret} \\"),
+        format!("  -d 'scope={SCOPE}' \\"),
+        format!("  -sS | {})", pick("access_token")),
+        String::new(),
+        format!("LEASE=$(curl -sS {url}/api/v1/licenses/checkout \\"),
+        trust.clone(),
+        headers.to_owned(),
+        format!("  -d '{{\"product_id\":\"{PRODUCT_ID}\",\"user\":\"bob@bmw.com\","),
         "\"hostname\":\"dev-workstation-043\",\"metadata\":{\"version\":\"8.2.1\"}}')".to_owned(),
         "echo \"$LEASE\"".to_owned(),
         format!("LEASE_ID=$(echo \"$LEASE\" | {})", pick("lease_id")),
         format!("RENEWAL=$(echo \"$LEASE\" | {})", pick("renewal_token")),
-        format!("curl -sS --cacert \"$CA\" -X PUT {other}/api/v1/licenses/$LEASE_ID/heartbeat \\"),
-        "  -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' \\".to_owned(),
+        String::new(),
+        format!("curl -sS -X PUT {other}/api/v1/licenses/$LEASE_ID/heartbeat \\"),
+        trust.clone(),
+        headers.to_owned(),
         "  -d \"{\\\"renewal_token\\\":\\\"$RENEWAL\\\",\\\"still_active\\\":true}\"; echo"
             .to_owned(),
-        format!("curl -sS --cacert \"$CA\" {url}/api/v1/licenses/$LEASE_ID/return \\"),
-        "  -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' \\".to_owned(),
+        String::new(),
+        format!("curl -sS {url}/api/v1/licenses/$LEASE_ID/return \\"),
+        trust,
+        headers.to_owned(),
         "  -d \"{\\\"lease_id\\\":\\\"$LEASE_ID\\\"}\"; echo".to_owned(),
-    ]
-    .join("\n")
-        + "\n"
+    ];
+    lines.join("\n") + "\n"
 }
 
 /// The vendor's key of an earlier start, or a new one.

@@ -300,14 +300,26 @@ async fn run(purpose: &'static str, peer: Arc<Peer>, state: watch::Sender<State>
         .unwrap_or_else(|_| Err("no connection within 5 seconds".into()));
     match connected {
         Ok((sender, connection)) => {
+            let up_at_ns = peer.clock.monotonic_ns();
+            let failures = match state.send_replace(State::Up(sender)) {
+                State::Dialling { failures } => failures,
+                State::Down { .. } | State::Up(_) => 0,
+            };
             info!(peer = peer.node, address = %peer.address, purpose, "connected to peer");
-            state.send_replace(State::Up(sender));
             let reason = match connection.await {
                 Ok(()) => "the peer closed the connection".to_owned(),
                 Err(error) => crate::config::chain(&error),
             };
             info!(peer = peer.node, address = %peer.address, purpose, reason, "lost peer");
-            state.send_replace(State::Down { failures: 0, retry_at_ns: 0, reason });
+            // TLS 1.3 lets us in before the peer has looked at our certificate: one that takes us
+            // for a stranger closes at once, and must not be dialled in a circle.
+            let lived_ns = peer.clock.monotonic_ns().saturating_sub(up_at_ns);
+            let after = if Duration::from_nanos(lived_ns) < SHORT_LIFE {
+                down_after(failures.saturating_add(1), REFUSED_RETRY_MAX, &peer, reason)
+            } else {
+                State::Down { failures: 0, retry_at_ns: 0, reason }
+            };
+            state.send_replace(after);
         }
         Err(error) => {
             let reason = crate::config::chain(&*error);
@@ -315,15 +327,22 @@ async fn run(purpose: &'static str, peer: Arc<Peer>, state: watch::Sender<State>
             state.send_modify(|state| {
                 let failures = match state {
                     State::Dialling { failures } => failures.saturating_add(1),
-                    _ => 1,
+                    State::Down { .. } | State::Up(_) => 1,
                 };
-                let pause =
-                    (RETRY_FIRST * 2_u32.saturating_pow(failures.min(10) - 1)).min(RETRY_MAX);
-                let pause_ns = u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX);
-                let retry_at_ns = peer.clock.monotonic_ns().saturating_add(pause_ns);
-                *state = State::Down { failures, retry_at_ns, reason };
+                *state = down_after(failures, RETRY_MAX, &peer, reason);
             });
         }
+    }
+}
+
+/// No connection until a pause is over that doubles with each failure.
+fn down_after(failures: u32, longest: Duration, peer: &Peer, reason: String) -> State {
+    let pause = (RETRY_FIRST * 2_u32.saturating_pow(failures.min(16) - 1)).min(longest);
+    let pause_ns = u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX);
+    State::Down {
+        failures,
+        retry_at_ns: peer.clock.monotonic_ns().saturating_add(pause_ns),
+        reason,
     }
 }
 
@@ -371,6 +390,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const RETRY_FIRST: Duration = Duration::from_millis(10);
 /// Longest pause: a node that came back is found within an election timeout.
 const RETRY_MAX: Duration = Duration::from_millis(160);
+/// A connection that ends sooner counts as a failed dial.
+const SHORT_LIFE: Duration = Duration::from_secs(2);
+/// Longest pause when connections come up and end at once.
+const REFUSED_RETRY_MAX: Duration = Duration::from_secs(5);
 /// Between two pings on a connection.
 const PING_INTERVAL: Duration = Duration::from_secs(2);
 /// For the answer to a ping.
