@@ -7,10 +7,10 @@
 //!   …             the log and the state, which belong to `storage`
 //! ```
 //!
-//! The incarnation is random and made when the node is provisioned; peers compare it with the member
-//! row. A directory is created only with a *ticket*, a file next to the configuration that is removed
-//! once the identity is durable: so a node whose directory was lost cannot quietly begin again with
-//! an empty log under its old id and vote a second time.
+//! The incarnation is random and made when the node is provisioned; peers compare it with the
+//! member row. A directory is created only with a *ticket*, a file next to the configuration that
+//! is removed once the identity is durable: so a node whose directory was lost cannot quietly
+//! begin again with an empty log under its old id and vote a second time.
 //!
 //! What it leaves to others: everything below (`storage`), the comparison by peers (`raft`).
 
@@ -57,7 +57,10 @@ pub enum DirectoryError {
         path: PathBuf,
     },
     /// Open to other users.
-    #[error("{}: is open to others (mode {mode:04o}); run: chmod 700 {}", path.display(), path.display())]
+    #[error(
+        "{}: is open to others (mode {mode:04o}); run: chmod 700 {}",
+        path.display(), path.display()
+    )]
     Permissions {
         /// The data directory.
         path: PathBuf,
@@ -120,6 +123,18 @@ pub enum DirectoryError {
         /// The data directory.
         path: PathBuf,
     },
+    /// A state without the log that it came from.
+    #[error(
+        "{}: the log is gone; a node that lost its log cannot come back under its old id, run on \
+         another node: leasehold member replace {node}",
+        path.display()
+    )]
+    NoLog {
+        /// The data directory.
+        path: PathBuf,
+        /// The node.
+        node: NodeId,
+    },
     /// The identity file does not read.
     #[error(
         "{}: the identity file is damaged; run on another node: leasehold member replace {node}",
@@ -160,45 +175,20 @@ pub fn open(
     node: NodeId,
     ticket: Option<&Ticket<'_>>,
 ) -> Result<Directory, DirectoryError> {
-    let io = |at: &Path| {
-        let path = at.to_owned();
-        move |error: io::Error| DirectoryError::Io { path, reason: io_reason(&error) }
-    };
-    let may_create =
-        ticket.is_some_and(|ticket| disk.exists(ticket.path).is_ok_and(|exists| exists));
-    if !disk.exists(path).map_err(io(path))? {
-        if !may_create {
+    let usable = ticket.filter(|ticket| disk.exists(ticket.path).is_ok_and(|exists| exists));
+    if !disk.exists(path).map_err(failed(path))? {
+        if usable.is_none() {
             return Err(DirectoryError::Gone { path: path.to_owned(), node });
         }
-        disk.create_dir_all(path).map_err(io(path))?;
+        disk.create_dir_all(path).map_err(failed(path))?;
     }
     check_owner_and_mode(path)?;
     let lock = take_lock(path)?;
     let file = path.join(IDENTITY);
-    let identity = if disk.exists(&file).map_err(io(&file))? {
+    let identity = if disk.exists(&file).map_err(failed(&file))? {
         read_identity(&file, node)?
     } else {
-        let leftovers = disk.list(path).map_err(io(path))?;
-        let foreign = |name: &String| name != LOCK && *name != format!("{IDENTITY}.tmp");
-        match ticket {
-            _ if leftovers.iter().any(foreign) => {
-                return Err(DirectoryError::NotOurs { path: path.to_owned() });
-            }
-            Some(ticket) if may_create => {
-                let identity = Identity {
-                    cluster_id: cluster_id.to_owned(),
-                    node,
-                    incarnation: ticket.incarnation,
-                };
-                let bytes = format::encode(Kind::Directory, IDENTITY_VERSION, &identity);
-                replace_file(disk, &file, &bytes).map_err(io(&file))?;
-                if let Some(parent) = path.parent() {
-                    disk.sync_dir(parent).map_err(io(parent))?;
-                }
-                identity
-            }
-            _ => return Err(DirectoryError::Gone { path: path.to_owned(), node }),
-        }
+        create(disk, path, cluster_id, node, usable)?
     };
     if identity.cluster_id != cluster_id || identity.node != node {
         return Err(DirectoryError::Foreign {
@@ -208,23 +198,57 @@ pub fn open(
             cluster_id: cluster_id.to_owned(),
         });
     }
-    if let Some(ticket) = ticket {
-        if ticket.incarnation != identity.incarnation {
-            return Err(DirectoryError::Incarnation {
-                path: path.to_owned(),
-                found: identity.incarnation,
-                expected: ticket.incarnation,
-            });
-        }
+    if let Some(ticket) = ticket.filter(|ticket| ticket.incarnation != identity.incarnation) {
+        return Err(DirectoryError::Incarnation {
+            path: path.to_owned(),
+            found: identity.incarnation,
+            expected: ticket.incarnation,
+        });
+    }
+    // The log is made before the state: a state alone has lost its votes.
+    let exists = |name: &str| disk.exists(&path.join(name)).map_err(failed(path));
+    if exists(STATE)? && !exists(LOG)? {
+        return Err(DirectoryError::NoLog { path: path.to_owned(), node });
+    }
+    if let Some(ticket) = usable {
         // The identity is durable: from here on a missing directory is a lost one.
-        if may_create {
-            disk.remove_file(ticket.path).map_err(io(ticket.path))?;
-            if let Some(parent) = ticket.path.parent() {
-                disk.sync_dir(parent).map_err(io(parent))?;
-            }
+        disk.remove_file(ticket.path).map_err(failed(ticket.path))?;
+        if let Some(parent) = ticket.path.parent() {
+            disk.sync_dir(parent).map_err(failed(parent))?;
         }
     }
     Ok(Directory { identity, _lock: lock })
+}
+
+/// Makes an empty directory a node's own.
+fn create(
+    disk: &dyn Disk,
+    path: &Path,
+    cluster_id: &str,
+    node: NodeId,
+    ticket: Option<&Ticket<'_>>,
+) -> Result<Identity, DirectoryError> {
+    let leftovers = disk.list(path).map_err(failed(path))?;
+    if leftovers.iter().any(|name| name != LOCK && *name != format!("{IDENTITY}.tmp")) {
+        return Err(DirectoryError::NotOurs { path: path.to_owned() });
+    }
+    let Some(ticket) = ticket else {
+        return Err(DirectoryError::Gone { path: path.to_owned(), node });
+    };
+    let identity =
+        Identity { cluster_id: cluster_id.to_owned(), node, incarnation: ticket.incarnation };
+    let bytes = format::encode(Kind::Directory, IDENTITY_VERSION, &identity);
+    let file = path.join(IDENTITY);
+    replace_file(disk, &file, &bytes).map_err(failed(&file))?;
+    if let Some(parent) = path.parent() {
+        disk.sync_dir(parent).map_err(failed(parent))?;
+    }
+    Ok(identity)
+}
+
+fn failed(path: &Path) -> impl FnOnce(io::Error) -> DirectoryError + use<> {
+    let path = path.to_owned();
+    move |error| DirectoryError::Io { path, reason: io_reason(&error) }
 }
 
 fn check_owner_and_mode(path: &Path) -> Result<(), DirectoryError> {
@@ -273,6 +297,9 @@ fn read_identity(file: &Path, node: NodeId) -> Result<Identity, DirectoryError> 
 const LOCK: &str = "lock";
 const IDENTITY: &str = "identity";
 const IDENTITY_VERSION: u8 = 1;
+/// Made by `raft`, in this order.
+const LOG: &str = "log";
+const STATE: &str = "state";
 
 #[cfg(test)]
 mod tests {
@@ -336,6 +363,16 @@ mod tests {
         fs::write(place.ticket(), "").unwrap();
         drop(place.open("lh-a", 1, 7).unwrap());
         assert!(!place.ticket().exists());
+    }
+
+    #[test]
+    fn a_state_without_its_log_is_refused() {
+        let place = Place::new();
+        drop(place.open("lh-a", 1, 7).unwrap());
+        RealDisk.create_dir_all(&place.data().join(STATE)).unwrap();
+        refused(place.open("lh-a", 1, 7), "the log is gone");
+        RealDisk.create_dir_all(&place.data().join(LOG)).unwrap();
+        place.open("lh-a", 1, 7).unwrap();
     }
 
     #[test]

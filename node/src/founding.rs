@@ -1,11 +1,11 @@
 //! Founding a cluster: from a set of empty nodes to one that serves.
 //!
 //! The founder forms the Raft membership and proposes, in this order, the cluster's identity and
-//! then, in one entry, its members, its sealed secrets, the data key wrapped to every member, and the
-//! first operator token. Every value comes from the founder's secrets file or the configuration, and
-//! what the ledger holds already is not proposed again, so that a founder that dies anywhere goes on
-//! where it was. The file is removed when a linearizable read shows everything in place: by then it
-//! is on a majority of disks.
+//! then, in one entry, its members, its sealed secrets, the data key wrapped to every member, and
+//! the first operator token. Every value comes from the founder's secrets file or the
+//! configuration, and what the ledger holds already is not proposed again, so that a founder that
+//! dies anywhere goes on where it was. The file is removed when a linearizable read shows
+//! everything in place: by then it is on a majority of disks.
 //!
 //! What it leaves to others: making the file (`provision`), opening the secrets (`keyholder`).
 

@@ -1,10 +1,11 @@
-//! Unsealing: from the sealed rows of the ledger and this node's key-encryption key to the keys that
-//! the gateway works with.
+//! Unsealing: from the sealed rows of the ledger and this node's key-encryption key to the keys
+//! that the gateway works with.
 //!
-//! A node is *sealed* until it holds them: it votes and stores ciphertext, its gateway answers 503,
-//! and, when it cannot be unsealed at all (no key file, no wrap for it, a wrap that does not open), it
-//! does not lead. Before the gateway gets the keys, the public half of this node's token-signing key
-//! is in the log, so that no node ever hands out a token that another cannot verify.
+//! A node is *sealed* until it holds them: it votes and stores ciphertext, its gateway answers
+//! 503, and, when it cannot be unsealed at all (no key file, no wrap for it, a wrap that does not
+//! open), it does not lead. Before the gateway gets the keys, the public half of this node's
+//! token-signing key is in the log, so that no node ever hands out a token that another cannot
+//! verify.
 //!
 //! What it leaves to others: what the keys are for (`gateway`), how they are sealed (`seal`).
 

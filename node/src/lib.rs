@@ -1,4 +1,5 @@
-//! The server side of `leasehold`: configuration, keys, peers, and the order in which a node starts.
+//! The server side of `leasehold`: configuration, keys, peers, and the order in which a node
+//! starts.
 //!
 //! | module | owns |
 //! |---|---|

@@ -1,9 +1,9 @@
 //! Certificates: a development CA, node and gateway certificates, and who a peer proves to be.
 //!
-//! A node's identity towards its peers is one URI in its certificate, `spiffe://CLUSTER/node/ID`. It
-//! is compared as a whole string with the cluster's id and with the membership, on every connection
-//! and in both directions; names and addresses play no part. Gateway certificates carry host names
-//! only, so that one of them can never pass for a node.
+//! A node's identity towards its peers is one URI in its certificate, `spiffe://CLUSTER/node/ID`.
+//! It is compared as a whole string with the cluster's id and with the membership, on every
+//! connection and in both directions; names and addresses play no part. Gateway certificates
+//! carry host names only, so that one of them can never pass for a node.
 //!
 //! What it leaves to others: who is a member (`peer`), files and their permissions (`config`,
 //! `provision`), issuing certificates to nodes that join.

@@ -6,9 +6,9 @@
 //!                       founding (the founder, once) ──┴── keyholder: unseals, publishes its key
 //! ```
 //!
-//! What can be refused is refused before a socket opens, in one line. A stop by signal lets requests
-//! in flight end, hands leadership on and closes the log; a failure of storage or a damaged replica
-//! ends the process at once with a line that says what to do.
+//! What can be refused is refused before a socket opens, in one line. A stop by signal lets
+//! requests in flight end, hands leadership on and closes the log; a failure of storage or a
+//! damaged replica ends the process at once with a line that says what to do.
 //!
 //! What it leaves to others: everything it opens.
 
@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use gateway::{Gateway, GatewayConfig, GatewayContext, KeysCell};
+use lease::ids::NodeId;
 use raft::{Cluster, ClusterConfig, Preset, StartError};
 use storage::seam::{Clock, Disk, Entropy, RealClock, RealDisk, RealEntropy};
 use thiserror::Error;
@@ -87,7 +88,8 @@ impl ServeError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) => 2,
-            Self::Directory(DirectoryError::Damaged { .. }) | Self::Damaged { .. } => 8,
+            Self::Directory(DirectoryError::Damaged { .. } | DirectoryError::NoLog { .. })
+            | Self::Damaged { .. } => 8,
             Self::Directory(_) => 2,
             Self::Listen { .. } | Self::Tls(_) | Self::Start(_) | Self::Failed(_) => 1,
         }
@@ -106,7 +108,15 @@ pub async fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     let listener = bind("listen", config.file.listen).await?;
     let peer_listener = bind("peer_listen", config.file.peer_listen).await?;
     let node = Node::start(config, directory, disk, clock, entropy).await?;
-    node.run(listener, peer_listener, options.exit_with_stdin).await
+    info!(
+        node = node.file.node_id,
+        cluster = node.file.cluster_id,
+        gateway = %node.file.listen,
+        peers = %node.file.peer_listen,
+        version = env!("CARGO_PKG_VERSION"),
+        "node starts"
+    );
+    node.open(listener, peer_listener).run(options.exit_with_stdin).await
 }
 
 fn open_directory(config: &Config, disk: &dyn Disk) -> Result<Directory, DirectoryError> {
@@ -140,8 +150,7 @@ struct Node {
     disk: Arc<dyn Disk>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
-    /// Keeps the lock.
-    _directory: Directory,
+    directory: Directory,
 }
 
 impl Node {
@@ -207,26 +216,13 @@ impl Node {
             disk,
             clock,
             entropy,
-            _directory: directory,
+            directory,
         })
     }
 
-    /// Serves until something ends it, then closes everything in order.
-    async fn run(
-        self,
-        listener: TcpListener,
-        peer_listener: TcpListener,
-        exit_with_stdin: bool,
-    ) -> Result<(), ServeError> {
+    /// Begins to serve: the peer listener, the gateway, and what makes the node whole.
+    fn open(self, listener: TcpListener, peer_listener: TcpListener) -> Running {
         let Self { file, cluster, transport, table, disk, clock, entropy, .. } = self;
-        info!(
-            node = file.node_id,
-            cluster = file.cluster_id,
-            gateway = %file.listen,
-            peers = %file.peer_listen,
-            version = env!("CARGO_PKG_VERSION"),
-            "node starts"
-        );
         let cell = Arc::new(KeysCell::sealed());
         let gateway = Gateway::new(
             GatewayConfig::new(file.node_id, file.gateway_url.as_str()),
@@ -239,7 +235,6 @@ impl Node {
                 peers: transport,
             },
         );
-        let (stop_gateway, stop_peers) = (CancellationToken::new(), CancellationToken::new());
         let (reporting, sealed) = (cluster.clone(), cell.clone());
         let report = move || gateway::node_report(&reporting, sealed.get().is_none());
         let peers = PeerListener {
@@ -248,13 +243,16 @@ impl Node {
             tls: self.peer_tls,
             handlers: Handlers::of(&cluster, Box::new(report)),
         };
+        let (stop_gateway, stop_peers) = (CancellationToken::new(), CancellationToken::new());
         let mut peer_task = JoinSet::new();
         peer_task.spawn(peers.serve(peer_listener, stop_peers.clone()));
-        let (_certificates, tls) = watch::channel(self.gateway_tls);
+        let (certificates, tls) = watch::channel(self.gateway_tls);
         let mut gateway_task = JoinSet::new();
         let stopped = stop_gateway.clone().cancelled_owned();
-        gateway_task.spawn(async move { gateway.serve(vec![listener], tls, stopped).await });
-
+        gateway_task.spawn(async move {
+            gateway.serve(vec![listener], tls, stopped).await;
+            drop(certificates);
+        });
         let mut tasks = JoinSet::new();
         let keyholder = Keyholder {
             node: file.node_id,
@@ -275,27 +273,57 @@ impl Node {
                     .map_err(|error| ServeError::Failed(chain(&error)))
             });
         }
-        let ended = tokio::select! {
+        Running {
+            node: file.node_id,
+            cluster,
+            gateway_task,
+            stop_gateway,
+            peer_task,
+            stop_peers,
+            tasks,
+            _directory: self.directory,
+        }
+    }
+}
+
+/// What runs, and how it is stopped.
+struct Running {
+    node: NodeId,
+    cluster: Cluster,
+    gateway_task: JoinSet<()>,
+    stop_gateway: CancellationToken,
+    peer_task: JoinSet<()>,
+    stop_peers: CancellationToken,
+    /// Those that end by themselves once their work is done.
+    tasks: JoinSet<Result<(), ServeError>>,
+    /// Keeps the lock until the log is closed.
+    _directory: Directory,
+}
+
+impl Running {
+    /// Serves until something ends it.
+    async fn run(mut self, exit_with_stdin: bool) -> Result<(), ServeError> {
+        tokio::select! {
             reason = stop_requested(exit_with_stdin) => {
                 info!(reason, "node stops");
+                self.close().await;
                 Ok(())
             }
-            reason = cluster.fatal() => Err(fatal(&cluster, file.node_id, reason)),
-            error = first_failure(&mut tasks) => Err(error),
-        };
-        if ended.is_ok() {
-            stop_gateway.cancel();
-            hand_over(&cluster).await;
-            while gateway_task.join_next().await.is_some() {}
+            reason = self.cluster.fatal() => Err(fatal(&self.cluster, self.node, reason)),
+            error = first_failure(&mut self.tasks) => Err(error),
         }
-        tasks.shutdown().await;
-        stop_peers.cancel();
-        if ended.is_ok() {
-            while peer_task.join_next().await.is_some() {}
-            cluster.shutdown().await;
-            info!(node = file.node_id, "node stopped");
-        }
-        ended
+    }
+
+    /// Lets requests in flight end and hands leadership on, then closes everything in order.
+    async fn close(mut self) {
+        self.stop_gateway.cancel();
+        hand_over(&self.cluster).await;
+        while self.gateway_task.join_next().await.is_some() {}
+        self.tasks.shutdown().await;
+        self.stop_peers.cancel();
+        while self.peer_task.join_next().await.is_some() {}
+        self.cluster.shutdown().await;
+        info!(node = self.node, "node stopped");
     }
 }
 
@@ -344,7 +372,7 @@ async fn hand_over(cluster: &Cluster) {
 }
 
 /// What a fatal condition means to whoever started the process.
-fn fatal(cluster: &Cluster, node: u64, reason: String) -> ServeError {
+fn fatal(cluster: &Cluster, node: NodeId, reason: String) -> ServeError {
     if cluster.is_damaged() {
         ServeError::Damaged { reason, node }
     } else {

@@ -9,6 +9,8 @@ use storage::seam::{RealClock, RealEntropy};
 use crate::config::file::{LogFile, Preset};
 use crate::provision::{self, NodePlan, Plan};
 
+use Edit::{Chmod, Copy, Remove, Text};
+
 /// Two nodes' files; the tests use the first.
 fn cluster(dir: &Path) -> PathBuf {
     let plan = Plan {
@@ -28,7 +30,7 @@ fn cluster(dir: &Path) -> PathBuf {
     dir.join("node-1/node.toml")
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, std::marker::Copy)]
 enum Edit {
     /// Replace a text in node.toml.
     Text(&'static str, &'static str),
@@ -38,79 +40,74 @@ enum Edit {
     Chmod(&'static str, u32),
 }
 
+/// What is done to good files, and what the one line must say.
+const FAULTS: &[(Edit, &[&str])] = &[
+    (Text("node_id = 1", "node_id = 1\nnod = 2"), &["node.toml:3", "unknown field `nod`"]),
+    (Text("node_id = 1", ""), &["node.toml", "missing field `node_id`"]),
+    (Text("node_id = 1", "node_id = \"x\""), &["node.toml:2", "invalid type"]),
+    (
+        Text("node_id = 1", "node_id = 2"),
+        &["tls.peer_cert", "names spiffe://", "/node/1, must name"],
+    ),
+    (Text("id = 1\npeer", "id = 3\npeer"), &["bootstrap.members", "node 1 is not among them"]),
+    (Text("id = 2\npeer", "id = 1\npeer"), &["bootstrap.members", "an id of its own"]),
+    (
+        Text("peer_address = \"127.0.0.1:7411\"\n", "peer_address = \"127.0.0.1:9\"\n"),
+        &["other addresses"],
+    ),
+    (Remove("node-1/keys/founding.toml"), &["bootstrap.secrets", "no such file"]),
+    (Text("node_id = 1", "node_id = 0"), &["node_id", "1 or more"]),
+    (Text("preset = \"lan\"", "preset = \"lab\""), &["node.toml", "unknown variant `lab`"]),
+    (Text("level = \"info\"", "level = \"loud\""), &["unknown variant `loud`"]),
+    (
+        Text("listen = \"127.0.0.1:7401\"", "listen = \"localhost\""),
+        &["node.toml:4", "socket address"],
+    ),
+    (Text("cluster_id = \"lh-", "cluster_id = \"LH/"), &["cluster_id", "lower-case"]),
+    (
+        Text(
+            "gateway_url = \"https://127.0.0.1:7401\"\n",
+            "gateway_url = \"http://127.0.0.1:7401\"\n",
+        ),
+        &["gateway_url", "not https://host:port"],
+    ),
+    (
+        Text("data_dir = \"data\"", "data_dir = \"keys\""),
+        &["keys.kek", "outside the data directory"],
+    ),
+    (Text("data_dir = \"data\"", "data_dir = \".\""), &["keys.kek", "outside the data directory"]),
+    (
+        Text("data_dir = \"data\"", "data_dir = \"other/../keys/..\""),
+        &["outside the data directory"],
+    ),
+    (Text("secrets = \"keys/founding.toml\"\n", ""), &["bootstrap.secrets", "founder needs"]),
+    (Text("[log]", "[log]\ncolour = true"), &["unknown field `colour`"]),
+    (Remove("ca.pem"), &["tls.ca_cert", "ca.pem", "no such file"]),
+    (Remove("node-1/peer.pem"), &["tls.peer_cert", "no such file"]),
+    (Remove("node-1/keys/kek.pem"), &["keys.kek", "no such file"]),
+    (Remove("node-1/keys/token-signing.pem"), &["keys.token_signing", "no such file"]),
+    (Remove("node-1/node.toml"), &["node.toml: no such file"]),
+    (
+        Copy("node-2/peer.pem", "node-1/peer.pem"),
+        &["tls.peer_key", "is not the key of the certificate"],
+    ),
+    (Copy("node-2/keys/peer.key", "node-1/keys/peer.key"), &["tls.peer_key", "is not the key"]),
+    (Copy("node-2/keys/kek.pem", "node-1/keys/kek.pem"), &["keys.kek", "is not the key of node 1"]),
+    (Copy("ca.pem", "node-1/keys/kek.pem"), &["keys.kek", "CERTIFICATE"]),
+    (Copy("node-1/keys/kek.pem", "node-1/keys/token-signing.pem"), &["keys.token_signing"]),
+    (Copy("node-1/keys/kek.pem", "ca.pem"), &["tls.ca_cert", "no certificate"]),
+    (Copy("node-1/gateway.pem", "ca.pem"), &["tls.peer_cert", "not valid under"]),
+    (Chmod("node-1/keys/peer.key", 0o640), &["tls.peer_key", "mode 0640", "0600"]),
+    (Chmod("node-1/keys/kek.pem", 0o604), &["keys.kek", "mode 0604"]),
+];
+
 #[test]
 fn every_fault_is_one_line_that_names_the_key_or_the_file() {
-    use Edit::*;
     let dir = tempfile::tempdir().unwrap();
     let fresh = dir.path().join("fresh");
     fs::create_dir(&fresh).unwrap();
     cluster(&fresh);
-    let table: &[(Edit, &[&str])] = &[
-        (Text("node_id = 1", "node_id = 1\nnod = 2"), &["node.toml:3", "unknown field `nod`"]),
-        (Text("node_id = 1", ""), &["node.toml", "missing field `node_id`"]),
-        (Text("node_id = 1", "node_id = \"x\""), &["node.toml:2", "invalid type"]),
-        (
-            Text("node_id = 1", "node_id = 2"),
-            &["tls.peer_cert", "names spiffe://", "/node/1, must name"],
-        ),
-        (Text("id = 1\npeer", "id = 3\npeer"), &["bootstrap.members", "node 1 is not among them"]),
-        (Text("id = 2\npeer", "id = 1\npeer"), &["bootstrap.members", "an id of its own"]),
-        (
-            Text("peer_address = \"127.0.0.1:7411\"\n", "peer_address = \"127.0.0.1:9\"\n"),
-            &["other addresses"],
-        ),
-        (Remove("node-1/keys/founding.toml"), &["bootstrap.secrets", "no such file"]),
-        (Text("node_id = 1", "node_id = 0"), &["node_id", "1 or more"]),
-        (Text("preset = \"lan\"", "preset = \"lab\""), &["node.toml", "unknown variant `lab`"]),
-        (Text("level = \"info\"", "level = \"loud\""), &["unknown variant `loud`"]),
-        (
-            Text("listen = \"127.0.0.1:7401\"", "listen = \"localhost\""),
-            &["node.toml:4", "socket address"],
-        ),
-        (Text("cluster_id = \"lh-", "cluster_id = \"LH/"), &["cluster_id", "lower-case"]),
-        (
-            Text(
-                "gateway_url = \"https://127.0.0.1:7401\"\n",
-                "gateway_url = \"http://127.0.0.1:7401\"\n",
-            ),
-            &["gateway_url", "not https://host:port"],
-        ),
-        (
-            Text("data_dir = \"data\"", "data_dir = \"keys\""),
-            &["keys.kek", "outside the data directory"],
-        ),
-        (
-            Text("data_dir = \"data\"", "data_dir = \".\""),
-            &["keys.kek", "outside the data directory"],
-        ),
-        (
-            Text("data_dir = \"data\"", "data_dir = \"other/../keys/..\""),
-            &["outside the data directory"],
-        ),
-        (Text("secrets = \"keys/founding.toml\"\n", ""), &["bootstrap.secrets", "founder needs"]),
-        (Text("[log]", "[log]\ncolour = true"), &["unknown field `colour`"]),
-        (Remove("ca.pem"), &["tls.ca_cert", "ca.pem", "no such file"]),
-        (Remove("node-1/peer.pem"), &["tls.peer_cert", "no such file"]),
-        (Remove("node-1/keys/kek.pem"), &["keys.kek", "no such file"]),
-        (Remove("node-1/keys/token-signing.pem"), &["keys.token_signing", "no such file"]),
-        (Remove("node-1/node.toml"), &["node.toml: no such file"]),
-        (
-            Copy("node-2/peer.pem", "node-1/peer.pem"),
-            &["tls.peer_key", "is not the key of the certificate"],
-        ),
-        (Copy("node-2/keys/peer.key", "node-1/keys/peer.key"), &["tls.peer_key", "is not the key"]),
-        (
-            Copy("node-2/keys/kek.pem", "node-1/keys/kek.pem"),
-            &["keys.kek", "is not the key of node 1"],
-        ),
-        (Copy("ca.pem", "node-1/keys/kek.pem"), &["keys.kek", "CERTIFICATE"]),
-        (Copy("node-1/keys/kek.pem", "node-1/keys/token-signing.pem"), &["keys.token_signing"]),
-        (Copy("node-1/keys/kek.pem", "ca.pem"), &["tls.ca_cert", "no certificate"]),
-        (Copy("node-1/gateway.pem", "ca.pem"), &["tls.peer_cert", "not valid under"]),
-        (Chmod("node-1/keys/peer.key", 0o640), &["tls.peer_key", "mode 0640", "0600"]),
-        (Chmod("node-1/keys/kek.pem", 0o604), &["keys.kek", "mode 0604"]),
-    ];
-    for (at, (edit, says)) in table.iter().enumerate() {
+    for (at, (edit, says)) in FAULTS.iter().enumerate() {
         let dir = dir.path().join(format!("case-{at}"));
         copy_tree(&fresh, &dir);
         apply(&dir, *edit);

@@ -1,8 +1,8 @@
 //! The nodes' processes: started, watched, stopped.
 //!
-//! Each node is this same program with `serve --config`. It is in a process group of its own, so that
-//! a Ctrl-C at the terminal reaches us alone and we stop the nodes in order; and it holds the reading
-//! end of a pipe from us, so that it stops by itself if we are killed.
+//! Each node is this same program with `serve --config`. It is in a process group of its own, so
+//! that a Ctrl-C at the terminal reaches us alone and we stop the nodes in order; and it holds
+//! the reading end of a pipe from us, so that it stops by itself if we are killed.
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;

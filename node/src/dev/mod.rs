@@ -1,8 +1,9 @@
 //! `leasehold dev`: a whole cluster on one machine, from nothing to a seat checked out.
 //!
 //! It makes the files of a cluster, starts its nodes as processes of their own, does once what a
-//! vendor, an operator and an application would do, prints how to do it by hand, and stays up with a
-//! status line. Everything it does to the cluster goes through the HTTPS API, as anybody's would.
+//! vendor, an operator and an application would do, prints how to do it by hand, and stays up
+//! with a status line. Everything it does to the cluster goes through the HTTPS API, as anybody's
+//! would.
 //!
 //! | module | owns |
 //! |---|---|
@@ -156,8 +157,8 @@ async fn make_story(
 
 /// Shows how the cluster is, once a second, until every node has been gone for a while.
 ///
-/// A node that dies here is told and not started again: watching the others go on without it is what
-/// this command is for. Whoever started it again by hand sees it counted again.
+/// A node that dies here is told and not started again: watching the others go on without it is
+/// what this command is for. Whoever started it again by hand sees it counted again.
 async fn watch(
     place: &Place,
     children: &mut Children,

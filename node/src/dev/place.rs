@@ -7,8 +7,8 @@
 //! DIR/ca.pem, vendor/, packages/, node-N/
 //! ```
 //!
-//! A directory without the first file is never touched, unless it is empty. The file is locked while
-//! a `dev` runs, so that two do not share a directory.
+//! A directory without the first file is never touched, unless it is empty. The file is locked
+//! while a `dev` runs, so that two do not share a directory.
 
 use std::fs;
 use std::io::ErrorKind;

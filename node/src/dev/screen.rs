@@ -1,4 +1,5 @@
-//! What `dev` shows while it works: a spinner and a status line on a terminal, plain lines elsewhere.
+//! What `dev` shows while it works: a spinner and a status line on a terminal, plain lines
+//! elsewhere.
 
 use std::io::{IsTerminal, Write};
 use std::time::Duration;

@@ -1,8 +1,9 @@
 //! What `dev` does once the cluster is up, and how it tells it.
 //!
-//! A vendor key is made and pinned, the sample package of the protocol document signed and imported,
-//! an application registered; then one seat is checked out, renewed and returned. A second start
-//! finds the key, the package and the application again, and does the last part once more.
+//! A vendor key is made and pinned, the sample package of the protocol document signed and
+//! imported, an application registered; then one seat is checked out, renewed and returned. A
+//! second start finds the key, the package and the application again, and does the last part once
+//! more.
 
 use std::fs;
 use std::io::ErrorKind;

@@ -1,9 +1,9 @@
 //! The calling side: connections to peers, made when needed and made again when lost.
 //!
-//! One task per connection dials, shakes hands and then drives it until it ends. Callers wait for it
-//! up to their own deadline, but the dialling goes on without them: a deadline of 50 ms must not keep
-//! a connection over 200 ms of distance from ever coming up. After a failure the next dial waits a
-//! little longer each time; calls that come meanwhile fail at once as not sent.
+//! One task per connection dials, shakes hands and then drives it until it ends. Callers wait for
+//! it up to their own deadline, but the dialling goes on without them: a deadline of 50 ms must
+//! not keep a connection over 200 ms of distance from ever coming up. After a failure the next
+//! dial waits a little longer each time; calls that come meanwhile fail at once as not sent.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -60,10 +60,27 @@ struct Link {
 
 /// One connection and its upkeep.
 struct Channel {
-    purpose: &'static str,
+    purpose: Purpose,
     peer: Arc<Peer>,
     state: watch::Sender<State>,
     tasks: Mutex<JoinSet<()>>,
+}
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy)]
+enum Purpose {
+    Calls,
+    Snapshots,
+}
+
+impl Purpose {
+    /// Between two pings, and for the answer. Bulk data may hold a ping up for long; calls may not.
+    fn pings(self) -> (Duration, Duration) {
+        match self {
+            Self::Calls => (Duration::from_millis(500), Duration::from_secs(2)),
+            Self::Snapshots => (Duration::from_secs(5), Duration::from_secs(20)),
+        }
+    }
 }
 
 /// What a dial needs to know.
@@ -129,8 +146,8 @@ impl PeerTransport {
         let link = Arc::new(Link {
             node,
             address,
-            calls: Channel::new("calls", peer.clone()),
-            snapshots: Channel::new("snapshots", peer),
+            calls: Channel::new(Purpose::Calls, peer.clone()),
+            snapshots: Channel::new(Purpose::Snapshots, peer),
         });
         links.insert(node, link.clone());
         Ok(link)
@@ -248,7 +265,7 @@ async fn read_answer(response: Response<Incoming>) -> Result<Bytes, TransportErr
 }
 
 impl Channel {
-    fn new(purpose: &'static str, peer: Arc<Peer>) -> Self {
+    fn new(purpose: Purpose, peer: Arc<Peer>) -> Self {
         let never = State::Down { failures: 0, retry_at_ns: 0, reason: String::new() };
         Self { purpose, peer, state: watch::Sender::new(never), tasks: Mutex::default() }
     }
@@ -294,23 +311,20 @@ impl Channel {
 }
 
 /// One connection from dial to end.
-async fn run(purpose: &'static str, peer: Arc<Peer>, state: watch::Sender<State>) {
-    let connected = tokio::time::timeout(CONNECT_TIMEOUT, connect(&peer))
-        .await
-        .unwrap_or_else(|_| Err("no connection within 5 seconds".into()));
-    match connected {
+async fn run(purpose: Purpose, peer: Arc<Peer>, state: watch::Sender<State>) {
+    match connect(&peer, purpose).await {
         Ok((sender, connection)) => {
             let up_at_ns = peer.clock.monotonic_ns();
             let failures = match state.send_replace(State::Up(sender)) {
                 State::Dialling { failures } => failures,
                 State::Down { .. } | State::Up(_) => 0,
             };
-            info!(peer = peer.node, address = %peer.address, purpose, "connected to peer");
+            info!(peer = peer.node, address = %peer.address, ?purpose, "connected to peer");
             let reason = match connection.await {
                 Ok(()) => "the peer closed the connection".to_owned(),
                 Err(error) => crate::config::chain(&error),
             };
-            info!(peer = peer.node, address = %peer.address, purpose, reason, "lost peer");
+            info!(peer = peer.node, address = %peer.address, ?purpose, reason, "lost peer");
             // TLS 1.3 lets us in before the peer has looked at our certificate: one that takes us
             // for a stranger closes at once, and must not be dialled in a circle.
             let lived_ns = peer.clock.monotonic_ns().saturating_sub(up_at_ns);
@@ -323,7 +337,7 @@ async fn run(purpose: &'static str, peer: Arc<Peer>, state: watch::Sender<State>
         }
         Err(error) => {
             let reason = crate::config::chain(&*error);
-            debug!(peer = peer.node, address = %peer.address, purpose, reason, "no connection");
+            debug!(peer = peer.node, address = %peer.address, ?purpose, reason, "no connection");
             state.send_modify(|state| {
                 let failures = match state {
                     State::Dialling { failures } => failures.saturating_add(1),
@@ -351,15 +365,18 @@ type Connection =
 
 async fn connect(
     peer: &Peer,
+    purpose: Purpose,
 ) -> Result<(SendRequest<Body>, Connection), Box<dyn Error + Send + Sync>> {
-    let stream = TcpStream::connect(&peer.address).await?;
+    let stream = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(&peer.address)).await??;
     stream.set_nodelay(true)?;
     // The name is not compared (the verifier wants one exact URI) and not sent.
     let name = ServerName::try_from("node.invalid")?;
-    let stream = TlsConnector::from(peer.tls.clone()).connect(name, stream).await?;
+    let handshake = TlsConnector::from(peer.tls.clone()).connect(name, stream);
+    let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await??;
     if stream.get_ref().1.alpn_protocol() != Some(pki::PEER_ALPN) {
         return Err("the peer does not speak HTTP/2".into());
     }
+    let (ping_interval, ping_timeout) = purpose.pings();
     let (sender, connection) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
@@ -368,8 +385,8 @@ async fn connect(
         .max_frame_size(FRAME_BYTES)
         .max_send_buf_size(MAX_CALL_BYTES)
         // A peer whose machine is gone sends no FIN: without an answer to a ping it is given up.
-        .keep_alive_interval(PING_INTERVAL)
-        .keep_alive_timeout(PING_TIMEOUT)
+        .keep_alive_interval(ping_interval)
+        .keep_alive_timeout(ping_timeout)
         .keep_alive_while_idle(true)
         .handshake(TokioIo::new(stream))
         .await?;
@@ -384,8 +401,11 @@ fn unknown(reason: impl Into<Box<dyn Error + Send + Sync>>) -> TransportError {
     TransportError::Unknown(reason.into())
 }
 
-/// For a whole dial: lookup, TCP and TLS.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// For lookup and TCP: shorter than the pauses in which the system repeats a lost first packet, so
+/// that a network that is back is found out at once.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// For the TLS handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Pause after the first failed dial; doubled for each further one.
 const RETRY_FIRST: Duration = Duration::from_millis(10);
 /// Longest pause: a node that came back is found within an election timeout.
@@ -394,9 +414,5 @@ const RETRY_MAX: Duration = Duration::from_millis(160);
 const SHORT_LIFE: Duration = Duration::from_secs(2);
 /// Longest pause when connections come up and end at once.
 const REFUSED_RETRY_MAX: Duration = Duration::from_secs(5);
-/// Between two pings on a connection.
-const PING_INTERVAL: Duration = Duration::from_secs(2);
-/// For the answer to a ping.
-const PING_TIMEOUT: Duration = Duration::from_secs(4);
 /// Of a refusal's text, for the log.
 const MAX_REASON_BYTES: usize = 4096;

@@ -18,8 +18,8 @@
 //! member and hands the proven id to `raft` with every call. A member that is removed is refused at
 //! its next call.
 //!
-//! What a status says about the request: 200 it was handled; 4xx it was certainly not; anything else
-//! leaves it open.
+//! What a status says about the request: 200 it was handled; 4xx it was certainly not; anything
+//! else leaves it open.
 
 mod client;
 mod server;

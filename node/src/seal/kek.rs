@@ -1,8 +1,8 @@
 //! A node's key-encryption key: X25519, private half in a file, public half in the member row.
 //!
 //! The file is an unencrypted PKCS#8 `PRIVATE KEY` (RFC 8410), the form that
-//! `openssl genpkey -algorithm x25519` writes, mode 0600, outside the data directory, so that a copy
-//! of the data alone opens nothing.
+//! `openssl genpkey -algorithm x25519` writes, mode 0600, outside the data directory, so that a
+//! copy of the data alone opens nothing.
 //!
 //! What it leaves to others: file permissions (`config`), where keys come from when not from files.
 

@@ -17,11 +17,11 @@
 //!         identity = "secret" ‖ len cluster ‖ cluster ‖ len name ‖ name ‖ version u32
 //! ```
 //!
-//! Lengths are u32 and all numbers big endian, so that no two identities share bytes. A row moved to
-//! another node, name, version or cluster does not open.
+//! Lengths are u32 and all numbers big endian, so that no two identities share bytes. A row moved
+//! to another node, name, version or cluster does not open.
 //!
-//! What it leaves to others: when secrets are made (`provision`), when they enter the log (`founding`)
-//! and what a node does while it is sealed (`keyholder`).
+//! What it leaves to others: when secrets are made (`provision`), when they enter the log
+//! (`founding`) and what a node does while it is sealed (`keyholder`).
 
 pub mod kek;
 
