@@ -11,6 +11,7 @@
 //! | [`logging`] | the node's log |
 //! | [`peer`] | HTTP/2 over mutual TLS between nodes |
 //! | [`pki`] | certificates, and who a peer proves to be |
+//! | [`program`] | the command line and its exit codes |
 //! | [`provision`] | the files of a new cluster |
 //! | [`seal`] | cluster secrets at rest |
 //! | [`serve`] | a node from start to stop |
@@ -23,6 +24,7 @@ mod keyholder;
 pub mod logging;
 pub mod peer;
 pub mod pki;
+pub mod program;
 pub mod provision;
 pub mod seal;
 pub mod serve;

@@ -14,6 +14,7 @@ use tokio::process::{ChildStdin, Command};
 use tokio::task::JoinSet;
 
 use super::place::Place;
+use super::story::program;
 use super::{Result, failed};
 
 /// The nodes that were started.
@@ -141,7 +142,7 @@ impl Ended {
         let log = place.log(self.id);
         let said = fs::read_to_string(&log)
             .ok()
-            .filter(|_| self.status.is_none_or(|status| status.signal().is_none()))
+            .filter(|_| self.status.and_then(|status| status.code()).is_some_and(|code| code != 0))
             .and_then(|text| last_words(text.get(self.log_from..)?))
             .map_or_else(String::new, |words| format!(": {words}"));
         format!("node {} {how}{said} (log: {})", self.id, log.display())
@@ -149,7 +150,8 @@ impl Ended {
 
     /// How to start it again.
     pub(crate) fn restart(&self, place: &Place) -> String {
-        format!("start it again: leasehold serve --config {}", place.config(self.id).display())
+        let (program, config) = (program(), place.config(self.id));
+        format!("start it again: {program} serve --config {}", config.display())
     }
 }
 

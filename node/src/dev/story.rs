@@ -277,8 +277,8 @@ fn write(path: &Path, text: &str) -> Result<()> {
         .map_err(|error| failed(format!("{}: {}", path.display(), io_reason(&error))))
 }
 
-/// How the user can call this program: by name when it is the one on the path.
-fn program() -> String {
+/// How the user called this program.
+pub(crate) fn program() -> String {
     std::env::args().next().map_or_else(|| "leasehold".to_owned(), |name| shell_quoted(&name))
 }
 
@@ -317,8 +317,8 @@ mod tests {
     #[test]
     fn what_a_shell_would_read_otherwise_is_quoted() {
         for (text, quoted) in [
-            ("/tmp/dev/ca.pem", "/tmp/dev/ca.pem"),
-            ("/tmp/my dev", "'/tmp/my dev'"),
+            ("/srv/dev/ca.pem", "/srv/dev/ca.pem"),
+            ("/srv/my dev", "'/srv/my dev'"),
             ("it's", "'it'\\''s'"),
             ("", "''"),
         ] {

@@ -1,0 +1,88 @@
+//! The command line of the whole program, and its exit codes.
+//!
+//! It is in the library rather than in `main.rs` so that the tasks of a node are compiled once: what
+//! polls a future is what generates its code.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use crate::dev::{self, DevOptions};
+use crate::serve::{self, ServeOptions};
+use clap::{Parser, Subcommand};
+
+/// A license server that cannot oversell
+#[derive(Debug, Parser)]
+#[command(name = "leasehold", version = VERSION, propagate_version = false)]
+#[command(after_help = "Begin with: leasehold dev")]
+struct CommandLine {
+    #[command(flatten)]
+    options: cli::GlobalOptions,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "one exists, and not for long")]
+enum Command {
+    /// Start a whole cluster on this machine and watch it work
+    Dev(DevOptions),
+    /// Run one node
+    Serve(ServeOptions),
+    /// Print the OpenAPI document of the HTTP API
+    Openapi,
+    #[command(flatten)]
+    Client(cli::Verb),
+}
+
+/// Reads the arguments and does what they say.
+pub fn main() -> ExitCode {
+    let CommandLine { options, command } = CommandLine::parse();
+    match command {
+        Command::Dev(options) => {
+            run(dev::run(&options), |error| (error.exit_code(), error.to_string()))
+        }
+        Command::Serve(options) => {
+            run(serve::serve(&options), |error| (error.exit_code(), error.to_string()))
+        }
+        Command::Openapi => {
+            let document = gateway::openapi::document();
+            match writeln!(std::io::stdout(), "{}", document.trim_end()) {
+                Ok(()) => ExitCode::SUCCESS,
+                // Whoever reads it has read enough.
+                Err(_) => ExitCode::FAILURE,
+            }
+        }
+        Command::Client(verb) => cli::run(verb, &options).into(),
+    }
+}
+
+/// Runs to the end; an error is one line on standard error and an exit code.
+fn run<E>(
+    work: impl Future<Output = Result<(), E>>,
+    failure: impl FnOnce(&E) -> (u8, String),
+) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: the runtime cannot be started: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let ended = runtime.block_on(work);
+    // Reads of standard input cannot be cancelled; nothing else is left to wait for.
+    runtime.shutdown_background();
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let (code, line) = failure(&error);
+            crate::logging::last_words(&line);
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// With the commit where the build was told it.
+const VERSION: &str = match option_env!("LEASEHOLD_COMMIT") {
+    Some(commit) => commit,
+    None => env!("CARGO_PKG_VERSION"),
+};
