@@ -109,18 +109,33 @@ fn seats_from_the_command_line(line: &Line<'_>) -> Result<()> {
     let app = &line.cluster.dev.app;
     let as_app = ["--client-id", &app.client_id, "--client-secret", &app.client_secret];
     let call = |words: &[&str]| line.json(&[words, &as_app].concat());
-    let taken =
-        call(&["checkout", &app.product_id, "--user", "u@bmw.com", "--app-version", "8.2.1"])?;
+    let taken = call(&[
+        "checkout",
+        "--product-id",
+        &app.product_id,
+        "--user",
+        "u@bmw.com",
+        "--product-version",
+        "8.2.1",
+    ])?;
     let lease = taken["lease_id"].as_str().context("no lease_id")?.to_owned();
     let renewal = taken["renewal_token"].as_str().context("no renewal_token")?.to_owned();
     call(&["heartbeat", &lease, "--renewal-token", &renewal])?;
     ensure!(line.json(&["lease", "show", &lease])?["lease_id"] == lease.as_str());
     call(&["return", &lease])?;
-    let taken =
-        call(&["checkout", &app.product_id, "--user", "u@bmw.com", "--app-version", "8.2.1"])?;
+    let taken = call(&[
+        "checkout",
+        "--product-id",
+        &app.product_id,
+        "--user",
+        "u@bmw.com",
+        "--product-version",
+        "8.2.1",
+    ])?;
     let lease = taken["lease_id"].as_str().context("no lease_id")?.to_owned();
     line.json(&["lease", "release", &lease])?;
-    let words = ["checkout", &app.product_id, "--user", "u", "--app-version", "1.0.0"];
+    let words =
+        ["checkout", "--product-id", &app.product_id, "--user", "u", "--product-version", "1.0.0"];
     let refused = [&words[..], &as_app].concat();
     let (code, _, error) = line.run(&refused)?;
     ensure!(code == 6, "a version that is not covered: {code} {error}");
@@ -132,10 +147,12 @@ fn keys_and_packages_are_made_and_checked_without_a_server() -> Result<()> {
     let scratch = tempfile::tempdir()?;
     let at = |name: &str| scratch.path().join(name).to_str().unwrap_or_default().to_owned();
     for algorithm in ["ed25519", "rsa"] {
-        let key = at(algorithm);
-        let made = leasehold(&["package", "keygen", "--algorithm", algorithm, "--out", &key])?;
+        let (private, public) = (at(algorithm), at(&format!("{algorithm}.pub")));
+        let paths = ["--private-key", &private, "--public-key", &public];
+        let words = [&["package", "keygen", "--algorithm", algorithm], &paths[..]].concat();
+        let made = leasehold(&words)?;
         ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let again = leasehold(&["package", "keygen", "--algorithm", algorithm, "--out", &key])?;
+        let again = leasehold(&words)?;
         ensure!(!again.status.success(), "keygen overwrote a key");
     }
     Ok(())

@@ -183,8 +183,10 @@ fn find_key(value: &toml::Value) -> Option<PathBuf> {
 
 fn stranger_key(cluster: &Cluster) -> Result<EncodingKey> {
     let path = cluster.scratch().join("stranger.pem");
-    let out = path.to_str().context("path")?;
-    let words = ["package", "keygen", "--algorithm", "rsa", "--out", out];
+    let private = path.to_str().context("path")?;
+    let public = format!("{private}.pub");
+    let paths = ["--private-key", private, "--public-key", &public];
+    let words = [&["package", "keygen", "--algorithm", "rsa"], &paths[..]].concat();
     let made = leasehold_tests::cluster::leasehold(&words)?;
     ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     Ok(EncodingKey::from_rsa_pem(&fs::read(&path)?)?)

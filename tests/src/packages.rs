@@ -34,8 +34,9 @@ pub fn with_policy(mut package: Value, policy: Value) -> Value {
 /// Signs a package with the sample vendor's key.
 pub fn sign(dev: &DevFile, scratch: &Path, package: &Value) -> Result<Value> {
     let name = package["package_id"].as_str().context("no package_id")?;
-    let unsigned = scratch.join(format!("{name}.unsigned.json"));
-    let signed = scratch.join(format!("{name}.json"));
+    let dir = tempfile::tempdir_in(scratch)?;
+    let unsigned = dir.path().join(format!("{name}.unsigned.json"));
+    let signed = dir.path().join(format!("{name}.json"));
     std::fs::write(&unsigned, serde_json::to_vec_pretty(package)?)?;
     let paths = [&unsigned, &dev.vendor.private_key, &signed].map(|path| path.to_str());
     let [Some(unsigned), Some(key), Some(out)] = paths else {

@@ -32,6 +32,10 @@ pub struct Run {
     pub stop: AtomicBool,
     /// Requests answered 2xx so far: a sign of life for the scenario.
     pub served: AtomicU64,
+    /// When the last request was answered 2xx, on `clock`.
+    pub served_ns: AtomicU64,
+    /// The longest time without such an answer since it was last set to zero.
+    pub longest_gap_ns: AtomicU64,
     /// Requests that were denied for want of a seat.
     pub denied: AtomicU64,
     /// Requests that had to be sent again.
@@ -49,9 +53,20 @@ impl Run {
             clock: RealClock::new(),
             stop: AtomicBool::new(false),
             served: AtomicU64::new(0),
+            served_ns: AtomicU64::new(0),
+            longest_gap_ns: AtomicU64::new(0),
             denied: AtomicU64::new(0),
             retried: AtomicU64::new(0),
         })
+    }
+}
+
+impl Run {
+    fn note_served(&self) {
+        self.served.fetch_add(1, Ordering::Relaxed);
+        let now = self.clock.monotonic_ns();
+        let before = self.served_ns.fetch_max(now, Ordering::Relaxed);
+        self.longest_gap_ns.fetch_max(now.saturating_sub(before), Ordering::Relaxed);
     }
 }
 
@@ -134,7 +149,7 @@ impl Tenant<'_> {
             match send(node).await? {
                 Reply::Answer(answer) if answer.status != 503 => {
                     if answer.status < 300 {
-                        self.run.served.fetch_add(1, Ordering::Relaxed);
+                        self.run.note_served();
                     }
                     return Ok(answer);
                 }
