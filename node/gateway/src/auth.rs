@@ -14,6 +14,7 @@ use protocol::oauth::token::BearerError;
 
 use crate::call::{AppPrincipal, OperatorPrincipal, Principal};
 use crate::credentials::{is_operator_token, operator_token_mac};
+use crate::deadline::Deadline;
 use crate::failure::Failure;
 use crate::keys::Keys;
 use crate::routes::Credential;
@@ -26,11 +27,12 @@ pub(crate) async fn authenticate(
     keys: &Keys,
     credential: Credential,
     headers: &HeaderMap,
+    deadline: Deadline,
 ) -> Result<Principal, Failure> {
     match credential {
         Credential::Nobody | Credential::Client => Ok(Principal::Anyone),
         Credential::AccessToken(scope) => {
-            let app = access_token(shared, bearer(headers)?).await?;
+            let app = access_token(shared, bearer(headers)?, deadline).await?;
             if app.scopes.allows(scope) {
                 Ok(Principal::App(app))
             } else {
@@ -38,7 +40,7 @@ pub(crate) async fn authenticate(
             }
         }
         Credential::Operator(needed) => {
-            let operator = operator_token(shared, keys, bearer(headers)?).await?;
+            let operator = operator_token(shared, keys, bearer(headers)?, deadline).await?;
             if operator.role >= needed {
                 Ok(Principal::Operator(operator))
             } else {
@@ -83,14 +85,18 @@ fn bearer(headers: &HeaderMap) -> Result<&str, Failure> {
     }
 }
 
-async fn access_token(shared: &Shared, token: &str) -> Result<AppPrincipal, Failure> {
+async fn access_token(
+    shared: &Shared,
+    token: &str,
+    deadline: Deadline,
+) -> Result<AppPrincipal, Failure> {
     let hash = tokens::hash_of(token);
     let mut caught_up = false;
     loop {
         match look_up_app(shared, token, &hash) {
             Ok(app) => return Ok(app),
             Err(Miss::MayBeBehind) if !caught_up => {
-                shared.catch_up().await?;
+                shared.catch_up(deadline).await?;
                 caught_up = true;
             }
             Err(_) => {
@@ -152,6 +158,7 @@ async fn operator_token(
     shared: &Shared,
     keys: &Keys,
     token: &str,
+    deadline: Deadline,
 ) -> Result<OperatorPrincipal, Failure> {
     let invalid = || Failure::unauthenticated(BearerError::InvalidToken);
     if !is_operator_token(token) {
@@ -161,7 +168,7 @@ async fn operator_token(
     if let Some(operator) = look_up_operator(shared, &mac) {
         return Ok(operator);
     }
-    shared.catch_up().await?;
+    shared.catch_up(deadline).await?;
     look_up_operator(shared, &mac).ok_or_else(invalid)
 }
 

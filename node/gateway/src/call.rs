@@ -15,10 +15,12 @@ use protocol::cloud::body::{self, BodyError};
 use protocol::cloud::denial::DenialReason;
 use protocol::lease_id::{self, LeaseKey};
 use protocol::oauth::Scopes;
+use protocol::oauth::token::MAX_FORM_BYTES;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use storage::seam::{Clock, Entropy};
 
+use crate::deadline::Deadline;
 use crate::failure::Failure;
 use crate::keys::Keys;
 use crate::routes::Operation;
@@ -26,10 +28,19 @@ use crate::trace;
 
 /// The header, in requests and answers.
 pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-/// Longest body of any call.
-pub(crate) const MAX_BODY_BYTES: usize = 256 * 1024;
-/// How long a client may take to send its body.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How much a client may send, and how long it may take to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BodyBound {
+    bytes: usize,
+    time: Duration,
+}
+
+impl BodyBound {
+    /// Of a caller who has shown a credential.
+    pub(crate) const KNOWN: Self = Self { bytes: 256 * 1024, time: Duration::from_secs(10) };
+    /// Of anybody: the credential is in the body.
+    pub(crate) const STRANGER: Self = Self { bytes: MAX_FORM_BYTES, time: Duration::from_secs(3) };
+}
 
 /// A request that was let in.
 pub(crate) struct Call {
@@ -47,6 +58,8 @@ pub(crate) struct Call {
     pub(crate) principal: Principal,
     /// The key in force.
     pub(crate) key: Key,
+    /// When it must have ended.
+    pub(crate) deadline: Deadline,
 }
 
 /// Who asks.
@@ -225,22 +238,26 @@ impl Call {
 }
 
 /// Reads a body up to the bound; more is 413, too slow is 408.
-pub(crate) async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, Failure> {
+pub(crate) async fn read_body(
+    headers: &HeaderMap,
+    body: Body,
+    bound: BodyBound,
+) -> Result<Bytes, Failure> {
     let too_large = || {
         Failure::from(
             protocol::cloud::problem::Problem::new(413, "body_too_large", "The body is too long.")
-                .detail(format!("at most {MAX_BODY_BYTES} bytes are read")),
+                .detail(format!("at most {} bytes are read", bound.bytes)),
         )
     };
     let announced = headers
         .get(CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok())
         .and_then(|text| text.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > MAX_BODY_BYTES as u64) {
+    if announced.is_some_and(|length| length > bound.bytes as u64) {
         return Err(too_large());
     }
-    let collected = Limited::new(body, MAX_BODY_BYTES).collect();
-    match tokio::time::timeout(BODY_TIMEOUT, collected).await {
+    let collected = Limited::new(body, bound.bytes).collect();
+    match tokio::time::timeout(bound.time, collected).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(_)) => Err(Failure::problem(
@@ -289,20 +306,17 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_is_read_to_its_bound_and_not_beyond() {
-        let headers = HeaderMap::new();
-        let at_bound = read_body(&headers, Body::from(vec![b' '; MAX_BODY_BYTES])).await;
-        assert_eq!(at_bound.map(|body| body.len()).ok(), Some(MAX_BODY_BYTES));
-        let beyond = read_body(&headers, Body::from(vec![b' '; MAX_BODY_BYTES + 1])).await;
-        assert_eq!(
-            beyond.err().map(|failure| failure.status()),
-            Some(StatusCode::PAYLOAD_TOO_LARGE)
-        );
-        let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("99999999"));
-        let announced = read_body(&headers, Body::empty()).await;
-        assert_eq!(
-            announced.err().map(|failure| failure.status()),
-            Some(StatusCode::PAYLOAD_TOO_LARGE)
-        );
+        let too_large = Some(StatusCode::PAYLOAD_TOO_LARGE);
+        for bound in [BodyBound::KNOWN, BodyBound::STRANGER] {
+            let headers = HeaderMap::new();
+            let at_bound = read_body(&headers, Body::from(vec![b' '; bound.bytes]), bound).await;
+            assert_eq!(at_bound.map(|body| body.len()).ok(), Some(bound.bytes));
+            let beyond = read_body(&headers, Body::from(vec![b' '; bound.bytes + 1]), bound).await;
+            assert_eq!(beyond.err().map(|failure| failure.status()), too_large);
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("99999999"));
+            let announced = read_body(&headers, Body::empty(), bound).await;
+            assert_eq!(announced.err().map(|failure| failure.status()), too_large);
+        }
     }
 }

@@ -36,6 +36,8 @@ pub(crate) enum Failure {
         retry_after_s: Option<u64>,
         /// The value of `WWW-Authenticate`, on 401 and 403.
         challenge: Option<String>,
+        /// Whether the ledger decided, and has counted it; otherwise the gateway does.
+        by_ledger: bool,
     },
     /// The token endpoint's refusal.
     Token {
@@ -91,6 +93,7 @@ impl Failure {
             denied: Box::new(denied),
             retry_after_s: None,
             challenge: Some(BearerError::InsufficientScope(scope).challenge()),
+            by_ledger: false,
         }
     }
 
@@ -137,28 +140,38 @@ impl Failure {
     /// The same obstacle in the words of the token endpoint, which has no others.
     pub(crate) fn for_token_endpoint(self) -> Self {
         match self {
-            Self::Problem { problem, retry_after_s, .. } if problem.status >= 429 => {
-                Self::Token { error: TokenError::TemporarilyUnavailable, retry_after_s }
+            Self::Problem { problem, retry_after_s, .. } => {
+                let error = match problem.status {
+                    413 => TokenError::TooLarge,
+                    500 => TokenError::ServerError,
+                    429.. => TokenError::TemporarilyUnavailable,
+                    _ => TokenError::InvalidRequest("the request is not valid"),
+                };
+                Self::Token { error, retry_after_s }
             }
-            Self::Problem { .. } => Self::Token {
-                error: TokenError::InvalidRequest("the request is not valid"),
-                retry_after_s: None,
-            },
             other => other,
         }
+    }
+
+    /// A write that was decided, and that this node has not seen in time: 503, outcome unknown.
+    pub(crate) fn not_seen_in_time() -> Self {
+        SubmitError { executed: Executed::Unknown, kind: SubmitErrorKind::NoQuorum }.into()
     }
 
     /// The answer.
     pub(crate) fn into_reply(self, trace_id: TraceId) -> Reply {
         let status = self.status();
         let (content_type, body, retry_after_s, challenge) = match self {
-            Self::Denied { denied, retry_after_s, challenge } => {
+            Self::Denied { denied, retry_after_s, challenge, .. } => {
                 (JSON, json(&*denied), retry_after_s, challenge)
             }
             Self::Token { error, retry_after_s } => {
                 // RFC 6749, section 5.2: a 401 names the scheme that would do.
                 let challenge = (status == StatusCode::UNAUTHORIZED)
                     .then(|| "Basic realm=\"leasehold\"".to_owned());
+                let is_passing = status == StatusCode::SERVICE_UNAVAILABLE;
+                let soon = is_passing.then(|| whole_seconds(RETRY_SOON));
+                let retry_after_s = retry_after_s.or(soon);
                 (JSON, json(&error.body()), retry_after_s, challenge)
             }
             Self::Problem { mut problem, retry_after_s, challenge } => {
@@ -199,7 +212,12 @@ impl From<Problem> for Failure {
 
 impl From<Denied> for Failure {
     fn from(denied: Denied) -> Self {
-        Self::Denied { denied: Box::new(denied), retry_after_s: None, challenge: None }
+        Self::Denied {
+            denied: Box::new(denied),
+            retry_after_s: None,
+            challenge: None,
+            by_ledger: false,
+        }
     }
 }
 
@@ -332,12 +350,18 @@ mod tests {
         let failures = [
             (Failure::from(ReadError::NoQuorum), 503),
             (Failure::field("scope", "no"), 400),
+            (Failure::from(Problem::new(413, "body_too_large", "Too long.")), 413),
+            (Failure::from(Problem::new(500, "internal", "Our fault.")), 500),
+            (Failure::from(TokenError::TemporarilyUnavailable), 503),
             (Failure::from(TokenError::InvalidClient), 401),
         ];
         for (failure, status) in failures {
             let failure = failure.for_token_endpoint();
             assert!(matches!(failure, Failure::Token { .. }));
             assert_eq!(failure.status().as_u16(), status);
+            let reply = failure.into_reply(TraceId(1));
+            let says_when = reply.headers().any(|(name, _)| name == RETRY_AFTER);
+            assert_eq!(says_when, status == 503, "{status}");
         }
     }
 

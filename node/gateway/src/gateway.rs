@@ -5,7 +5,8 @@
 //! body ─ handler ─ answer or failure ─ headers ─ access log, metrics
 //! ```
 //!
-//! The body is read after the credential was checked, so that strangers cannot make us hold theirs.
+//! The body is read after the credential was checked, so that strangers cannot make us hold theirs;
+//! the token endpoint's form holds the credential, and is short, soon read, and one of few.
 
 use std::sync::Arc;
 
@@ -24,11 +25,12 @@ use tokio::sync::watch;
 use tower::ServiceExt;
 
 use crate::auth;
-use crate::call::{Asker, Call, IDEMPOTENCY_KEY, Key, Principal, read_body};
+use crate::call::{Asker, BodyBound, Call, IDEMPOTENCY_KEY, Key, Principal, read_body};
 use crate::context::{GatewayConfig, GatewayContext};
+use crate::deadline::Deadline;
 use crate::failure::{self, Failure};
 use crate::reply::Reply;
-use crate::routes::{Credential, Operation, operations};
+use crate::routes::{Credential, Operation, Protocol, is_probe, operations};
 use crate::server::{self, ListenerLimits};
 use crate::shared::Shared;
 use crate::trace;
@@ -76,14 +78,19 @@ impl Gateway {
         let trace_id = trace::of_request(request.headers(), clock, entropy);
         let method = request.method().clone();
         let mut request = request.map(Body::new);
-        request.extensions_mut().insert(Traced(trace_id));
-        let mut response = match shared.in_flight.try_acquire() {
-            Ok(_permit) => match self.router.clone().oneshot(request).await {
+        request.extensions_mut().insert(Arrived { trace: trace_id, started_ns });
+        // Whoever wants to know why a node is overloaded must still be told.
+        let is_exempt = is_probe(request.uri().path());
+        let permit = shared.in_flight.try_acquire();
+        let mut response = if is_exempt || permit.is_ok() {
+            match self.router.clone().oneshot(request).await {
                 Ok(response) => response,
                 Err(never) => match never {},
-            },
-            Err(_) => overloaded().into_reply(trace_id).into_response(),
+            }
+        } else {
+            overloaded().into_reply(trace_id).into_response()
         };
+        drop(permit);
         finish_headers(response.headers_mut(), trace_id);
         let duration_ns = shared.context.clock.monotonic_ns().saturating_sub(started_ns);
         let answered = response.extensions_mut().remove::<Answered>();
@@ -104,9 +111,12 @@ impl Gateway {
     }
 }
 
-/// The request's id, on its way to the handler.
+/// The request's id and when it came (monotonic), on their way to the handler.
 #[derive(Clone, Copy)]
-struct Traced(TraceId);
+struct Arrived {
+    trace: TraceId,
+    started_ns: u64,
+}
 
 /// What was asked and by whom, on its way back to the access log.
 #[derive(Clone, Copy)]
@@ -133,17 +143,19 @@ fn router(shared: &Arc<Shared>) -> Router {
 
 async fn not_found(request: Request<Body>) -> Response<Body> {
     Failure::problem(StatusCode::NOT_FOUND, "not_found", "There is nothing at this path.")
-        .into_reply(traced(&request))
+        .into_reply(arrived(&request).trace)
         .into_response()
 }
 
 async fn wrong_method(request: Request<Body>) -> Response<Body> {
     let allowed = crate::routes::allowed_methods(request.uri().path());
-    failure::method_not_allowed(&allowed, traced(&request)).into_response()
+    failure::method_not_allowed(&allowed, arrived(&request).trace).into_response()
 }
 
-fn traced<B>(request: &Request<B>) -> TraceId {
-    request.extensions().get::<Traced>().map_or(TraceId(0), |traced| traced.0)
+/// Every request passes [`Gateway::answer`], which says so.
+fn arrived<B>(request: &Request<B>) -> Arrived {
+    let never = Arrived { trace: TraceId(0), started_ns: 0 };
+    request.extensions().get::<Arrived>().copied().unwrap_or(never)
 }
 
 /// Takes one request through all steps and turns what comes out into an answer.
@@ -153,17 +165,21 @@ async fn perform(
     subject: Option<String>,
     request: Request<Body>,
 ) -> Response<Body> {
-    let trace = traced(&request);
+    let arrived = arrived(&request);
+    let trace = arrived.trace;
     let (parts, body) = request.into_parts();
     let mut progress = Progress { key: None, asker: Asker::Anyone };
-    let result = admit(&shared, operation, subject, parts, body, trace, &mut progress).await;
+    let result = admit(&shared, operation, subject, parts, body, arrived, &mut progress).await;
     let result = match result {
         Ok(call) => (operation.handler)(Arc::clone(&shared), call).await,
         Err(failure) => Err(failure),
     };
+    if let Err(Failure::Denied { denied, by_ledger: false, .. }) = &result {
+        shared.metrics.count_refusal(denied.reason);
+    }
     let reply: Reply = match result {
         Ok(reply) => reply,
-        Err(failure) if operation.credential == Credential::Client => {
+        Err(failure) if operation.protocol == Protocol::OAuth => {
             failure.for_token_endpoint().into_reply(trace)
         }
         Err(failure) => failure.into_reply(trace),
@@ -188,10 +204,11 @@ async fn admit(
     subject: Option<String>,
     parts: http::request::Parts,
     body: Body,
-    trace: TraceId,
+    arrived: Arrived,
     progress: &mut Progress,
 ) -> Result<Call, Failure> {
     let (clock, entropy) = (&*shared.context.clock, &*shared.context.entropy);
+    let deadline = Deadline::of(arrived.started_ns, shared.context.cluster.failover_bound());
     let key = if operation.is_keyed() {
         let key = Key::of_request(&parts.headers, clock, entropy)?;
         progress.key = Some(key.text.clone());
@@ -202,14 +219,38 @@ async fn admit(
     let principal = match operation.credential {
         Credential::Nobody => Principal::Anyone,
         credential => {
-            let keys = shared.serving_keys()?;
-            auth::authenticate(shared, &keys, credential, &parts.headers).await?
+            let keys = if operation.needs_recovery() {
+                shared.serving_keys()?
+            } else {
+                shared.unsealed_keys()?
+            };
+            auth::authenticate(shared, &keys, credential, &parts.headers, deadline).await?
         }
     };
     progress.asker = principal.asker();
-    let body =
-        if operation.takes_body() { read_body(&parts.headers, body).await? } else { Bytes::new() };
-    Ok(Call { operation, parts, subject, body, trace, principal, key })
+    let asked_ns = clock.monotonic_ns();
+    let body = receive(shared, operation, &parts.headers, body).await?;
+    let deadline = deadline.later_by_ns(clock.monotonic_ns().saturating_sub(asked_ns));
+    let trace = arrived.trace;
+    Ok(Call { operation, parts, subject, body, trace, principal, key, deadline })
+}
+
+async fn receive(
+    shared: &Shared,
+    operation: &Operation,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Bytes, Failure> {
+    match operation.credential {
+        _ if !operation.takes_body() => Ok(Bytes::new()),
+        Credential::Nobody | Credential::Client => {
+            let _permit = shared.anonymous_bodies.try_acquire().map_err(|_| overloaded())?;
+            read_body(headers, body, BodyBound::STRANGER).await
+        }
+        Credential::AccessToken(_) | Credential::Operator(_) => {
+            read_body(headers, body, BodyBound::KNOWN).await
+        }
+    }
 }
 
 fn overloaded() -> Failure {

@@ -19,6 +19,7 @@ mod call;
 mod calls;
 mod context;
 mod credentials;
+mod deadline;
 mod failure;
 mod gateway;
 mod keys;

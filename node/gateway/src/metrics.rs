@@ -20,6 +20,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+use protocol::cloud::denial::DenialReason;
 use raft::{NodeRole, Status};
 use storage::log::{DurationHistogram, SYNC_BOUNDS_NS};
 
@@ -29,6 +30,8 @@ use crate::context::GatewayContext;
 pub(crate) struct Metrics {
     requests: Family<RequestLabels, Counter>,
     durations: Family<OperationLabel, Histogram, fn() -> Histogram>,
+    /// Refusals that never reached the ledger.
+    refusals: Mutex<BTreeMap<DenialReason, u64>>,
     checkpoints: Mutex<Checkpoints>,
 }
 
@@ -55,6 +58,7 @@ impl Metrics {
         Self {
             requests: Family::default(),
             durations: Family::new_with_constructor(request_durations),
+            refusals: Mutex::default(),
             checkpoints: Mutex::new(Checkpoints { seen: 0, durations: checkpoint_durations() }),
         }
     }
@@ -68,6 +72,11 @@ impl Metrics {
     ) {
         self.requests.get_or_create(&RequestLabels { operation, status: status.as_u16() }).inc();
         self.durations.get_or_create(&OperationLabel { operation }).observe(seconds(duration_ns));
+    }
+
+    /// Counts a refusal that the gateway decided itself.
+    pub(crate) fn count_refusal(&self, reason: DenialReason) {
+        *self.refusals.lock().entry(reason).or_default() += 1;
     }
 
     /// Everything, in OpenMetrics text.
@@ -97,7 +106,11 @@ impl Metrics {
             "Time of a checkpoint of the state",
             checkpoints,
         );
-        registry.register_collector(Box::new(Snapshot::take(context, raft)));
+        registry.register_collector(Box::new(Snapshot::take(
+            context,
+            raft,
+            self.refusals.lock().clone(),
+        )));
         let mut text = String::with_capacity(16 * 1024);
         encode(&mut text, &registry)?;
         Ok(text)
@@ -116,6 +129,7 @@ struct Snapshot {
     clock_led_ms: u64,
     seats: Vec<PackageSeats>,
     refusals: BTreeMap<String, u64>,
+    own_refusals: BTreeMap<DenialReason, u64>,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -127,7 +141,11 @@ struct PackageSeats {
 }
 
 impl Snapshot {
-    fn take(context: &GatewayContext, raft: raft::Metrics) -> Self {
+    fn take(
+        context: &GatewayContext,
+        raft: raft::Metrics,
+        own_refusals: BTreeMap<DenialReason, u64>,
+    ) -> Self {
         let status = context.cluster.status();
         let bound = context.cluster.failover_bound();
         let has_leader = match status.role {
@@ -145,6 +163,7 @@ impl Snapshot {
             clock_led_ms: ledger.clock().led_ms,
             seats: seats(&ledger),
             refusals: refusals(&ledger),
+            own_refusals,
             status,
         }
     }
@@ -210,7 +229,12 @@ impl Snapshot {
         let is_leader = self.status.role == NodeRole::Leader;
         let applied = self.status.applied.map_or(0, |position| position.index);
         let committed = self.status.committed.map_or(0, |position| position.index);
-        gauge(encoder, "server_has_leader", "1 while a leader is known", self.has_leader.into())?;
+        gauge(
+            encoder,
+            "server_has_leader",
+            "1 while a leader is heard from",
+            self.has_leader.into(),
+        )?;
         gauge(encoder, "server_is_leader", "1 while this node leads", is_leader.into())?;
         gauge(
             encoder,
@@ -340,12 +364,16 @@ impl Snapshot {
         }
         let mut family = encoder.encode_descriptor(
             "refusals",
-            "Refusals by reason",
+            "Refusals by reason: of the ledger over the whole cluster, of this gateway since its start",
             None,
             MetricType::Counter,
         )?;
         for (reason, count) in &self.refusals {
-            let labels = [("reason", reason.as_str())];
+            let labels = [("reason", reason.as_str()), ("decided_by", "ledger")];
+            ConstCounter::new(*count).encode(family.encode_family(&labels)?)?;
+        }
+        for (reason, count) in &self.own_refusals {
+            let labels = [("reason", reason.code()), ("decided_by", "gateway")];
             ConstCounter::new(*count).encode(family.encode_family(&labels)?)?;
         }
         Ok(())

@@ -86,6 +86,7 @@ pub(crate) fn cloud_failure(refusal: &Refusal, asked_features: &[String]) -> Fai
         denied: Box::new(denied),
         retry_after_s: refusal.retry_in_ms.map(|ms| ms.div_ceil(1_000).max(1)),
         challenge,
+        by_ledger: true,
     }
 }
 

@@ -153,6 +153,12 @@ impl Operation {
         rest.split_once('}').map(|(name, _)| name)
     }
 
+    /// Whether this node must have applied its own log first. How the cluster stands is asked most
+    /// urgently where it has not, and the answer is made of what each node says of itself.
+    pub(crate) fn needs_recovery(&self) -> bool {
+        self.id != "showCluster"
+    }
+
     pub(crate) fn takes_body(&self) -> bool {
         !matches!(self.request, RequestShape::Nothing | RequestShape::Query(_))
     }
@@ -161,6 +167,11 @@ impl Operation {
 /// Every operation.
 pub fn operations() -> &'static [Operation] {
     OPERATIONS
+}
+
+/// Whether a path is one that watchers of the node ask, also when it is overloaded.
+pub(crate) fn is_probe(path: &str) -> bool {
+    matches!(path, "/livez" | "/readyz" | "/metrics")
 }
 
 /// The methods of a path that exists, for `Allow`.
@@ -205,6 +216,17 @@ mod tests {
             let place = (operation.method.http().to_string(), operation.path);
             assert!(places.insert(place), "{} has another's place", operation.id);
         }
+    }
+
+    #[test]
+    fn the_exceptions_exist() {
+        let exempt = operations().iter().filter(|operation| is_probe(operation.path));
+        assert_eq!(exempt.count(), 3);
+        let at_once = operations().iter().filter(|operation| !operation.needs_recovery());
+        assert_eq!(
+            at_once.map(|operation| operation.path).collect::<Vec<_>>(),
+            ["/admin/cluster/status"]
+        );
     }
 
     #[test]

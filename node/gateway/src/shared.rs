@@ -12,9 +12,10 @@ use raft::{LedgerGuard, Submitted};
 use tokio::sync::Semaphore;
 
 use crate::auth;
-use crate::call::{Call, Principal};
+use crate::call::Call;
 use crate::calls::probes::Check;
 use crate::context::{GatewayConfig, GatewayContext};
+use crate::deadline::Deadline;
 use crate::failure::Failure;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
@@ -28,6 +29,9 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     /// Bounds requests at once.
     pub(crate) in_flight: Semaphore,
+    /// Bounds bodies of strangers that are on their way, so that those who stall theirs are in each
+    /// other's way only.
+    pub(crate) anonymous_bodies: Semaphore,
     /// Bounds signatures at once: each keeps a core busy for most of a millisecond, and consensus
     /// runs on the same cores.
     pub(crate) signing: Semaphore,
@@ -39,6 +43,7 @@ impl Shared {
     pub(crate) fn new(config: GatewayConfig, context: GatewayContext) -> Self {
         Self {
             in_flight: Semaphore::new(config.max_requests_in_flight),
+            anonymous_bodies: Semaphore::new(ANONYMOUS_BODIES_AT_ONCE),
             signing: Semaphore::new(SIGNATURES_AT_ONCE),
             tokens: TokenCache::new(TOKENS_REMEMBERED),
             metrics: Metrics::new(),
@@ -57,6 +62,11 @@ impl Shared {
                 RETRY_STARTING,
             ));
         }
+        self.unsealed_keys()
+    }
+
+    /// The keys of a node that may still be catching up with its own log.
+    pub(crate) fn unsealed_keys(&self) -> Result<Arc<Keys>, Failure> {
         self.context.keys.get().ok_or_else(|| {
             Failure::unavailable("sealed", "This node has no keys; ask another.", RETRY_SEALED)
         })
@@ -76,17 +86,21 @@ impl Shared {
 
     /// What must hold for this node to be sent requests. The last check is the one that matters: a
     /// linearizable read, answered within *F*.
-    pub(crate) async fn readiness(&self) -> [Check; 3] {
+    pub(crate) async fn readiness(&self, deadline: Deadline) -> [Check; 3] {
         let recovered = self.has_recovered();
         let unsealed = self.context.keys.get().is_some();
-        let deadline = self.context.cluster.failover_bound();
-        let in_touch = self.context.cluster.read_barrier(deadline).await.is_ok();
+        let in_touch = self.context.cluster.read_barrier(self.left(deadline)).await.is_ok();
         let check = |name, holds: bool, reason| Check { name, failure: (!holds).then_some(reason) };
         [
             check("recovered", recovered, "the log is not applied yet"),
             check("unsealed", unsealed, "the node has no keys"),
             check("quorum", in_touch, "no quorum answered in time"),
         ]
+    }
+
+    /// What is left of a call's time.
+    pub(crate) fn left(&self, deadline: Deadline) -> Duration {
+        deadline.left(&*self.context.clock)
     }
 
     /// Has one command of a call decided.
@@ -96,31 +110,47 @@ impl Shared {
         request: Option<RequestId>,
         command: Command,
     ) -> Result<Outcome, Failure> {
+        Ok(self.decide(call, request, command).await?.outcome)
+    }
+
+    /// The same, and where in the log it was decided.
+    pub(crate) async fn decide(
+        &self,
+        call: &Call,
+        request: Option<RequestId>,
+        command: Command,
+    ) -> Result<Decided, Failure> {
         let envelope = call.envelope(request, command)?;
-        let deadline = self.context.cluster.failover_bound();
-        let Submitted { outcomes, .. } =
-            self.context.cluster.submit(vec![envelope], deadline).await?;
+        let left = self.left(call.deadline);
+        let Submitted { index, outcomes, .. } =
+            self.context.cluster.submit(vec![envelope], left).await?;
         let mut outcomes = outcomes.into_iter();
         match (outcomes.next(), outcomes.next()) {
-            (Some(outcome), None) => Ok(outcome),
+            (Some(outcome), None) => Ok(Decided { index, outcome }),
             _ => Err(Failure::internal("one command did not get one outcome")),
         }
     }
 
+    /// Waits until this node has applied what a call's command was decided by; `false` when that
+    /// does not happen in the call's time.
+    pub(crate) async fn has_applied(&self, call: &Call, index: u64) -> bool {
+        let applied = self.context.cluster.wait_applied(index);
+        tokio::time::timeout(self.left(call.deadline), applied).await.is_ok()
+    }
+
     /// Waits until this node's ledger holds everything that was answered anywhere before.
-    pub(crate) async fn catch_up(&self) -> Result<(), Failure> {
-        let deadline = self.context.cluster.failover_bound();
-        self.context.cluster.read_barrier(deadline).await?;
+    pub(crate) async fn catch_up(&self, deadline: Deadline) -> Result<(), Failure> {
+        self.context.cluster.read_barrier(self.left(deadline)).await?;
         Ok(())
     }
 
-    /// A linearizable read under the authority of `principal`, which is checked once more: the
-    /// answer must not show what a credential that ended before the call may not see.
-    pub(crate) async fn read(&self, principal: &Principal) -> Result<LedgerGuard<'_>, Failure> {
-        self.catch_up().await?;
+    /// A linearizable read under the authority of the call's credential, which is checked once more:
+    /// the answer must not show what a credential that ended before the call may not see.
+    pub(crate) async fn read(&self, call: &Call) -> Result<LedgerGuard<'_>, Failure> {
+        self.catch_up(call.deadline).await?;
         let now_ms = self.context.cluster.displayed_civil_ms();
         let ledger = self.context.cluster.ledger();
-        if auth::is_current(&ledger, principal, now_ms) {
+        if auth::is_current(&ledger, &call.principal, now_ms) {
             Ok(ledger)
         } else {
             Err(Failure::unauthenticated(BearerError::InvalidToken))
@@ -128,8 +158,17 @@ impl Shared {
     }
 }
 
+/// What became of a command.
+pub(crate) struct Decided {
+    /// Index of the entry that decided it.
+    pub(crate) index: u64,
+    /// The decision.
+    pub(crate) outcome: Outcome,
+}
+
 /// Tokens remembered: at about 150 bytes each, 10 MB at most.
 const TOKENS_REMEMBERED: usize = 65_536;
+const ANONYMOUS_BODIES_AT_ONCE: usize = 256;
 const SIGNATURES_AT_ONCE: usize = 2;
 const RETRY_STARTING: Duration = Duration::from_secs(1);
 const RETRY_SEALED: Duration = Duration::from_secs(5);

@@ -141,12 +141,6 @@ pub(crate) fn discovered(package: &LedgerPackage<'_>) -> DiscoveredLicense {
     }
 }
 
-/// The currency that a live lease is charged in.
-pub(crate) fn currency_of_lease(ledger: &Ledger, lease: LeaseId) -> Option<String> {
-    let package = ledger.package(ledger.lease(&lease)?.package)?;
-    Some(package.terms.pricing.currency.to_string())
-}
-
 fn texts(names: &[Name]) -> Vec<String> {
     names.iter().map(|name| name.to_string()).collect()
 }
@@ -193,7 +187,8 @@ pub(crate) fn lease(
         acquired_at: UtcTime::from_unix_ms(lease.granted_at_ms),
         expires_at: UtcTime::from_unix_ms(lease.expires_at_ms),
         expires_in_ms: lease.expires_in_ms,
-        renewals: lease.sequence,
+        // The first token, of the grant itself, has sequence 1.
+        renewals: lease.sequence.saturating_sub(1),
         cost: lease.cost.map(|cost| Money(cost.0)),
         fence: fence(epoch, lease.fence),
         log_index: Id64(lease.fence.index),

@@ -320,10 +320,6 @@ pub struct ReturnResponse {
     pub status: ReturnedStatus,
     /// What was charged at checkout; `0.0` for a commit seat.
     pub total_cost: Money,
-    /// Extension: ISO 4217 code.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(example = "EUR")]
-    pub currency: Option<String>,
     /// How long it was out, in hours and minutes.
     #[schema(example = "1h 0m")]
     pub lease_duration: String,

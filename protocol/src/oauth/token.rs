@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::{Scopes, UnknownScope};
+use crate::cloud::problem::ProblemOutcome;
 use crate::secret::{Disclosed, Secret};
 use crate::wire::{MAX_TEXT_CHARS, is_id};
 
@@ -93,6 +94,12 @@ pub enum TokenError {
     /// A scope that does not exist, or that the client was not registered for.
     #[error("the scope does not exist or is not the client's")]
     InvalidScope,
+    /// A form longer than [`MAX_FORM_BYTES`].
+    #[error("the form is too long")]
+    TooLarge,
+    /// The server is at fault.
+    #[error("the server is at fault")]
+    ServerError,
     /// No quorum: nobody can say whether the client is still registered.
     #[error("the cluster cannot answer now")]
     TemporarilyUnavailable,
@@ -102,11 +109,12 @@ impl TokenError {
     /// The wire code.
     pub fn code(self) -> &'static str {
         match self {
-            Self::InvalidRequest(_) => "invalid_request",
+            Self::InvalidRequest(_) | Self::TooLarge => "invalid_request",
             Self::InvalidClient => "invalid_client",
             Self::UnauthorizedClient => "unauthorized_client",
             Self::UnsupportedGrantType => "unsupported_grant_type",
             Self::InvalidScope => "invalid_scope",
+            Self::ServerError => "server_error",
             Self::TemporarilyUnavailable => "temporarily_unavailable",
         }
     }
@@ -115,6 +123,8 @@ impl TokenError {
     pub fn http_status(self) -> u16 {
         match self {
             Self::InvalidClient => 401,
+            Self::TooLarge => 413,
+            Self::ServerError => 500,
             Self::TemporarilyUnavailable => 503,
             _ => 400,
         }
@@ -122,7 +132,13 @@ impl TokenError {
 
     /// The body.
     pub fn body(self) -> TokenErrorBody {
-        TokenErrorBody { error: self.code().to_owned(), error_description: self.to_string() }
+        // Giving a token writes nothing.
+        let outcome = (self == Self::TemporarilyUnavailable).then_some(ProblemOutcome::NotExecuted);
+        TokenErrorBody {
+            error: self.code().to_owned(),
+            error_description: self.to_string(),
+            outcome,
+        }
     }
 }
 
@@ -135,6 +151,9 @@ pub struct TokenErrorBody {
     /// For people.
     #[schema(example = "the client is not known or its secret is wrong")]
     pub error_description: String,
+    /// On 503: whether the request may have changed anything, as in every problem.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<ProblemOutcome>,
 }
 
 /// Why a bearer token does not do, for `WWW-Authenticate` (RFC 6750, section 3.1).

@@ -287,7 +287,6 @@ fn answers_keep_their_bytes() {
     let returned = ReturnResponse {
         status: ReturnedStatus::Returned,
         total_cost: Money(Decimal::ZERO),
-        currency: None,
         lease_duration: lease_duration(3_600_000),
     };
     let problem = Problem::new(503, "no_quorum", "No quorum of the cluster can be reached.")

@@ -96,6 +96,8 @@ fn errors_have_their_status_and_body() {
         (TokenError::UnauthorizedClient, 400),
         (TokenError::UnsupportedGrantType, 400),
         (TokenError::InvalidScope, 400),
+        (TokenError::TooLarge, 413),
+        (TokenError::ServerError, 500),
         (TokenError::TemporarilyUnavailable, 503),
     ] {
         assert_eq!(error.http_status(), status);

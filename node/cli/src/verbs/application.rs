@@ -205,11 +205,10 @@ pub(crate) async fn give_back(args: ReturnArgs, session: &Session<'_>) -> Result
         .bearer(token.expose())
         .json(&body)?;
     let returned: ReturnResponse = session.client.send(&request).await?.json()?;
-    let currency = returned.currency.as_deref().unwrap_or_default();
     let facts = vec![
         ("lease", lease_id.clone()),
         ("out for", returned.lease_duration.clone()),
-        ("cost", format!("{} {currency}", returned.total_cost.0).trim_end().to_owned()),
+        ("cost", returned.total_cost.0.to_string()),
     ];
     Ok(Report::done(document(&returned)?, vec![Part::Facts(facts)], vec![lease_id]))
 }

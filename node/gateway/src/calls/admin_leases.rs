@@ -43,7 +43,7 @@ pub(crate) async fn list(shared: &Shared, call: &Call) -> Result<Reply, Failure>
         })
         .transpose()?;
     let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
-    let ledger = shared.read(&call.principal).await?;
+    let ledger = shared.read(call).await?;
     let epoch = view::epoch(&ledger)?;
     let mut leases: Vec<LeaseView> = Vec::with_capacity(limit.min(64));
     let mut last: Option<LeaseId> = None;
@@ -68,7 +68,7 @@ pub(crate) async fn list(shared: &Shared, call: &Call) -> Result<Reply, Failure>
 pub(crate) async fn show(shared: &Shared, call: &Call) -> Result<Reply, Failure> {
     let keys = shared.serving_keys()?;
     let lease = lease_in_path(&keys, call)?;
-    let ledger = shared.read(&call.principal).await?;
+    let ledger = shared.read(call).await?;
     match ledger.lease(&lease) {
         Some(found) => Ok(Reply::ok(&view::lease(&keys, &ledger, view::epoch(&ledger)?, &found))),
         None => {

@@ -26,7 +26,7 @@ use crate::view;
 
 /// `GET /admin/apps`
 pub(crate) async fn list(shared: &Shared, call: &Call) -> Result<Reply, Failure> {
-    let ledger = shared.read(&call.principal).await?;
+    let ledger = shared.read(call).await?;
     Ok(Reply::ok(&AppList { apps: ledger.apps().map(view::app).collect() }))
 }
 

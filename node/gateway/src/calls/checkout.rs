@@ -3,16 +3,18 @@
 //! Which package is asked first is decided by what this node has applied, and that may be a moment
 //! old: the ledger alone decides whether a seat is free. When it says no for want of seats, the
 //! next package that fits is asked under the same request id, so that a retry of the caller finds
-//! whichever lease was made.
+//! whichever lease was made. Before the last no, this node catches up with the refusal and asks the
+//! packages it had not known to have seats.
 
 use lease::Ledger;
 use lease::command::{Checkout, Command, Subject};
-use lease::ids::{LeaseId, Name, SubjectRef, group_of};
+use lease::ids::{LeaseId, Name, RequestId, SubjectRef, group_of};
 use lease::outcome::{Grant, Outcome, Refusal, RefusalCode};
 use protocol::cloud::denial::{DenialReason, Denied, Remedy};
 use protocol::cloud::lease::{CheckoutRequest, CheckoutResponse, CheckoutStatus};
 use protocol::package::version_matches;
 use protocol::wire::{Money, UtcTime};
+use raft::ReadError;
 use storage::seam::Entropy;
 
 use crate::call::Call;
@@ -20,7 +22,7 @@ use crate::failure::Failure;
 use crate::keys::Keys;
 use crate::refusal::cloud_failure;
 use crate::reply::Reply;
-use crate::shared::Shared;
+use crate::shared::{Decided, Shared};
 use crate::view::{self, Epoch};
 
 /// `POST /api/v1/licenses/checkout`
@@ -32,38 +34,85 @@ pub(crate) async fn checkout(shared: &Shared, call: &Call) -> Result<Reply, Fail
         // Another product is as unknown to this app as one that does not exist.
         return Err(Failure::denied(DenialReason::UnknownProduct));
     }
-    let (candidates, epoch) = find(shared, &request).await?;
+    let (mut candidates, epoch) = find(shared, call, &request).await?;
     let request_id = call.request_id(&request);
     let mut refused: Option<Refusal> = None;
-    for candidate in candidates.iter().take(MAX_PACKAGES_TRIED) {
-        let mut draws = 0;
-        let outcome = loop {
-            let command = command(&*shared.context.entropy, &request, &candidate.package);
-            let outcome = shared.submit(call, Some(request_id), command).await?;
-            let is_taken = matches!(
-                &outcome,
-                Outcome::Refused(refusal) if refusal.code == RefusalCode::LeaseIdTaken
-            );
-            draws += 1;
-            if !is_taken || draws == MAX_DRAWS {
-                break outcome;
+    let mut tried: Vec<Name> = Vec::new();
+    let mut to_try = names(candidates.iter());
+    let mut is_fresh = false;
+    loop {
+        let mut decided_at = 0;
+        for package in to_try {
+            let Decided { index, outcome } =
+                ask(shared, call, &request, request_id, &package).await?;
+            decided_at = index;
+            tried.push(package);
+            match outcome {
+                Outcome::Granted(grant) => {
+                    return Ok(Reply::ok(&response(&keys, epoch, &candidates, request, *grant)));
+                }
+                Outcome::Refused(refusal) if may_fit_elsewhere(refusal.code) => {
+                    refused = Some(sooner(refused, refusal));
+                }
+                Outcome::Refused(refusal) => {
+                    return Err(cloud_failure(&refusal, &request.features));
+                }
+                _ => {
+                    return Err(Failure::internal("a checkout had the outcome of another command"));
+                }
             }
-        };
-        match outcome {
-            Outcome::Granted(grant) => {
-                return Ok(Reply::ok(&response(&keys, epoch, &candidates, request, *grant)));
-            }
-            Outcome::Refused(refusal) if may_fit_elsewhere(refusal.code) => {
-                refused = Some(sooner(refused, refusal));
-            }
-            Outcome::Refused(refusal) => return Err(cloud_failure(&refusal, &request.features)),
-            _ => return Err(Failure::internal("a checkout had the outcome of another command")),
         }
+        if is_fresh {
+            break;
+        }
+        // Whatever was imported or freed before this call began is in the log before the refusal.
+        if !shared.has_applied(call, decided_at).await {
+            return Err(ReadError::NoQuorum.into());
+        }
+        is_fresh = true;
+        if let Found::Candidates(now) = self::candidates(&shared.context.cluster.ledger(), &request)
+        {
+            candidates = now;
+        }
+        to_try = names(candidates.iter().filter(|candidate| is_worth_asking(candidate, &tried)));
     }
     match refused {
         Some(refusal) => Err(cloud_failure(&refusal, &request.features)),
         None => Err(Failure::denied(DenialReason::UnknownProduct)),
     }
+}
+
+/// Asks one package for the seat.
+async fn ask(
+    shared: &Shared,
+    call: &Call,
+    request: &CheckoutRequest,
+    request_id: RequestId,
+    package: &Name,
+) -> Result<Decided, Failure> {
+    let mut draws = 0;
+    loop {
+        let command = command(&*shared.context.entropy, request, package);
+        let decided = shared.decide(call, Some(request_id), command).await?;
+        let is_taken = matches!(
+            &decided.outcome,
+            Outcome::Refused(refusal) if refusal.code == RefusalCode::LeaseIdTaken
+        );
+        draws += 1;
+        if !is_taken || draws == MAX_DRAWS {
+            return Ok(decided);
+        }
+    }
+}
+
+fn names<'a>(candidates: impl Iterator<Item = &'a Candidate>) -> Vec<Name> {
+    candidates.take(MAX_PACKAGES_TRIED).map(|candidate| candidate.package.clone()).collect()
+}
+
+/// Whether a package that was not asked yet has seats, as a ledger knows that has caught up.
+fn is_worth_asking(candidate: &Candidate, tried: &[Name]) -> bool {
+    let has_seats = matches!(candidate.standing, Standing::CommitFree | Standing::OverageFree);
+    has_seats && !tried.contains(&candidate.package)
 }
 
 /// A package that may be asked for the seat.
@@ -94,6 +143,7 @@ enum Found {
 
 async fn find(
     shared: &Shared,
+    call: &Call,
     request: &CheckoutRequest,
 ) -> Result<(Vec<Candidate>, Epoch), Failure> {
     let mut caught_up = false;
@@ -105,7 +155,7 @@ async fn find(
         match found {
             Found::Candidates(candidates) => return Ok((candidates, epoch)),
             Found::VersionNotCovered(_) | Found::Nothing if !caught_up => {
-                shared.catch_up().await?;
+                shared.catch_up(call.deadline).await?;
                 caught_up = true;
             }
             Found::VersionNotCovered(range) => {
@@ -243,7 +293,7 @@ fn response(
     }
 }
 
-/// Full packages asked before the answer is no: each costs a round through the log.
+/// Full packages asked before this node catches up, and again after: each costs a round through the log.
 const MAX_PACKAGES_TRIED: usize = 8;
 /// Two equal draws of 80 bits do not happen; three are a broken source of randomness.
 const MAX_DRAWS: u32 = 3;
@@ -281,6 +331,22 @@ mod tests {
             standings,
             [Standing::CommitFree, Standing::OverageFree, Standing::Full, Standing::NotInForce]
         );
+    }
+
+    #[test]
+    fn after_catching_up_only_new_packages_with_seats_are_asked() {
+        let tried: [Name; 1] = ["tried".into()];
+        let table = [
+            ("new", Standing::CommitFree, true),
+            ("new", Standing::OverageFree, true),
+            ("new", Standing::Full, false),
+            ("new", Standing::NotInForce, false),
+            ("tried", Standing::CommitFree, false),
+        ];
+        for (package, standing, want) in table {
+            let candidate = Candidate { package: package.into(), currency: "EUR".into(), standing };
+            assert_eq!(is_worth_asking(&candidate, &tried), want, "{package} {standing:?}");
+        }
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub(crate) fn parameters() -> Vec<Parameter> {
 pub(crate) async fn discover(shared: &Shared, call: &Call) -> Result<Reply, Failure> {
     let query: DiscoverQuery = call.query()?;
     let app = call.app()?;
-    let ledger = shared.read(&call.principal).await?;
+    let ledger = shared.read(call).await?;
     // An app sees its own product only; asking for another finds nothing.
     let is_own = query.product.as_deref().is_none_or(|product| *product == *app.product);
     let licenses = if is_own {

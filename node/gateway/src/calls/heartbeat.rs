@@ -1,7 +1,8 @@
 //! Heartbeats: one lease or up to 1,000, in one command.
 //!
 //! A renewal token whose MAC is not ours, or that belongs to another lease, is refused here and
-//! never proposed. Whether its sequence is the current one is the ledger's to say.
+//! never proposed; the lease itself says how, as it would have with a good token. Whether a
+//! sequence is the current one is the ledger's to say.
 
 use lease::command::{Command, Renewal as LedgerRenewal};
 use lease::ids::LeaseId;
@@ -30,11 +31,15 @@ pub(crate) async fn heartbeat(shared: &Shared, call: &Call) -> Result<Reply, Fai
     let request: HeartbeatRequest = call.json()?;
     let lease = call.lease(&keys)?;
     let epoch = view::epoch(&shared.context.cluster.ledger())?;
-    let sequence = sequence_of(&keys, epoch, lease, &request.renewal_token)
-        .ok_or_else(|| Failure::denied(DenialReason::RenewalTokenInvalid))?;
+    let sequence = sequence_of(&keys, epoch, lease, &request.renewal_token);
     let lease = view::ledger_id(lease);
+    let Some(sequence) = sequence else {
+        let reasons = why_not_renewed(shared, call, &[lease]).await?;
+        let reason = reasons.first().copied().unwrap_or(DenialReason::RenewalTokenInvalid);
+        return Err(Failure::denied(reason));
+    };
     let renewal = LedgerRenewal { lease, sequence, still_active: request.still_active };
-    let outcomes = renew(shared, call, vec![renewal]).await?;
+    let (index, outcomes) = renew(shared, call, vec![renewal]).await?;
     match outcomes.as_slice() {
         [
             RenewalOutcome::Renewed {
@@ -44,7 +49,7 @@ pub(crate) async fn heartbeat(shared: &Shared, call: &Call) -> Result<Reply, Fai
                 sequence,
             },
         ] => {
-            let fences = fences(shared, epoch, &[Some(lease)]).await?;
+            let fences = fences(shared, call, epoch, &[Some(lease)], index).await?;
             let fence = fences.first().copied().flatten();
             Ok(Reply::ok(&HeartbeatResponse {
                 status: RenewedStatus::Renewed,
@@ -66,19 +71,18 @@ pub(crate) async fn heartbeats(shared: &Shared, call: &Call) -> Result<Reply, Fa
     let keys = shared.serving_keys()?;
     let request: BulkHeartbeatRequest = call.json()?;
     let epoch = view::epoch(&shared.context.cluster.ledger())?;
-    let admitted: Vec<Result<LedgerRenewal, BulkHeartbeatStatus>> =
-        request.leases.iter().map(|item| admit(&keys, epoch, item)).collect();
+    let admitted = admit_all(shared, call, &keys, epoch, &request.leases).await?;
     let renewals: Vec<LedgerRenewal> =
         admitted.iter().filter_map(|item| item.as_ref().ok().copied()).collect();
     let leases: Vec<LeaseId> = renewals.iter().map(|renewal| renewal.lease).collect();
-    let outcomes =
-        if renewals.is_empty() { Vec::new() } else { renew(shared, call, renewals).await? };
+    let (index, outcomes) =
+        if renewals.is_empty() { (0, Vec::new()) } else { renew(shared, call, renewals).await? };
     let renewed: Vec<Option<LeaseId>> = leases
         .into_iter()
         .zip(&outcomes)
         .map(|(lease, outcome)| matches!(outcome, RenewalOutcome::Renewed { .. }).then_some(lease))
         .collect();
-    let fences = fences(shared, epoch, &renewed).await?;
+    let fences = fences(shared, call, epoch, &renewed, index).await?;
     let mut decided = outcomes.into_iter().zip(fences);
     let mut results = Vec::with_capacity(admitted.len());
     for (item, admitted) in request.leases.into_iter().zip(admitted) {
@@ -100,26 +104,31 @@ pub(crate) async fn heartbeats(shared: &Shared, call: &Call) -> Result<Reply, Fa
     Ok(Reply::ok(&BulkHeartbeatResponse { results }))
 }
 
+/// The outcomes, and the index of the entry that decided them.
 async fn renew(
     shared: &Shared,
     call: &Call,
     leases: Vec<LedgerRenewal>,
-) -> Result<Vec<RenewalOutcome>, Failure> {
+) -> Result<(u64, Vec<RenewalOutcome>), Failure> {
     let asked = leases.len();
     // No request id: the sequence makes a renewal repeatable by itself.
-    match shared.submit(call, None, Command::Heartbeat { leases }).await? {
-        Outcome::Renewed(outcomes) if outcomes.len() == asked => Ok(outcomes),
+    let decided = shared.decide(call, None, Command::Heartbeat { leases }).await?;
+    match decided.outcome {
+        Outcome::Renewed(outcomes) if outcomes.len() == asked => Ok((decided.index, outcomes)),
         Outcome::Refused(refusal) => Err(cloud_failure(&refusal, &[])),
         _ => Err(Failure::internal("a heartbeat had the outcome of another command")),
     }
 }
 
 /// The leases' fences. They never change, so what this node has applied will do; only a lease made
-/// a moment ago on another node may have to be waited for. Nothing is looked up for `None`.
+/// a moment ago on another node may have to be waited for, and it is there by `index`, where it was
+/// renewed. Nothing is looked up for `None`.
 async fn fences(
     shared: &Shared,
+    call: &Call,
     epoch: Epoch,
     leases: &[Option<LeaseId>],
+    index: u64,
 ) -> Result<Vec<Option<Fence>>, Failure> {
     let look = || -> Vec<Option<Fence>> {
         let ledger = shared.context.cluster.ledger();
@@ -132,7 +141,38 @@ async fn fences(
     if leases.iter().zip(&fences).all(|(lease, fence)| lease.is_none() || fence.is_some()) {
         return Ok(fences);
     }
-    shared.catch_up().await?;
+    if !shared.has_applied(call, index).await {
+        return Err(Failure::not_seen_in_time());
+    }
+    Ok(look())
+}
+
+/// What to say of leases whose renewal token will not do: another app's lease is not there, an
+/// ended one has ended, and only the holder learns that the token is wrong. A lease that this node
+/// does not know may have been made elsewhere a moment ago, so the node catches up once.
+async fn why_not_renewed(
+    shared: &Shared,
+    call: &Call,
+    leases: &[LeaseId],
+) -> Result<Vec<DenialReason>, Failure> {
+    if leases.is_empty() {
+        return Ok(Vec::new());
+    }
+    let app = call.app()?.app;
+    let look = || -> Vec<DenialReason> {
+        let ledger = shared.context.cluster.ledger();
+        let reason = |lease| match ledger.lease(lease) {
+            None => DenialReason::LeaseEnded,
+            Some(found) if found.app != app => DenialReason::UnknownLease,
+            Some(_) => DenialReason::RenewalTokenInvalid,
+        };
+        leases.iter().map(reason).collect()
+    };
+    let reasons = look();
+    if !reasons.contains(&DenialReason::LeaseEnded) {
+        return Ok(reasons);
+    }
+    shared.catch_up(call.deadline).await?;
     Ok(look())
 }
 
@@ -142,16 +182,57 @@ fn sequence_of(keys: &Keys, epoch: Epoch, lease: LeaseKey, token: &str) -> Optio
     (renewal.lease == lease).then_some(renewal.sequence)
 }
 
+/// Items to propose, and what is said of the others, which are counted here.
+async fn admit_all(
+    shared: &Shared,
+    call: &Call,
+    keys: &Keys,
+    epoch: Epoch,
+    items: &[BulkHeartbeatItem],
+) -> Result<Vec<Result<LedgerRenewal, BulkHeartbeatStatus>>, Failure> {
+    let looked_at: Vec<_> = items.iter().map(|item| admit(keys, epoch, item)).collect();
+    let with_bad_token: Vec<LeaseId> = looked_at
+        .iter()
+        .filter_map(|item| match item {
+            Err(NotAdmitted::BadToken(lease)) => Some(*lease),
+            _ => None,
+        })
+        .collect();
+    let mut reasons = why_not_renewed(shared, call, &with_bad_token).await?.into_iter();
+    let mut refuse = |not_admitted| {
+        let reason = match not_admitted {
+            NotAdmitted::NoLease => DenialReason::UnknownLease,
+            NotAdmitted::BadToken(_) => reasons.next().unwrap_or(DenialReason::RenewalTokenInvalid),
+        };
+        shared.metrics.count_refusal(reason);
+        match reason {
+            DenialReason::UnknownLease => BulkHeartbeatStatus::Unknown,
+            DenialReason::LeaseEnded => BulkHeartbeatStatus::Ended,
+            _ => BulkHeartbeatStatus::Replayed,
+        }
+    };
+    Ok(looked_at.into_iter().map(|item| item.map_err(&mut refuse)).collect())
+}
+
+/// Why an item is not proposed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NotAdmitted {
+    /// The id is none of ours.
+    NoLease,
+    /// The renewal token is not one of this lease.
+    BadToken(LeaseId),
+}
+
 fn admit(
     keys: &Keys,
     epoch: Epoch,
     item: &BulkHeartbeatItem,
-) -> Result<LedgerRenewal, BulkHeartbeatStatus> {
-    let lease = lease_id::decode(&keys.lease_id, &item.lease_id)
-        .map_err(|_| BulkHeartbeatStatus::Unknown)?;
-    let sequence = sequence_of(keys, epoch, lease, &item.renewal_token)
-        .ok_or(BulkHeartbeatStatus::Replayed)?;
-    Ok(LedgerRenewal { lease: view::ledger_id(lease), sequence, still_active: true })
+) -> Result<LedgerRenewal, NotAdmitted> {
+    let key = lease_id::decode(&keys.lease_id, &item.lease_id).map_err(|_| NotAdmitted::NoLease)?;
+    let lease = view::ledger_id(key);
+    let sequence =
+        sequence_of(keys, epoch, key, &item.renewal_token).ok_or(NotAdmitted::BadToken(lease))?;
+    Ok(LedgerRenewal { lease, sequence, still_active: true })
 }
 
 /// What a bulk item says to a refusal; `None` for those that concern the whole call.
@@ -255,8 +336,8 @@ mod tests {
         let good = LedgerRenewal { lease, sequence: 3, still_active: true };
         let table = [
             (item(&lease_id, &renewal_token), Ok(good)),
-            (item("lease-not-ours", &renewal_token), Err(BulkHeartbeatStatus::Unknown)),
-            (item(&lease_id, "rt1-forged"), Err(BulkHeartbeatStatus::Replayed)),
+            (item("lease-not-ours", &renewal_token), Err(NotAdmitted::NoLease)),
+            (item(&lease_id, "rt1-forged"), Err(NotAdmitted::BadToken(lease))),
         ];
         for (item, want) in table {
             assert_eq!(admit(&keys, epoch, &item), want);

@@ -26,7 +26,7 @@ use crate::shared::Shared;
 pub(crate) async fn import(shared: &Shared, call: &Call) -> Result<Reply, Failure> {
     let request = ImportRequest::from_body(&call.body).map_err(import_failure)?;
     let pinned = {
-        let ledger = shared.read(&call.principal).await?;
+        let ledger = shared.read(call).await?;
         let package = request.package.package();
         let cluster =
             ledger.cluster().ok_or_else(|| Failure::internal("no cluster, yet an operator"))?;

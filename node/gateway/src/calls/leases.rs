@@ -25,11 +25,9 @@ pub(crate) async fn give_back(shared: &Shared, call: &Call) -> Result<Reply, Fai
     let lease = view::ledger_id(call.lease(&keys)?);
     let usage = usage_report(&request.usage_metadata)?;
     let request_id = call.request_id(&request);
-    // The lease is gone afterwards; a repeated return has no currency to show.
-    let currency = view::currency_of_lease(&shared.context.cluster.ledger(), lease);
     let command = Command::Return(Box::new(Return { lease, usage }));
     match shared.submit(call, Some(request_id), command).await? {
-        Outcome::Returned(receipt) => Ok(Reply::ok(&response(&receipt, currency))),
+        Outcome::Returned(receipt) => Ok(Reply::ok(&response(&receipt))),
         Outcome::Refused(refusal) => Err(cloud_failure(&refusal, &[])),
         _ => Err(Failure::internal("a return had the outcome of another command")),
     }
@@ -40,7 +38,7 @@ pub(crate) async fn show(shared: &Shared, call: &Call) -> Result<Reply, Failure>
     let keys = shared.serving_keys()?;
     let lease = view::ledger_id(call.lease(&keys)?);
     let app = call.app()?;
-    let ledger = shared.read(&call.principal).await?;
+    let ledger = shared.read(call).await?;
     match ledger.lease(&lease) {
         Some(found) if found.app != app.app => Err(Failure::denied(DenialReason::UnknownLease)),
         Some(found) => Ok(Reply::ok(&view::lease_response(&keys, view::epoch(&ledger)?, &found))),
@@ -62,11 +60,10 @@ fn usage_report(usage: &UsageMetadata) -> Result<UsageReport, Failure> {
     })
 }
 
-fn response(receipt: &Receipt, currency: Option<String>) -> ReturnResponse {
+fn response(receipt: &Receipt) -> ReturnResponse {
     ReturnResponse {
         status: ReturnedStatus::Returned,
         total_cost: Money(receipt.total_cost.0),
-        currency,
         lease_duration: lease_duration(receipt.duration_ms),
     }
 }

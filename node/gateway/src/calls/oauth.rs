@@ -32,7 +32,7 @@ pub(crate) async fn issue_token(shared: &Shared, call: &Call) -> Result<Reply, F
     let request = TokenRequest::from_form(&call.body, authorization)?;
     let keys = shared.serving_keys()?;
     let mac = client_secret_mac(&keys.client_secret_pepper, request.client_secret.expose());
-    shared.catch_up().await?;
+    shared.catch_up(call.deadline).await?;
     let claims = {
         let ledger = shared.context.cluster.ledger();
         let app = ledger.app_by_client_id(&request.client_id);
@@ -44,7 +44,7 @@ pub(crate) async fn issue_token(shared: &Shared, call: &Call) -> Result<Reply, F
         claims(shared, &ledger, app, scopes)?
     };
     let scope = claims.scope;
-    let access_token = sign(shared, claims).await?;
+    let access_token = sign(shared, call, claims).await?;
     let response = TokenResponse {
         access_token,
         token_type: "Bearer".to_owned(),
@@ -56,15 +56,22 @@ pub(crate) async fn issue_token(shared: &Shared, call: &Call) -> Result<Reply, F
 
 /// `GET /.well-known/jwks.json`
 pub(crate) async fn key_set(shared: &Shared, _call: &Call) -> Result<Reply, Failure> {
+    // The keys of half a log would not verify what other nodes sign.
+    shared.serving_keys()?;
     let ledger = shared.context.cluster.ledger();
     // Keys came through the gate on their way in; one that does not any more is left out.
     let keys = ledger
         .signing_keys()
         .filter_map(|key| PublicKey::from_spki_der(&key.public_der).ok())
         .map(|key| Jwk::of(&key))
-        .collect();
-    let a_minute = HeaderValue::from_static("public, max-age=60");
-    Ok(Reply::ok(&Jwks { keys }).header(CACHE_CONTROL, a_minute))
+        .collect::<Vec<_>>();
+    let has_keys = !keys.is_empty();
+    let reply = Reply::ok(&Jwks { keys });
+    // An empty set is one that is about to change.
+    if !has_keys {
+        return Ok(reply);
+    }
+    Ok(reply.header(CACHE_CONTROL, HeaderValue::from_static("public, max-age=60")))
 }
 
 /// `GET /.well-known/oauth-authorization-server`
@@ -117,10 +124,11 @@ fn claims(
 /// Signs on a thread that nothing else waits for, few at a time.
 async fn sign(
     shared: &Shared,
+    call: &Call,
     claims: AccessClaims,
 ) -> Result<protocol::secret::Disclosed, Failure> {
-    let deadline = shared.context.cluster.failover_bound();
-    let Ok(Ok(_permit)) = tokio::time::timeout(deadline, shared.signing.acquire()).await else {
+    let left = shared.left(call.deadline);
+    let Ok(Ok(_permit)) = tokio::time::timeout(left, shared.signing.acquire()).await else {
         return Err(TokenError::TemporarilyUnavailable.into());
     };
     let signer = std::sync::Arc::clone(&shared.context.signer);

@@ -1,5 +1,6 @@
 //! Packages as operators see and change them.
 
+use lease::Ledger;
 use lease::command::{Command, PackageChange};
 use lease::outcome::Outcome;
 use protocol::cloud::admin::{PackageList, PackageView, ReasonRequest};
@@ -13,7 +14,7 @@ use crate::view;
 
 /// `GET /admin/packages`
 pub(crate) async fn list(shared: &Shared, call: &Call) -> Result<Reply, Failure> {
-    let ledger = shared.read(&call.principal).await?;
+    let ledger = shared.read(call).await?;
     let packages = ledger
         .packages()
         .map(|package| view::package(&package))
@@ -23,7 +24,8 @@ pub(crate) async fn list(shared: &Shared, call: &Call) -> Result<Reply, Failure>
 
 /// `GET /admin/packages/{package_id}`
 pub(crate) async fn show(shared: &Shared, call: &Call) -> Result<Reply, Failure> {
-    show_now(shared, call).await
+    let ledger = shared.read(call).await?;
+    view_of(&ledger, call)
 }
 
 /// `POST /admin/packages/{package_id}/suspend`
@@ -52,15 +54,20 @@ async fn change(
         package: call.subject()?.into(),
         reason: request.reason.as_deref().unwrap_or_default().into(),
     };
-    match shared.submit(call, Some(request_id), command(change)).await? {
-        Outcome::Done | Outcome::Unchanged => show_now(shared, call).await,
+    let decided = shared.decide(call, Some(request_id), command(change)).await?;
+    match decided.outcome {
+        Outcome::Done | Outcome::Unchanged => {
+            if !shared.has_applied(call, decided.index).await {
+                return Err(Failure::not_seen_in_time());
+            }
+            view_of(&shared.context.cluster.ledger(), call)
+        }
         Outcome::Refused(refusal) => Err(admin_failure(&refusal)),
         _ => Err(Failure::internal("a package change had the outcome of another command")),
     }
 }
 
-async fn show_now(shared: &Shared, call: &Call) -> Result<Reply, Failure> {
-    let ledger = shared.read(&call.principal).await?;
+fn view_of(ledger: &Ledger, call: &Call) -> Result<Reply, Failure> {
     match ledger.package(call.subject()?) {
         Some(package) => Ok(Reply::ok(&view::package(&package)?)),
         None => Err(view::unknown_package()),

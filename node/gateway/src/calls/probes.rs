@@ -34,7 +34,7 @@ pub(crate) async fn livez(_shared: &Shared, _call: &Call) -> Result<Reply, Failu
 /// `GET /readyz`
 pub(crate) async fn readyz(shared: &Shared, call: &Call) -> Result<Reply, Failure> {
     let query: ReadyQuery = call.query()?;
-    let checks = shared.readiness().await;
+    let checks = shared.readiness(call.deadline).await;
     let is_ready = checks.iter().all(|check| check.failure.is_none());
     let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let text = ready_text(&checks, query.verbose.is_some());

@@ -16,7 +16,7 @@ use crate::view;
 
 /// `GET /admin/vendors`
 pub(crate) async fn list(shared: &Shared, call: &Call) -> Result<Reply, Failure> {
-    let ledger = shared.read(&call.principal).await?;
+    let ledger = shared.read(call).await?;
     let vendors = ledger.vendors().map(view::vendor).collect::<Result<Vec<VendorView>, _>>()?;
     Ok(Reply::ok(&VendorList { vendors }))
 }

@@ -132,6 +132,49 @@ async fn a_renewal_token_is_good_for_its_lease_and_its_turn() {
     }
     let replayed = world.heartbeat(&app.token, &one).send().await.expect(409);
     assert_eq!(replayed["reason"], "renewal_token_replayed");
+
+    // What is said of a wrong token depends on the lease, as it does with a good one.
+    let other = world.register().await;
+    let refused = world.heartbeat(&other.token, &foreign).send().await.expect(404);
+    assert_eq!(refused["reason"], "unknown_lease");
+    world.give_back(&app.token, &one).send().await.expect(200);
+    let refused = world.heartbeat(&app.token, &foreign).send().await.expect(410);
+    assert_eq!(refused["reason"], "lease_ended");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wrong_tokens_in_bulk_are_told_apart_and_counted() {
+    let (world, app) = World::ready(&[]).await;
+    let other = world.register().await;
+    let mine = world.checkout(&app.token, "alice").send().await.expect(200);
+    let ended = world.checkout(&app.token, "bob").send().await.expect(200);
+    let theirs = world.checkout(&other.token, "carol").send().await.expect(200);
+    world.give_back(&app.token, &ended).send().await.expect(200);
+    let wrong =
+        |lease: &Value| json!({ "lease_id": lease["lease_id"], "renewal_token": "rt1-forged" });
+    let answer = world
+        .post("/api/v1/licenses/heartbeats")
+        .bearer(&app.token)
+        .json(&json!({ "leases": [wrong(&theirs), wrong(&ended), wrong(&mine)] }))
+        .send()
+        .await
+        .expect(200);
+    let status = |at: usize| text_of(&answer["results"][at], "status").to_owned();
+    assert_eq!([status(0), status(1), status(2)], ["unknown", "ended", "replayed"]);
+    let old = json!({
+        "product_id": PRODUCT,
+        "user": "dave",
+        "hostname": "h",
+        "metadata": { "version": "1.0" },
+    });
+    let old = world.post("/api/v1/licenses/checkout").bearer(&app.token).json(&old);
+    old.send().await.expect(403);
+    let metrics = world.get("/metrics").send().await.text;
+    for reason in ["unknown_lease", "lease_ended", "renewal_token_invalid", "version_not_covered"] {
+        let line =
+            format!("leasehold_refusals_total{{reason=\"{reason}\",decided_by=\"gateway\"}} 1");
+        assert!(metrics.contains(&line), "{line} is missing in\n{metrics}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,9 +1,14 @@
 //! Tokens: how they are asked for, what they open, and when they stop to.
 
+use std::convert::Infallible;
+use std::pin::Pin;
+
+use axum::body::Body;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use gateway::routes::{Credential, operations};
-use http::Method;
+use http::{Method, Request};
+use protocol::oauth::token::MAX_FORM_BYTES;
 
 use crate::world::{World, text_of};
 
@@ -59,6 +64,8 @@ async fn the_token_endpoint_speaks_oauth() {
         assert_eq!(answer.expect(status)["error"], error, "{form}");
         assert_eq!(answer.header("www-authenticate").is_some(), status == 401, "{form}");
     }
+    let answer = world.post("/oauth/token").body("x".repeat(MAX_FORM_BYTES + 1)).send().await;
+    assert_eq!(answer.expect(413)["error"], "invalid_request");
     let keys = world.get("/.well-known/jwks.json").send().await.expect(200);
     assert_eq!(keys["keys"].as_array().map(Vec::len), Some(1));
     let metadata = world.get("/.well-known/oauth-authorization-server").send().await.expect(200);
@@ -143,8 +150,16 @@ async fn a_sealed_node_says_so_and_lives() {
     assert!(answer.header("retry-after").is_some());
     let answer = world
         .post("/oauth/token")
-        .body("grant_type=client_credentials&client_id=a&client_secret=b");
-    assert_eq!(answer.send().await.expect(503)["error"], "temporarily_unavailable");
+        .body("grant_type=client_credentials&client_id=a&client_secret=b")
+        .send()
+        .await;
+    for answer in [answer, world.get("/.well-known/jwks.json").send().await] {
+        let body = answer.expect(503);
+        assert_eq!(body["error"], "temporarily_unavailable");
+        assert_eq!(body["outcome"], "not_executed");
+        assert!(answer.header("retry-after").is_some());
+        assert_eq!(answer.header("cache-control"), Some("no-store"));
+    }
     assert_eq!(world.get("/livez").send().await.status.as_u16(), 200);
     let ready = world.get("/readyz?verbose").send().await;
     assert_eq!(ready.status.as_u16(), 503);
@@ -152,4 +167,35 @@ async fn a_sealed_node_says_so_and_lives() {
     world.keys.unseal(crate::world::keys());
     let ready = world.get("/readyz?verbose").send().await;
     assert_eq!(ready.text, "[+]recovered ok\n[+]unsealed ok\n[+]quorum ok\nreadyz check passed\n");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_who_stall_their_bodies_are_in_each_others_way_only() {
+    let (world, app) = World::ready(&[]).await;
+    let stalled = || {
+        let never = futures_util::stream::pending::<Result<bytes::Bytes, Infallible>>();
+        let request = Request::post("/oauth/token").body(Body::from_stream(never));
+        Box::pin(world.gateway.answer(request.expect("a request")))
+    };
+    let mut waiting: Vec<Pin<Box<_>>> = (0..256).map(|_| stalled()).collect();
+    for answer in &mut waiting {
+        assert!(futures_util::poll!(answer).is_pending());
+    }
+    let refused = world.token(&app, None).await;
+    assert_eq!(refused.expect(503)["error"], "temporarily_unavailable");
+    assert!(refused.header("retry-after").is_some());
+    world.checkout(&app.token, "alice").send().await.expect(200);
+    drop(waiting);
+    world.token(&app, None).await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_overloaded_node_answers_its_watchers() {
+    let world = World::with_requests_in_flight(0).await;
+    world.keys.unseal(crate::world::keys());
+    for (path, status) in
+        [("/livez", 200), ("/readyz", 200), ("/metrics", 200), ("/openapi.json", 503)]
+    {
+        assert_eq!(world.get(path).send().await.status.as_u16(), status, "{path}");
+    }
 }

@@ -107,6 +107,11 @@ impl Ask<'_> {
 impl World {
     /// Founded, and nothing in it but operators.
     pub(crate) async fn founded() -> Self {
+        Self::with_requests_in_flight(8_192).await
+    }
+
+    /// The same, with room for so many requests at once.
+    pub(crate) async fn with_requests_in_flight(max_requests_in_flight: usize) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let mut config = ClusterConfig::new(1, dir.path().join("data"), 7);
         config.log_segment_bytes = 1 << 20;
@@ -132,7 +137,11 @@ impl World {
             entropy,
             peers: Arc::new(NoPeers),
         };
-        let gateway = Gateway::new(GatewayConfig::new(1, "https://127.0.0.1:7401"), context);
+        let config = GatewayConfig {
+            max_requests_in_flight,
+            ..GatewayConfig::new(1, "https://127.0.0.1:7401")
+        };
+        let gateway = Gateway::new(config, context);
         let [admin, operator, auditor] = tokens.map(|(_, token)| token);
         let vendor = PrivateKey::ed25519(&Secret::new([9; 32]));
         Self { gateway, keys, admin, operator, auditor, vendor, _dir: dir }
