@@ -12,11 +12,12 @@
 //! 12      n      body: bincode 2, standard configuration (little endian, variable-length integers)
 //! ```
 //!
-//! The length is capped before anything is allocated and every byte of the body must be consumed.
+//! The length is capped before anything is allocated, lengths inside a body are held to a limit as
+//! they are read (`DECODE_LIMIT`), and every byte of the body must be consumed.
 //! Enums inside are append-only: a variant is never removed, reordered or given another meaning.
 //! An unknown kind or version is an error, never skipped. bincode is pinned at `=2.0.1`.
 
-use bincode::config::{Configuration, LittleEndian, Varint, standard};
+use bincode::config::{Configuration, Limit, LittleEndian, Varint, standard};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -56,8 +57,14 @@ pub const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
 const TYPICAL_BYTES: usize = 192;
 const MAGIC: [u8; 2] = *b"LH";
 
-type Config = Configuration<LittleEndian, Varint>;
-const CONFIG: Config = standard();
+/// Bytes a decoder may claim, so that a length inside a well-summed body cannot make it allocate
+/// without bound. bincode counts a number by the width of its type before it reads it, and a
+/// `u128` may take one byte: less than sixteen times the longest body would refuse what `encode`
+/// made. Reading alone is limited; no byte depends on it.
+const DECODE_LIMIT: usize = 16 * MAX_BODY_BYTES;
+
+type Config = Configuration<LittleEndian, Varint, Limit<DECODE_LIMIT>>;
+const CONFIG: Config = standard().with_limit::<DECODE_LIMIT>();
 
 /// Why bytes are not the frame that was expected. Always damage or a newer version, never a value.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -208,6 +215,43 @@ mod tests {
                 b'e', b'a', b't'
             ]
         );
+    }
+
+    /// A body of a length and some of the bytes it promises, well framed.
+    fn framed(inner: u64, rest: usize) -> Vec<u8> {
+        let mut body = encode_body(&inner);
+        body.resize(body.len() + rest, b'x');
+        let mut frame = encode(Kind::Row, 1, &());
+        frame.extend_from_slice(&body);
+        frame[4..8].copy_from_slice(&(body.len() as u32).to_le_bytes());
+        let sum = checksum(&frame);
+        frame[8..12].copy_from_slice(&sum.to_le_bytes());
+        frame
+    }
+
+    #[test]
+    fn an_inner_length_allocates_no_more_than_the_limit() {
+        let refused = |inner, rest| match decode::<String>(Kind::Row, 1, &framed(inner, rest)) {
+            Err(FormatError::Body(text)) => text,
+            other => panic!("{inner}: {other:?}"),
+        };
+        let over = DECODE_LIMIT as u64;
+        for inner in [over, 1 << 40, i64::MAX as u64, u64::MAX] {
+            assert!(refused(inner, 3).contains("LimitExceeded"), "{inner}");
+        }
+        // Within the limit the bytes themselves are missed.
+        assert!(refused(4, 3).contains("UnexpectedEnd"));
+        assert_eq!(decode::<String>(Kind::Row, 1, &framed(3, 3)).as_deref(), Ok("xxx"));
+    }
+
+    /// What `encode` takes `decode` gives back, however thin the bytes are: the decoder counts a
+    /// number by its type, not by the bytes it takes.
+    #[test]
+    fn the_longest_body_decodes() {
+        let bytes = "x".repeat(MAX_BODY_BYTES - 5);
+        assert_eq!(decode::<String>(Kind::Row, 1, &encode(Kind::Row, 1, &bytes)), Ok(bytes));
+        let numbers = vec![1_u128; MAX_BODY_BYTES - 5];
+        assert_eq!(decode::<Vec<u128>>(Kind::Row, 1, &encode(Kind::Row, 1, &numbers)), Ok(numbers));
     }
 
     proptest! {
