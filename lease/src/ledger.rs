@@ -5,8 +5,9 @@
 //! equal, whenever each was stored and loaded in between. What it stores leaves by
 //! [`Ledger::take_changes`] and comes back by [`Ledger::load_row`]; where to is `storage`'s affair.
 //!
-//! No secret is ever looked into: a sealed secret is bytes that are stored and handed out, so a
-//! node that cannot open them holds the same state as one that can.
+//! No secret is ever looked into: what `PutSecret` carries is bytes that are stored and handed out
+//! and that decide nothing, so a node that cannot open them holds the same rows and the same sum as
+//! one that can (`tests/it/bounds.rs`: `what_is_sealed_decides_nothing`).
 
 use crate::audit::{AuditHead, RecentEvents};
 use crate::entry::{Entry, EntryHeader, MAX_COMMANDS_PER_ENTRY, Stamp};

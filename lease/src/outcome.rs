@@ -47,7 +47,8 @@ pub struct Grant {
     pub quantity: u32,
     /// Charged, overage only.
     pub cost: Option<Money>,
-    /// Led milliseconds until it expires, from the stamp of the entry that answered.
+    /// Milliseconds until it expires, from the stamp of the entry that answered: by the lease
+    /// clock, or by the civil clock where it or its package ends first.
     pub expires_in_ms: u64,
     /// The same on the civil clock, for display.
     pub expires_at_ms: i64,
@@ -64,7 +65,8 @@ pub struct Grant {
 pub enum RenewalOutcome {
     /// Extended, or (for the token before the current one, within 30 s) the same answer again.
     Renewed {
-        /// Led milliseconds until it expires.
+        /// Milliseconds until it expires, from the stamp of the entry that answered: by the lease
+        /// clock, or by the civil clock where it or its package ends first.
         expires_in_ms: u64,
         /// The same on the civil clock, for display.
         expires_at_ms: i64,
@@ -72,6 +74,8 @@ pub enum RenewalOutcome {
         heartbeat_interval_ms: u32,
         /// Sequence of the renewal token to use next.
         sequence: u32,
+        /// Its place in the order of grants, as it was granted.
+        fence: Fence,
     },
     /// Not extended.
     Refused(Refusal),

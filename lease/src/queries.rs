@@ -125,7 +125,8 @@ pub struct LeaseView<'a> {
     pub cost: Option<Money>,
     /// When it was granted, by the civil clock.
     pub granted_at_ms: i64,
-    /// Led milliseconds until it expires.
+    /// Milliseconds until it expires: by the lease clock, or by the civil clock where it or its
+    /// package ends first.
     pub expires_in_ms: u64,
     /// The same on the civil clock, for display.
     pub expires_at_ms: i64,

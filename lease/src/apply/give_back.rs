@@ -10,12 +10,12 @@ use crate::requests::{EndedLease, LeaseEnd, RequestRecord};
 
 impl Ledger {
     pub(super) fn give_back(&mut self, context: &Context, give_back: &Return) -> Decision {
+        let app = self.credentials(context)?.app;
         if let Some(request) = &context.request
             && let Some(receipt) = self.returned_before(request)?
         {
             return Ok(Outcome::Returned(receipt));
         }
-        let app = self.credentials(context)?.app;
         let id = give_back.lease;
         if self.state.lease(id).is_some_and(|lease| lease.app() != app) {
             return refuse(RefusalCode::UnknownLease);

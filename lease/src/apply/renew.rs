@@ -74,11 +74,14 @@ impl Ledger {
         }
     }
 
-    /// Another application's live lease is not there for this one; an ended one has ended. What
-    /// the package's state forbids is said before a lease that it ended is called ended.
+    /// Another application's lease is not there for this one, live or ended, while its end is
+    /// remembered; any other that is not live has ended. What the package's state forbids is said
+    /// before a lease that it ended is called ended.
     fn is_holder(&mut self, context: &Context, app: AppId, id: LeaseId) -> Result<(), Refusal> {
         let Some(lease) = self.state.lease(id) else {
-            return Err(Refusal::new(RefusalCode::LeaseEnded));
+            let foreign = self.requests.ended(id).is_some_and(|ended| ended.app != app);
+            let code = if foreign { RefusalCode::UnknownLease } else { RefusalCode::LeaseEnded };
+            return Err(Refusal::new(code));
         };
         if lease.app() != app {
             return Err(Refusal::new(RefusalCode::UnknownLease));
@@ -102,6 +105,7 @@ impl Ledger {
             expires_at_ms,
             heartbeat_interval_ms: policy.heartbeat_interval_ms,
             sequence: lease.sequence(),
+            fence: lease.fence(),
         }
     }
 

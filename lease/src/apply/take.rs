@@ -10,7 +10,7 @@ use crate::money::Money;
 use crate::outcome::{Grant, Outcome, Refusal, RefusalCode, SatisfiedBy};
 use crate::record::Event;
 use crate::requests::RequestRecord;
-use crate::rows::{LeaseRow, PackageState, SubjectKind};
+use crate::rows::{App, LeaseRow, PackageState, SubjectKind};
 use crate::state::{Lease, Package};
 
 /// Why a package has no seat for a request.
@@ -21,18 +21,18 @@ enum Full {
 
 impl Ledger {
     pub(super) fn check_out(&mut self, context: &Context, checkout: &Checkout) -> Decision {
-        if let Some(request) = context.request
-            && let Some(lease) = self.made_before(&request)?
+        let app = self.credentials(context)?;
+        if let Some(request) = &context.request
+            && let Some(lease) = self.made_before(request)?
         {
             return self.grant_again(context, lease);
         }
-        let app = self.credentials(context)?;
-        let (app, app_product) = (app.app, app.product.clone());
-        if app_product != checkout.product {
+        if app.product != checkout.product {
             return refuse(RefusalCode::ProductNotPermitted);
         }
         let slot = self.package_slot(&checkout.package)?;
-        self.is_offered(slot, checkout)?;
+        self.is_offered(slot, app, checkout)?;
+        let app = app.app;
         if let Some(request) = &context.request {
             self.admit(request)?;
         }
@@ -51,7 +51,7 @@ impl Ledger {
     }
 
     /// The live lease that an earlier command under the same id made.
-    fn made_before(&mut self, request: &RequestId) -> Result<Option<LeaseId>, Refusal> {
+    fn made_before(&self, request: &RequestId) -> Result<Option<LeaseId>, Refusal> {
         let reused = Refusal::new(RefusalCode::IdempotencyKeyReused);
         if let Some(lease) = self.state.lease_by_scope(&request.scope) {
             return match lease.request() {
@@ -82,12 +82,13 @@ impl Ledger {
         }
     }
 
-    /// Whether the package can serve such a request at all, seats aside.
-    fn is_offered(&self, slot: u32, checkout: &Checkout) -> Result<(), Refusal> {
+    /// Whether the package can serve such a request at all, seats aside. Another vendor's package
+    /// is not there for the application, be its product called the same.
+    fn is_offered(&self, slot: u32, app: &App, checkout: &Checkout) -> Result<(), Refusal> {
         let package = self.state.at(slot);
         let terms = package.terms();
         let civil_ms = self.clock().civil_ms;
-        let code = if terms.product != checkout.product {
+        let code = if terms.product != checkout.product || terms.vendor != app.vendor {
             RefusalCode::UnknownPackage
         } else if civil_ms < terms.valid_from_ms {
             RefusalCode::PackageNotYetValid
@@ -230,14 +231,17 @@ impl Ledger {
         }
     }
 
-    /// Led milliseconds until a lease ends, and when that is on the civil clock as things stand:
-    /// never after its own or its package's last millisecond.
+    /// Milliseconds until a lease ends by whichever clock gets there first, and its last moment on
+    /// the civil clock: a holder that counts the milliseconds never outlives its own or its
+    /// package's last one.
     pub(crate) fn remaining(&self, lease: &Lease) -> (u64, i64) {
         let clock = self.clock();
-        let expires_in_ms = lease.expires_led_ms().saturating_sub(clock.led_ms);
-        let shown = i64::try_from(expires_in_ms).unwrap_or(i64::MAX);
+        let led_ms = lease.expires_led_ms().saturating_sub(clock.led_ms);
         let last = self.state.at(lease.package()).terms().valid_until_ms;
         let last = lease.not_after_ms().map_or(last, |own| own.min(last));
+        let civil_ms = last.saturating_add(1).saturating_sub(clock.civil_ms);
+        let expires_in_ms = led_ms.min(u64::try_from(civil_ms).unwrap_or(0));
+        let shown = i64::try_from(expires_in_ms).unwrap_or(i64::MAX);
         (expires_in_ms, clock.civil_ms.saturating_add(shown).min(last))
     }
 

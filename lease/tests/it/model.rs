@@ -192,6 +192,13 @@ impl Model {
         it.state == Change::Revoke || (it.ends && self.civil > START_MS + END_MS)
     }
 
+    /// What is left by whichever clock gets there first.
+    fn remaining(&self, package: usize, expires: u64) -> u64 {
+        let left = (START_MS + END_MS + 1 - self.civil) as u64;
+        let led = expires - self.led;
+        if self.packages[package].ends { led.min(left) } else { led }
+    }
+
     fn end(&mut self, at: usize, returned: Option<(u32, u64, Key)>) {
         let seat = self.seats.remove(at);
         let mut keys = vec![seat.key];
@@ -270,7 +277,7 @@ impl Model {
                 class: seat.class,
                 quantity: seat.quantity,
                 sequence: seat.sequence,
-                in_ms: seat.expires - self.led,
+                in_ms: self.remaining(seat.package, seat.expires),
                 again: true,
             });
         }
@@ -291,13 +298,13 @@ impl Model {
         key: Key,
         lease: u64,
     ) -> Answer {
+        if asker.stale {
+            return Answer::No(RefusalCode::CredentialsRevoked);
+        }
         if let Some(answer) = self.asked_before(asker.app, key) {
             return answer;
         }
         let it = self.packages[package].clone();
-        if asker.stale {
-            return Answer::No(RefusalCode::CredentialsRevoked);
-        }
         if it.product != APP_PRODUCT[asker.app] {
             return Answer::No(RefusalCode::ProductNotPermitted);
         }
@@ -351,7 +358,8 @@ impl Model {
             sequence: 1,
             key,
         });
-        Answer::Granted { lease, class, quantity, sequence: 1, in_ms: TTL_MS, again: false }
+        let in_ms = self.remaining(package, self.led + TTL_MS);
+        Answer::Granted { lease, class, quantity, sequence: 1, in_ms, again: false }
     }
 
     fn renew(
@@ -363,7 +371,11 @@ impl Model {
     ) -> Result<(u32, u64), RefusalCode> {
         let (led, packages) = (self.led, &self.packages);
         let seat = self.seats.iter_mut().find(|seat| seat.lease == lease);
-        let seat = seat.ok_or(RefusalCode::LeaseEnded)?;
+        let Some(seat) = seat else {
+            let foreign = self.past.iter().any(|past| past.lease == lease && past.app != app);
+            let code = if foreign { RefusalCode::UnknownLease } else { RefusalCode::LeaseEnded };
+            return Err(code);
+        };
         if seat.app != app {
             return Err(RefusalCode::UnknownLease);
         }
@@ -381,14 +393,18 @@ impl Model {
         } else {
             sequence > 0 && sequence + 1 == seat.sequence && led - seat.renewed <= 30_000
         };
+        let (package, sequence, expires) = (seat.package, seat.sequence, seat.expires);
         if answer {
-            Ok((seat.sequence, seat.expires - led))
+            Ok((sequence, self.remaining(package, expires)))
         } else {
             Err(RefusalCode::RenewalTokenReplayed)
         }
     }
 
     fn give_back(&mut self, asker: Asker, lease: u64, key: Key) -> Answer {
+        if asker.stale {
+            return Answer::No(RefusalCode::CredentialsRevoked);
+        }
         if key.number > 0 {
             let keyed = self.past.iter().find_map(|past| {
                 let (cost, held_ms, earlier) = past.returned?;
@@ -402,9 +418,6 @@ impl Model {
                 Some(_) => return Answer::No(RefusalCode::IdempotencyKeyReused),
                 None => {}
             }
-        }
-        if asker.stale {
-            return Answer::No(RefusalCode::CredentialsRevoked);
         }
         if let Some(at) = self.seats.iter().position(|seat| seat.lease == lease) {
             let seat = &self.seats[at];
@@ -699,8 +712,13 @@ fn seen(world: &World, model: &Model, outcome: &Outcome) -> Answer {
             }
         }
         Outcome::Renewed(outcomes) => {
-            let outcomes = outcomes.iter().map(|outcome| match outcome {
-                RenewalOutcome::Renewed { expires_in_ms, sequence, .. } => {
+            let Some((_, _, Command::Heartbeat { leases })) = &model.command else {
+                unreachable!("only heartbeats renew");
+            };
+            let outcomes = leases.iter().zip(outcomes).map(|(renewal, outcome)| match outcome {
+                RenewalOutcome::Renewed { expires_in_ms, sequence, fence, .. } => {
+                    let held = world.ledger.lease(&renewal.lease).map(|lease| lease.fence);
+                    assert_eq!(held, Some(*fence), "a renewal keeps the grant's place");
                     Ok((*sequence, *expires_in_ms))
                 }
                 RenewalOutcome::Refused(refusal) => Err(refusal.code),

@@ -1,6 +1,7 @@
 //! Every verb: what it answers in which situation.
 
-use crate::script::check;
+use crate::script::{check, check_in};
+use crate::world::{START_MS, World, lease_id};
 
 #[test]
 fn checkout_takes_commit_then_overage_then_refuses() {
@@ -114,6 +115,42 @@ fn a_request_happens_once() {
 }
 
 #[test]
+fn credentials_come_before_what_was_asked_before() {
+    check(
+        "checkout L1 key=a                -> commit seq=1 in=900s
+         checkout L2 key=b                -> commit seq=1 in=900s
+         return L2 key=c                  -> cost=0 held=0s
+         rotate 1                         -> app 1 gen=2
+         checkout L3 key=a                -> no CredentialsRevoked
+         checkout L3 key=a body=other     -> no CredentialsRevoked
+         checkout L3 key=b                -> no CredentialsRevoked
+         return L2 key=c                  -> no CredentialsRevoked
+         return L2 key=c body=other       -> no CredentialsRevoked
+         checkout L3 key=a gen=2          -> commit seq=1 in=900s again
+         checkout L3 key=b gen=2          -> no LeaseEnded
+         return L2 key=c gen=2            -> cost=0 held=0s again
+         remove 1
+         checkout L3 key=a gen=2          -> no CredentialsRevoked
+         return L2 key=c gen=2            -> no CredentialsRevoked",
+    );
+}
+
+#[test]
+fn an_application_has_the_packages_of_its_vendor_only() {
+    check(
+        "pin other-vendor
+         import beta davinci 3 0 vendor=other-vendor  -> imported
+         register 2 davinci vendor=other-vendor       -> app 2 gen=1
+         checkout L1 beta                             -> no UnknownPackage
+         checkout L1 alpha app=2                      -> no UnknownPackage
+         checkout L1 alpha                            -> commit seq=1 in=900s
+         checkout L2 beta app=2                       -> commit seq=1 in=900s
+         refusals                                     -> alpha:UnknownPackage=1 \
+             beta:UnknownPackage=1",
+    );
+}
+
+#[test]
 fn a_gateways_own_keys_are_remembered_for_thirty_seconds() {
     check(
         "checkout L1 gw=a                 -> commit seq=1 in=900s
@@ -217,6 +254,10 @@ fn heartbeat_judges_each_lease_by_itself() {
          suspend beta
          heartbeat L1 L2 L3 L4 L9 -> seq=2 in=900s; no LeaseEnded; no UnknownLease; no \
              PackageSuspended; no LeaseEnded
+         heartbeat L2 L3 L9 app=2 -> no UnknownLease; seq=2 in=900s; no LeaseEnded
+         return L3 app=2                  -> cost=0 held=0s
+         heartbeat L3                     -> no UnknownLease
+         heartbeat L3:2 app=2             -> no LeaseEnded
          resume beta
          heartbeat L4                     -> seq=2 in=900s
          revoke beta
@@ -227,7 +268,7 @@ fn heartbeat_judges_each_lease_by_itself() {
          heartbeat L1:2 gen=2             -> seq=3 in=900s
          remove 1
          heartbeat L1:3 gen=2             -> no CredentialsRevoked
-         seats alpha                      -> commit 2+3 overage 0+15 total+18 -:2/20",
+         seats alpha                      -> commit 1+4 overage 0+15 total+19 -:1/20",
     );
 }
 
@@ -279,6 +320,29 @@ fn a_packages_end_is_its_leases_end() {
              LeaseEndedWithPackage Refused
          import gamma davinci 1 1 until=+1h -> no PackageExpired",
     );
+}
+
+/// A holder counts the milliseconds it is told: they must not lead it past the package's end.
+#[test]
+fn what_a_holder_counts_ends_with_the_package() {
+    let script = "import beta davinci 2 2 until=+10m -> imported
+         checkout L1 beta                 -> commit seq=1 in=600.001s
+         checkout L2 beta key=a           -> commit seq=1 in=600.001s
+         time +9m
+         checkout L3 beta key=a           -> commit seq=1 in=60.001s again
+         heartbeat L1                     -> seq=2 in=60.001s
+         heartbeat L1                     -> seq=2 in=60.001s
+         # The civil clock alone: it runs on where nothing was led.
+         time civil=+60s
+         heartbeat L1:2                   -> seq=3 in=0.001s";
+    let world = check_in(World::ready(), script);
+    let lease = world.ledger.lease(&lease_id(1)).expect("it is live");
+    assert_eq!((lease.expires_in_ms, lease.expires_at_ms), (1, START_MS + 600_000));
+    check(&format!(
+        "{script}
+         time civil=+1ms
+         heartbeat L1:3                   -> no LeaseEnded"
+    ));
 }
 
 #[test]

@@ -47,6 +47,7 @@ pub(crate) async fn heartbeat(shared: &Shared, call: &Call) -> Result<Reply, Fai
                 expires_at_ms,
                 heartbeat_interval_ms,
                 sequence,
+                ..
             },
         ] => {
             let fences = fences(shared, call, epoch, &[Some(lease)], index).await?;
@@ -277,6 +278,7 @@ fn extended(
                 expires_at_ms,
                 heartbeat_interval_ms,
                 sequence,
+                ..
             },
             Some(fence),
         ) => BulkHeartbeatResult {
