@@ -364,7 +364,7 @@ impl Snapshot {
         }
         let mut family = encoder.encode_descriptor(
             "refusals",
-            "Refusals by reason: of the ledger over the whole cluster, of this gateway since its start",
+            "Refusals by reason: the ledger's over all nodes, this gateway's since its start",
             None,
             MetricType::Counter,
         )?;

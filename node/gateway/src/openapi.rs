@@ -173,7 +173,7 @@ fn meaning(status: u16) -> &'static str {
         404 => "There is no such thing for this caller.",
         409 => "Refused as things stand.",
         410 => "The lease has ended.",
-        413 => "The body is longer than 256 KiB.",
+        413 => "The body is longer than 256 KiB; at the token endpoint, than 8 KiB.",
         422 => {
             "Understood and not acceptable, or the idempotency key was used for another request."
         }

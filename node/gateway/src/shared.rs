@@ -144,8 +144,8 @@ impl Shared {
         Ok(())
     }
 
-    /// A linearizable read under the authority of the call's credential, which is checked once more:
-    /// the answer must not show what a credential that ended before the call may not see.
+    /// A linearizable read under the authority of the call's credential, which is checked once
+    /// more: the answer must not show what a credential that ended before the call may not see.
     pub(crate) async fn read(&self, call: &Call) -> Result<LedgerGuard<'_>, Failure> {
         self.catch_up(call.deadline).await?;
         let now_ms = self.context.cluster.displayed_civil_ms();

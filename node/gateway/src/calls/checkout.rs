@@ -293,7 +293,7 @@ fn response(
     }
 }
 
-/// Full packages asked before this node catches up, and again after: each costs a round through the log.
+/// Packages asked before this node catches up, and again after: each costs a round through the log.
 const MAX_PACKAGES_TRIED: usize = 8;
 /// Two equal draws of 80 bits do not happen; three are a broken source of randomness.
 const MAX_DRAWS: u32 = 3;
