@@ -18,6 +18,7 @@ use std::sync::Arc;
 use gateway::{Gateway, GatewayConfig, GatewayContext, KeysCell};
 use lease::ids::NodeId;
 use raft::{Cluster, ClusterConfig, Preset, StartError};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use storage::seam::{Clock, Disk, Entropy, RealClock, RealDisk, RealEntropy};
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -104,6 +105,7 @@ pub async fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     let entropy: Arc<dyn Entropy> = Arc::new(RealEntropy);
     let config = config::load(&options.config, &*clock)?;
     logging::start(&config.file.log);
+    let descriptors = raise_descriptor_limit();
     let directory = open_directory(&config, &*disk)?;
     let listener = bind("listen", config.file.listen).await?;
     let peer_listener = bind("peer_listen", config.file.peer_listen).await?;
@@ -116,7 +118,24 @@ pub async fn serve(options: &ServeOptions) -> Result<(), ServeError> {
         version = env!("CARGO_PKG_VERSION"),
         "node starts"
     );
-    node.open(listener, peer_listener).run(options.exit_with_stdin).await
+    node.open(listener, peer_listener, descriptors).run(options.exit_with_stdin).await
+}
+
+/// Lets this process have as many file descriptors as it may, and tells how many that is. Storage
+/// needs a few at any time, so connections must not be able to take them all.
+fn raise_descriptor_limit() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        warn!(%error, "the limit of open files was not raised");
+    }
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// How many gateway connections leave storage, peers and standard streams their descriptors.
+fn connections_within(descriptors: u64) -> usize {
+    let left = usize::try_from(descriptors).unwrap_or(usize::MAX);
+    left.saturating_sub(RESERVED_DESCRIPTORS).max(RESERVED_DESCRIPTORS / 4)
 }
 
 fn open_directory(config: &Config, disk: &dyn Disk) -> Result<Directory, DirectoryError> {
@@ -221,11 +240,14 @@ impl Node {
     }
 
     /// Begins to serve: the peer listener, the gateway, and what makes the node whole.
-    fn open(self, listener: TcpListener, peer_listener: TcpListener) -> Running {
+    fn open(self, listener: TcpListener, peer_listener: TcpListener, descriptors: u64) -> Running {
         let Self { file, cluster, transport, table, disk, clock, entropy, .. } = self;
         let cell = Arc::new(KeysCell::sealed());
+        let mut gateway_config = GatewayConfig::new(file.node_id, file.gateway_url.as_str());
+        let connections = &mut gateway_config.limits.max_connections;
+        *connections = (*connections).min(connections_within(descriptors));
         let gateway = Gateway::new(
-            GatewayConfig::new(file.node_id, file.gateway_url.as_str()),
+            gateway_config,
             GatewayContext {
                 cluster: cluster.clone(),
                 keys: cell.clone(),
@@ -394,3 +416,6 @@ async fn first_failure(tasks: &mut JoinSet<Result<(), ServeError>>) -> ServeErro
     }
     std::future::pending().await
 }
+
+/// Descriptors that gateway connections must leave: the log and state of storage, peers, streams.
+const RESERVED_DESCRIPTORS: usize = 256;

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 
 use super::place::Place;
 use super::screen::Screen;
-use super::{Result, count, failed};
+use super::{DevError, Result, count, failed};
 use crate::config;
 use crate::pki;
 
@@ -170,6 +170,9 @@ impl Api {
                 }
                 Ok((status, text)) => {
                     let problem = format!("{status}: {}", reason_in(&text));
+                    if status.is_client_error() {
+                        return Err(DevError::Refused(format!("{method} {path}: {problem}")));
+                    }
                     if status != StatusCode::SERVICE_UNAVAILABLE {
                         return Err(failed(format!("{method} {path}: {problem}")));
                     }

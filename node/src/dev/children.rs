@@ -5,7 +5,9 @@
 //! the reading end of a pipe from us, so that it stops by itself if we are killed.
 
 use std::fs;
+use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -34,7 +36,7 @@ pub(crate) struct Ended {
     id: u64,
     status: Option<ExitStatus>,
     /// Where in the log this start began.
-    log_from: usize,
+    log_from: u64,
 }
 
 impl Children {
@@ -56,7 +58,6 @@ impl Children {
                 .open(&path)
                 .map_err(|error| failed(format!("{}: {error}", path.display())))?;
             let log_from = log.metadata().map_or(0, |file| file.len());
-            let log_from = usize::try_from(log_from).unwrap_or(0);
             let second =
                 log.try_clone().map_err(|error| failed(format!("{}: {error}", path.display())))?;
             let mut child = Command::new(&program)
@@ -109,7 +110,11 @@ impl Children {
     /// Asks all to stop and waits; kills those that take too long.
     pub(crate) async fn stop(&mut self) {
         self.signal_all(Signal::TERM);
-        let all = async { while self.waits.join_next().await.is_some() {} };
+        let all = async {
+            while !self.running.is_empty() {
+                self.any_ended().await;
+            }
+        };
         if tokio::time::timeout(STOP_WITHIN, all).await.is_err() {
             self.signal_all(Signal::KILL);
             while self.waits.join_next().await.is_some() {}
@@ -140,10 +145,11 @@ impl Ended {
             None => "ended".to_owned(),
         };
         let log = place.log(self.id);
-        let said = fs::read_to_string(&log)
-            .ok()
-            .filter(|_| self.status.and_then(|status| status.code()).is_some_and(|code| code != 0))
-            .and_then(|text| last_words(text.get(self.log_from..)?))
+        let has_failed = self.status.and_then(|status| status.code()).is_some_and(|code| code != 0);
+        let said = Some(&log)
+            .filter(|_| has_failed)
+            .and_then(|log| end_of(log, self.log_from).ok())
+            .and_then(|text| last_words(&text))
             .map_or_else(String::new, |words| format!(": {words}"));
         format!("node {} {how}{said} (log: {})", self.id, log.display())
     }
@@ -153,6 +159,16 @@ impl Ended {
         let (program, config) = (program(), place.config(self.id));
         format!("start it again: {program} serve --config {}", config.display())
     }
+}
+
+/// The end of a log, not from before `from` and not more than is worth reading.
+fn end_of(path: &Path, from: u64) -> std::io::Result<String> {
+    let mut file = fs::File::open(path)?;
+    let begin = file.metadata()?.len().saturating_sub(LAST_WORDS_BYTES).max(from);
+    file.seek(SeekFrom::Start(begin))?;
+    let mut bytes = Vec::new();
+    file.take(LAST_WORDS_BYTES).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// The last line of a log that says what was wrong, without its date.
@@ -167,5 +183,7 @@ fn last_words(text: &str) -> Option<String> {
     (!shown.is_empty()).then_some(shown)
 }
 
+/// The last words of a node are within this much of its log's end.
+const LAST_WORDS_BYTES: u64 = 64 * 1024;
 /// For requests in flight, a hand-over and the log's last sync.
 const STOP_WITHIN: Duration = Duration::from_secs(15);

@@ -68,6 +68,9 @@ pub enum DevError {
     /// The options do not go together with what is there.
     #[error("{0}")]
     Usage(String),
+    /// The cluster answered, and said no.
+    #[error("{0}")]
+    Refused(String),
     /// Anything else.
     #[error("{0}")]
     Failed(String),
@@ -78,7 +81,7 @@ impl DevError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) => 2,
-            Self::Failed(_) => 1,
+            Self::Refused(_) | Self::Failed(_) => 1,
         }
     }
 }

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use storage::seam::{RealDisk, replace_file};
 
-use super::{DevError, DevOptions, Result, failed};
+use super::{DevError, DevOptions, Result, check_ports, failed};
 use crate::config::io_reason;
 use crate::provision::node_dir;
 
@@ -88,8 +88,13 @@ impl Place {
         let given = options.dir.clone();
         let dir = std::path::absolute(&given)
             .map_err(|error| failed(format!("{}: {}", given.display(), io_reason(&error))))?;
+        if dir.to_str().is_none() {
+            return Err(DevError::Usage("--dir: the path is not UTF-8".to_owned()));
+        }
         let wanted = Wanted { nodes: options.nodes, base_port: options.base_port };
         if options.clean {
+            // Nothing is removed for a start that cannot succeed.
+            check_ports(&wanted.begin()?)?;
             remove_ours(&dir)?;
         }
         let found = read_state(&dir)?;

@@ -21,14 +21,23 @@ use storage::seam::{Clock, RealDisk, replace_file};
 use super::api::{Api, As, Body, json};
 use super::place::{AppState, Place};
 use super::screen::Screen;
-use super::{Result, failed};
+use super::{DevError, Result, failed};
 use crate::config::{self, io_reason};
 
 /// The vendor of the sample package.
 pub(crate) const VENDOR_ID: &str = "vector-de";
 
 /// What was done, for the telling.
-pub(crate) struct Story {
+pub(crate) enum Story {
+    /// All of it.
+    Done(Box<Done>),
+    /// A later start found the cluster as its user had left it, and it said no: seats that are all
+    /// out, a suspended package, a secret that was changed. That is no reason not to run it.
+    NotRepeated(String),
+}
+
+/// The answers to every call.
+pub(crate) struct Done {
     vendor: VendorView,
     package: ImportResponse,
     checkout: CheckoutResponse,
@@ -42,8 +51,54 @@ struct Token {
 }
 
 impl Story {
-    /// Does it all.
+    /// Does it all; on a cluster where that was done before, as far as it will go.
     pub(crate) async fn make(
+        place: &mut Place,
+        api: &Api,
+        screen: &Screen,
+        clock: &dyn Clock,
+    ) -> Result<Self> {
+        let again = place.state.app.is_some();
+        match Done::make(place, api, screen, clock).await {
+            Ok(done) => Ok(Self::Done(Box::new(done))),
+            Err(DevError::Refused(why)) if again => Ok(Self::NotRepeated(why)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The text for a person, at most 80 columns where names allow it.
+    pub(crate) fn told(&self, place: &Place, pids: &[u32]) -> String {
+        let state = &place.state;
+        let mut text = format!("\nLeasehold is up: cluster {}\n\n", state.cluster_id);
+        for (id, pid) in (1..=state.nodes).zip(pids) {
+            text += &format!("  node {id}   {}   pid {pid}\n", state.gateway_url(id));
+        }
+        text += &match self {
+            Self::Done(done) => done.told(),
+            Self::NotRepeated(why) => {
+                format!(
+                    "\nNo seat was taken on this start, since the cluster said no:\n  {why}\n\n"
+                )
+            }
+        };
+        text += "Do it by hand; paste this into a shell:\n\n";
+        text += &tour(place);
+        let program = program();
+        let dir = place.shown();
+        text += &format!(
+            "\nOr with the command line, which reads {dir}/context.toml:\n\n\
+             \x20 {program} {context}cluster status\n\
+             \x20 {program} {context}lease list\n\n\
+             For scripts: {dir}/dev.json. Logs: {dir}/node-*/node.log\n\
+             Ctrl-C stops; the same command resumes; --clean begins anew.\n",
+            context = context_option(place),
+        );
+        text
+    }
+}
+
+impl Done {
+    async fn make(
         place: &mut Place,
         api: &Api,
         screen: &Screen,
@@ -92,18 +147,12 @@ impl Story {
         Ok(Self { vendor, package, checkout, heartbeat, returned })
     }
 
-    /// The text for a person, at most 80 columns where names allow it.
-    pub(crate) fn told(&self, place: &Place, pids: &[u32]) -> String {
-        let state = &place.state;
-        let mut text = format!("\nLeasehold is up: cluster {}\n\n", state.cluster_id);
-        for (id, pid) in (1..=state.nodes).zip(pids) {
-            text += &format!("  node {id}   {}   pid {pid}\n", state.gateway_url(id));
-        }
+    fn told(&self) -> String {
         let kind = match self.checkout.lease_type {
             LeaseType::Commit => "commit",
             LeaseType::Overage => "overage",
         };
-        text += &format!(
+        format!(
             "\nDone over its HTTPS API:\n\
              \x20 vendor     {} pinned, key {}\n\
              \x20 package    {}\n\
@@ -123,20 +172,7 @@ impl Story {
             self.heartbeat.expires_at,
             self.returned.lease_duration,
             self.returned.total_cost.0,
-        );
-        text += "Do it by hand; paste this into a shell:\n\n";
-        text += &tour(place);
-        let program = program();
-        let dir = place.shown();
-        text += &format!(
-            "\nOr with the command line, which reads {dir}/context.toml:\n\n\
-             \x20 {program} {context}cluster status\n\
-             \x20 {program} {context}lease list\n\n\
-             For scripts: {dir}/dev.json. Logs: {dir}/node-*/node.log\n\
-             Ctrl-C stops; the same command resumes; --clean begins anew.\n",
-            context = context_option(place),
-        );
-        text
+        )
     }
 }
 
@@ -259,8 +295,13 @@ async fn register(place: &mut Place, api: &Api) -> Result<AppState> {
         "vendor_id": VENDOR_ID,
     });
     let expected = &[StatusCode::CREATED, StatusCode::OK];
-    let app: RegisterAppResponse =
-        api.call(As::Admin, Method::POST, "/admin/apps", Body::Json(body), expected).await?;
+    let ask =
+        || api.call(As::Admin, Method::POST, "/admin/apps", Body::Json(body.clone()), expected);
+    let app: RegisterAppResponse = match ask().await {
+        // The answer with the secret was lost, and it is given once only: register another one.
+        Err(DevError::Refused(_)) => ask().await?,
+        answered => answered?,
+    };
     let app = AppState {
         app_id: app.app_id.clone(),
         client_id: app.client_id.clone(),

@@ -4,6 +4,7 @@
 //! cluster's CA and names a member. The number of connections, the streams on each and the bytes of
 //! each call are bounded; a stranger can do no more than open and lose connections.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,10 +20,11 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use lease::ids::NodeId;
+use parking_lot::Mutex;
 use raft::{HandleError, MAX_CALL_BYTES, PeerCall};
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -85,7 +87,8 @@ impl PeerListener {
     /// Serves until `stop`, then lets calls in flight end for a short while.
     pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
         let shared = Arc::new(self);
-        let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let strangers = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+        let members = Arc::new(MemberPermits::default());
         let mut connections = JoinSet::new();
         loop {
             let accepted = tokio::select! {
@@ -95,16 +98,18 @@ impl PeerListener {
             };
             match accepted {
                 Ok((stream, address)) => {
-                    let Ok(permit) = permits.clone().try_acquire_owned() else {
-                        debug!(%address, "too many peer connections: closed");
+                    let Ok(permit) = strangers.clone().try_acquire_owned() else {
+                        debug!(%address, "too many unproven peer connections: closed");
                         continue;
                     };
                     let (shared, stop) = (shared.clone(), stop.clone());
+                    let members = members.clone();
                     connections.spawn(async move {
-                        if let Err(reason) = shared.connection(stream, stop).await {
-                            warn!(%address, reason, "a connection to the peer port was refused");
+                        // Anybody can make this happen, as often as they like: no warning.
+                        if let Err(reason) = shared.connection(stream, permit, &members, stop).await
+                        {
+                            debug!(%address, reason, "a connection to the peer port was refused");
                         }
-                        drop(permit);
                     });
                 }
                 Err(error) => {
@@ -125,6 +130,8 @@ impl PeerListener {
     async fn connection(
         self: Arc<Self>,
         stream: TcpStream,
+        permit: OwnedSemaphorePermit,
+        members: &MemberPermits,
         stop: CancellationToken,
     ) -> Result<(), String> {
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
@@ -143,6 +150,8 @@ impl PeerListener {
         if !self.table.contains(from) {
             return Err(format!("node {from} is not a member"));
         }
+        let _admitted = members.take(from).ok_or("it has too many connections")?;
+        drop(permit);
         let service = service_fn(move |request| {
             let shared = self.clone();
             async move { Ok::<_, std::convert::Infallible>(shared.answer(from, request).await) }
@@ -258,6 +267,20 @@ async fn split_snapshot(
     Ok((header, futures_util::stream::iter(first).chain(rest).boxed()))
 }
 
+/// How many more connections each member may have.
+#[derive(Default)]
+struct MemberPermits(Mutex<BTreeMap<NodeId, Arc<Semaphore>>>);
+
+impl MemberPermits {
+    fn take(&self, member: NodeId) -> Option<OwnedSemaphorePermit> {
+        let mut members = self.0.lock();
+        let permits = members
+            .entry(member)
+            .or_insert_with(|| Arc::new(Semaphore::new(MAX_CONNECTIONS_OF_MEMBER)));
+        permits.clone().try_acquire_owned().ok()
+    }
+}
+
 async fn next_chunk(frames: &mut BodyStream<Incoming>) -> Option<io::Result<Bytes>> {
     let frame = match tokio::time::timeout(CHUNK_TIMEOUT, frames.next()).await {
         Ok(frame) => frame?.map_err(io::Error::other),
@@ -266,8 +289,10 @@ async fn next_chunk(frames: &mut BodyStream<Incoming>) -> Option<io::Result<Byte
     Some(frame.map(|frame| frame.into_data().unwrap_or_default()))
 }
 
-/// Two per peer and direction, and room for those that are being replaced.
-const MAX_CONNECTIONS: usize = 256;
+/// Connections that have not proven who they are.
+const MAX_HANDSHAKES: usize = 256;
+/// Of one member: two, and room for those that are being replaced.
+const MAX_CONNECTIONS_OF_MEMBER: usize = 32;
 /// For a TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// For calls in flight when the node stops.

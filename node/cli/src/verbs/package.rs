@@ -217,10 +217,15 @@ async fn show(args: PackageArgs, session: &Session<'_>) -> Result<Report> {
             ),
         ),
         ("imported", package.imported_at.to_string()),
-        ("signed by", package.key_fingerprint.clone()),
+    ];
+    // A fingerprint fills a line of 80 columns nearly by itself.
+    let parts = vec![
+        Part::Facts(facts),
+        Part::Line("signed by".to_owned()),
+        Part::Line(format!("  {}", package.key_fingerprint)),
     ];
     let ids = vec![package.package_id.clone()];
-    Ok(Report::done(document(&package)?, vec![Part::Facts(facts)], ids))
+    Ok(Report::done(document(&package)?, parts, ids))
 }
 
 async fn change(verb: &str, args: ChangeArgs, session: &Session<'_>) -> Result<Report> {
