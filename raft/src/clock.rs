@@ -81,7 +81,7 @@ pub(crate) struct LeaderClock {
     alarms: BTreeSet<Alarm>,
 }
 
-/// The lease clock in milliseconds when the span began, and the span.
+/// The lease clock when the span began, what was shown of it so far, and the span.
 #[derive(Debug)]
 struct Led {
     base_ns: u64,
@@ -89,7 +89,8 @@ struct Led {
     span: Option<Span>,
 }
 
-/// A time in which a quorum kept acknowledging.
+/// A time in which a quorum kept acknowledging, or the last part of one: it is counted anew from
+/// wherever the voters heard, or the voters themselves, were others.
 #[derive(Debug)]
 struct Span {
     began_ns: u64,
@@ -129,10 +130,20 @@ impl LeaderClock {
         }
     }
 
-    /// Sets who votes.
-    pub(crate) fn set_voters(&mut self, voters: Vec<BTreeSet<NodeId>>) {
-        self.newest.retain(|peer, _| voters.iter().any(|set| set.contains(peer)));
+    /// Sets who votes from now on.
+    pub(crate) fn set_voters(&mut self, voters: Vec<BTreeSet<NodeId>>, now_ns: u64) {
+        self.settle(now_ns);
+        self.rebase(now_ns);
+        let votes = |peer: &NodeId| voters.iter().any(|set| set.contains(peer));
+        self.newest.retain(|peer, _| votes(peer));
+        self.rate.first.retain(|peer, _| votes(peer));
         self.voters = voters;
+        if !self.has_quorum(now_ns)
+            && let Some(led) = &mut self.led
+        {
+            led.span = None;
+        }
+        self.extend_span(now_ns);
     }
 
     /// Takes in an acknowledgement of this term by a peer.
@@ -144,10 +155,8 @@ impl LeaderClock {
         let restarted = newest.is_some_and(|newest| ack.boot != newest.boot);
         self.settle(ack.received_ns);
         if restarted {
-            self.rate.first.remove(&peer);
-            if let Some(span) = self.led.as_mut().and_then(|led| led.span.as_mut()) {
-                span.first.remove(&peer);
-            }
+            self.rebase(ack.received_ns);
+            self.forget(peer);
         }
         self.newest.insert(peer, ack);
         self.extend_span(ack.received_ns);
@@ -235,25 +244,44 @@ impl LeaderClock {
         self.alarms.iter().copied()
     }
 
+    /// Whether this peer's newest acknowledgement is young enough to count.
+    pub(crate) fn hears(&self, peer: NodeId, now_ns: u64) -> bool {
+        let newest = self.newest.get(&peer);
+        newest.is_some_and(|ack| now_ns.saturating_sub(ack.sent_ns) < self.ack_lifetime_ns)
+    }
+
     /// Counts the led time up to `now`, but not beyond the lifetime of the span's last
     /// acknowledgement, and ends a span that is over.
     fn settle(&mut self, now_ns: u64) {
         let Some(led) = &mut self.led else { return };
         let Some(span) = &led.span else { return };
         let end_ns = now_ns.min(span.quorum_ns + self.ack_lifetime_ns);
-        let own = signed(end_ns.saturating_sub(span.began_ns));
-        let slower = self
-            .voters
-            .iter()
-            .map(|set| median_drift_ns(self.own, set, &span.first, &self.newest))
-            .min()
-            .unwrap_or(0)
-            .min(0);
-        let elapsed = u64::try_from(own.saturating_add(slower)).unwrap_or(0);
-        led.shown_ns = led.shown_ns.max(led.base_ns + elapsed);
+        let counted_ns = led.base_ns + span.passed_ns(self.own, &self.voters, &self.newest, end_ns);
+        led.shown_ns = led.shown_ns.max(counted_ns);
         if end_ns < now_ns {
-            led.base_ns = led.shown_ns;
+            led.base_ns = counted_ns;
             led.span = None;
+        }
+    }
+
+    /// Keeps what the span has counted, and goes on counting from now with the voters heard now:
+    /// whoever comes or goes changes the median of what follows, never of what was.
+    fn rebase(&mut self, now_ns: u64) {
+        let first = self.heard(now_ns);
+        let Some(led) = &mut self.led else { return };
+        let Some(span) = &mut led.span else { return };
+        // Not from what was shown: a clock that was ahead by a hair stays so, once.
+        led.base_ns += span.passed_ns(self.own, &self.voters, &self.newest, now_ns);
+        span.began_ns = span.began_ns.max(now_ns);
+        span.first = first;
+    }
+
+    /// Forgets the readings of a peer whose process is another now.
+    fn forget(&mut self, peer: NodeId) {
+        self.newest.remove(&peer);
+        self.rate.first.remove(&peer);
+        if let Some(span) = self.led.as_mut().and_then(|led| led.span.as_mut()) {
+            span.first.remove(&peer);
         }
     }
 
@@ -263,21 +291,23 @@ impl LeaderClock {
         if now_ns.saturating_sub(quorum_ns) >= self.ack_lifetime_ns {
             return;
         }
+        let span = self.led.as_ref().and_then(|led| led.span.as_ref());
+        if span.is_some_and(|span| !span.first.keys().eq(self.heard(now_ns).keys())) {
+            self.rebase(now_ns);
+        }
+        let first = self.heard(now_ns);
         let Some(led) = &mut self.led else { return };
         match &mut led.span {
-            Some(span) => {
-                span.quorum_ns = span.quorum_ns.max(quorum_ns);
-                for (peer, ack) in &self.newest {
-                    span.first.entry(*peer).or_insert(*ack);
-                }
-            }
-            None => {
-                led.base_ns = led.shown_ns;
-                // From now, not from when the request was sent: that time may have been counted.
-                let span = Span { began_ns: now_ns, quorum_ns, first: self.newest.clone() };
-                led.span = Some(span);
-            }
+            Some(span) => span.quorum_ns = span.quorum_ns.max(quorum_ns),
+            // From now, not from when the request was sent: that time may have been counted.
+            None => led.span = Some(Span { began_ns: now_ns, quorum_ns, first }),
         }
+    }
+
+    /// The newest acknowledgements that are young enough to count.
+    fn heard(&self, now_ns: u64) -> BTreeMap<NodeId, Acknowledgement> {
+        let heard = self.newest.iter().filter(|(peer, _)| self.hears(**peer, now_ns));
+        heard.map(|(peer, ack)| (*peer, *ack)).collect()
     }
 
     /// Lets the civil clock pass up to now, and tells it in milliseconds.
@@ -350,6 +380,25 @@ impl LeaderClock {
         } else {
             self.alarms.remove(&alarm);
         }
+    }
+}
+
+impl Span {
+    /// Nanoseconds from its beginning to `end`, by this node's clock or by the median voter's of
+    /// any set, whichever is slower.
+    fn passed_ns(
+        &self,
+        own: NodeId,
+        voters: &[BTreeSet<NodeId>],
+        newest: &BTreeMap<NodeId, Acknowledgement>,
+        end_ns: u64,
+    ) -> u64 {
+        let slower = voters
+            .iter()
+            .map(|set| median_drift_ns(own, set, &self.first, newest))
+            .fold(0, i64::min);
+        let own = signed(end_ns.saturating_sub(self.began_ns));
+        u64::try_from(own.saturating_add(slower)).unwrap_or(0)
     }
 }
 

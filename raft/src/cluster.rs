@@ -8,7 +8,7 @@ use std::io;
 use std::ops::Deref;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -128,6 +128,7 @@ impl Cluster {
             peers: watch::Sender::new(Peers::default()),
             stopping: watch::Sender::new(false),
             may_lead: AtomicBool::new(true),
+            leader_heard_ns: AtomicU64::new(0),
             counters: Counters::default(),
             alarms: Mutex::default(),
             refused: Mutex::default(),

@@ -97,7 +97,8 @@ impl Conductor {
     fn follow_members(&self, members: Peers) {
         let changed = *self.context.peers.borrow() != members;
         if changed {
-            self.context.lead.set_voters(members.voters.clone());
+            let now_ns = self.context.clock.monotonic_ns();
+            self.context.lead.set_voters(members.voters.clone(), now_ns);
             let peers = members.addresses.clone().into_iter().collect();
             self.context.transport.set_peers(peers);
             self.context.peers.send_replace(members);

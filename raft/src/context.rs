@@ -78,6 +78,8 @@ pub(crate) struct Context {
     pub(crate) stopping: watch::Sender<bool>,
     /// Whether this node may ask for votes, and so take over leadership.
     pub(crate) may_lead: AtomicBool,
+    /// When a leader was last followed, by the monotonic clock; 0 for never.
+    pub(crate) leader_heard_ns: AtomicU64,
     pub(crate) counters: Counters,
     pub(crate) alarms: Mutex<BTreeSet<Alarm>>,
     /// Peers that this node refuses, or that refuse it.
@@ -95,6 +97,23 @@ impl Context {
             cluster: self.replica.known(self.node).cluster,
             durable: durable.map(|it| Position { term: it.term, index: it.index }),
         }
+    }
+
+    /// Notes that a leader's message was followed just now.
+    pub(crate) fn heard_leader(&self) {
+        self.leader_heard_ns.store(self.clock.monotonic_ns().max(1), Ordering::Relaxed);
+    }
+
+    /// How long ago that was, in milliseconds.
+    pub(crate) fn leader_contact_age_ms(&self) -> Option<u64> {
+        let heard_ns = self.leader_heard_ns.load(Ordering::Relaxed);
+        let age_ns = self.clock.monotonic_ns().saturating_sub(heard_ns);
+        (heard_ns > 0).then_some(age_ns / 1_000_000)
+    }
+
+    /// Whether nothing may be proposed: no majority agrees on what the state is.
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.alarms.lock().contains(&Alarm::NoStateSumMajority)
     }
 
     /// Judges who sent a message.

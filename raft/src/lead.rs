@@ -42,11 +42,11 @@ impl Lead {
         Self { own, ack_lifetime_ns, term: Mutex::new(term) }
     }
 
-    /// Sets who votes.
-    pub(crate) fn set_voters(&self, voters: Vec<BTreeSet<NodeId>>) {
+    /// Sets who votes from now on.
+    pub(crate) fn set_voters(&self, voters: Vec<BTreeSet<NodeId>>, now_ns: u64) {
         let mut term = self.term.lock();
         term.voters.clone_from(&voters);
-        term.clock.set_voters(voters);
+        term.clock.set_voters(voters, now_ns);
     }
 
     /// A peer followed this node as the leader of `term`.
@@ -122,7 +122,7 @@ impl Lead {
         }
         if number > term.number {
             let mut clock = LeaderClock::new(self.own, self.ack_lifetime_ns);
-            clock.set_voters(term.voters.clone());
+            clock.set_voters(term.voters.clone(), 0);
             let voters = std::mem::take(&mut term.voters);
             *term = Term { number, voters, clock, ballot: Ballot::default() };
         }

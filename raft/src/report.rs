@@ -39,6 +39,7 @@ pub(crate) fn status(context: &Context, raft: &Raft, recovered: bool) -> Status 
         checkpoint: context.replica.checkpointed(),
         peers: peers(context, &metrics, leads, term),
         quorum_ack_age_ms,
+        leader_contact_age_ms: if leads { None } else { context.leader_contact_age_ms() },
         alarms: alarms.into_iter().collect(),
         recovered,
     }

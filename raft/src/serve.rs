@@ -148,6 +148,9 @@ impl Server {
             leader_commit: committed.map(log_id_of),
         };
         let appended = self.raft.append_entries(rpc).await;
+        if !matches!(appended, Err(_) | Ok(AppendEntriesResponse::HigherVote(_))) {
+            self.context.heard_leader();
+        }
         let answer = appended.map_err(|error| Refused::Failed(error.to_string())).map(|done| {
             let result = match done {
                 AppendEntriesResponse::Success => AppendResult::Success,

@@ -103,6 +103,9 @@ pub struct Status {
     /// Age of the newest acknowledgement by a quorum; on the leader only. The truth about whether
     /// the cluster works.
     pub quorum_ack_age_ms: Option<u64>,
+    /// Age of the last message of a leader that this node followed; on others than the leader. The
+    /// only sign that the leader named above still is one.
+    pub leader_contact_age_ms: Option<u64>,
     /// What is wrong, in order.
     pub alarms: Vec<Alarm>,
     /// Whether everything that was in the log at the start is known to be committed and has been

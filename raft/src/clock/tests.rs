@@ -26,16 +26,18 @@ struct Node {
     wall_offset_ms: i64,
     reachable: bool,
     boot: u64,
+    /// When its process began.
+    boot_ms: u64,
 }
 
 impl Node {
     fn good() -> Self {
-        Self { per_mille: 1_000, wall_offset_ms: 0, reachable: true, boot: 1 }
+        Self { per_mille: 1_000, wall_offset_ms: 0, reachable: true, boot: 1, boot_ms: 0 }
     }
 
     fn reading(&self, now_ms: u64) -> Reading {
         Reading {
-            monotonic_ns: now_ms * MS / 1_000 * self.per_mille,
+            monotonic_ns: (now_ms - self.boot_ms) * MS / 1_000 * self.per_mille,
             wall_ms: WALL_MS + now_ms as i64 + self.wall_offset_ms,
         }
     }
@@ -45,7 +47,7 @@ impl World {
     fn new(peers: &[Node]) -> Self {
         let peers: BTreeMap<NodeId, Node> = (2..).zip(peers.iter().copied()).collect();
         let mut clock = LeaderClock::new(1, LIFETIME_NS);
-        clock.set_voters(vec![peers.keys().copied().chain([1]).collect()]);
+        clock.set_voters(vec![peers.keys().copied().chain([1]).collect()], 0);
         let mut world = Self { clock, now_ms: 1_000, own: Node::good(), peers };
         world.heartbeat();
         world
@@ -77,6 +79,28 @@ impl World {
             }
         }
         self.now_ms += HEARTBEAT_MS - 2;
+    }
+
+    fn set_voters(&mut self, voters: Vec<BTreeSet<NodeId>>) {
+        let now_ns = self.own().monotonic_ns;
+        self.clock.set_voters(voters, now_ns);
+    }
+
+    fn restart(&mut self, peer: NodeId) {
+        let now_ms = self.now_ms;
+        let peer = self.peers.get_mut(&peer).unwrap();
+        (peer.boot, peer.boot_ms) = (peer.boot + 1, now_ms);
+    }
+
+    /// The rate of led time, in thousandths: the own clock's or the median voter's, the slower.
+    fn rate(&self, voters: &[BTreeSet<NodeId>]) -> u64 {
+        let rate_of = |id: &NodeId| self.peers.get(id).unwrap_or(&self.own).per_mille;
+        let medians = voters.iter().map(|set| {
+            let mut rates: Vec<u64> = set.iter().map(rate_of).collect();
+            rates.sort_unstable();
+            rates[(rates.len() - 1) / 2]
+        });
+        medians.fold(self.own.per_mille, u64::min)
     }
 
     /// Heartbeats for this long, with a stamp after each.
@@ -216,6 +240,39 @@ fn a_restarted_peer_is_no_drift() {
 }
 
 #[test]
+fn whoever_comes_or_goes_gives_no_time_back() {
+    type Change = fn(&mut World);
+    let changes: [(&str, Change); 5] = [
+        ("one restarts", |world| world.restart(2)),
+        ("both restart", |world| [2, 3].into_iter().for_each(|peer| world.restart(peer))),
+        ("one is silent for a while", |world| {
+            world.peers.get_mut(&2).unwrap().reachable = false;
+            world.run(1_000);
+            world.peers.get_mut(&2).unwrap().reachable = true;
+        }),
+        ("one votes no more", |world| world.set_voters(vec![BTreeSet::from([1, 3])])),
+        ("the voters change", |world| {
+            world.set_voters(vec![BTreeSet::from([1, 2, 3]), BTreeSet::from([1, 3])]);
+            world.run(100);
+            world.set_voters(vec![BTreeSet::from([1, 2, 3])]);
+        }),
+    ];
+    for (what, change) in changes {
+        let mut world = World::new(&[Node::good(), Node::good()]);
+        world.own.per_mille = 1_005;
+        world.start(ledger(0, 0));
+        let before = world.run(3_600_000).unwrap().led_ms;
+        let then_ms = world.now_ms;
+        assert_near(before, 3_600_000, 120);
+        change(&mut world);
+        let after = world.run(1_000).unwrap().led_ms;
+        let passed = world.now_ms - then_ms;
+        assert!(after - before <= passed + 20, "{what}: {} in {passed}", after - before);
+        assert_near(after - before, passed, 150);
+    }
+}
+
+#[test]
 fn civil_time_jumps_to_the_median_of_an_agreeing_majority_when_a_term_begins() {
     let truth = WALL_MS + 1_050;
     let day = 86_400_000;
@@ -276,7 +333,7 @@ fn inside_a_term_civil_time_is_steered_slowly_and_never_back() {
 fn a_membership_change_needs_both_majorities() {
     let mut world = World::new(&[Node::good(), Node::good(), Node::good(), Node::good()]);
     let sets = vec![BTreeSet::from([1, 2, 3]), BTreeSet::from([1, 4, 5])];
-    world.clock.set_voters(sets);
+    world.set_voters(sets);
     world.start(ledger(0, 0));
     world.run(100);
     assert!(world.stamp().is_some());
@@ -294,40 +351,72 @@ enum Event {
     Wall(NodeId, i64),
     Restart(NodeId),
     Pause(u64),
+    Voters(usize),
 }
 
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
-        4 => (50_u64..5_000).prop_map(Event::Run),
+        4 => (50_u64..20_000).prop_map(Event::Run),
         2 => (2_u64..4, any::<bool>()).prop_map(|(id, on)| Event::Reach(id, on)),
         1 => (1_u64..4, -2_000_000_i64..2_000_000).prop_map(|(id, ms)| Event::Wall(id, ms)),
-        1 => (2_u64..4).prop_map(Event::Restart),
+        1 => (2_u64..6).prop_map(Event::Restart),
         1 => (50_u64..10_000).prop_map(Event::Pause),
+        1 => (0_usize..4).prop_map(Event::Voters),
     ]
 }
 
+fn voters(number: usize) -> Vec<BTreeSet<NodeId>> {
+    match number {
+        0 => vec![BTreeSet::from([1, 2, 3])],
+        1 => vec![BTreeSet::from([1, 2])],
+        2 => vec![BTreeSet::from([1, 2, 3]), BTreeSet::from([1, 4, 5])],
+        _ => vec![BTreeSet::from([1, 2, 3, 4, 5])],
+    }
+}
+
+/// What a silent voter's clock, or one whose span began anew, may have gone otherwise in the
+/// lifetime of an acknowledgement, and the rounding of a stamp.
+const GRANULARITY_MS: u64 = 60;
+
 proptest! {
     #[test]
-    fn clocks_never_go_back_and_led_time_never_outruns_true_time(
+    fn clocks_never_go_back_and_led_time_outruns_neither_own_nor_median_clock(
         events in prop::collection::vec(event(), 1..40),
+        rates in prop::array::uniform5(950_u64..=1_050),
     ) {
-        let mut world = World::new(&[Node::good(), Node::good()]);
+        let node = |per_mille| Node { per_mille, ..Node::good() };
+        let mut world = World::new(&rates[1..].iter().map(|it| node(*it)).collect::<Vec<_>>());
+        world.own.per_mille = rates[0];
+        world.clock = LeaderClock::new(1, LIFETIME_NS);
+        let mut now_voting = voters(3);
+        world.set_voters(now_voting.clone());
+        world.heartbeat();
         world.start(ledger(7_000, WALL_MS));
-        let began_ms = world.now_ms;
-        let mut last = world.stamp().unwrap();
+        let (mut last, mut last_at_ms) = (world.stamp().unwrap(), world.now_ms);
         for event in events {
             match event {
                 Event::Run(ms) => { world.run(ms); }
                 Event::Reach(id, on) => world.peers.get_mut(&id).unwrap().reachable = on,
                 Event::Wall(1, ms) => world.own.wall_offset_ms = ms,
                 Event::Wall(id, ms) => world.peers.get_mut(&id).unwrap().wall_offset_ms = ms,
-                Event::Restart(id) => world.peers.get_mut(&id).unwrap().boot += 1,
+                Event::Restart(id) => world.restart(id),
                 Event::Pause(ms) => world.now_ms += ms,
+                Event::Voters(number) => {
+                    // Time without a stamp is judged by the voters of the whole of it.
+                    if world.stamp().is_none() {
+                        continue;
+                    }
+                    now_voting = voters(number);
+                    world.set_voters(now_voting.clone());
+                }
             }
             if let Some(stamp) = world.stamp() {
+                let passed_ms = world.now_ms - last_at_ms;
                 prop_assert!(stamp.led_ms >= last.led_ms && stamp.civil_ms >= last.civil_ms);
-                prop_assert!(stamp.led_ms <= 7_000 + (world.now_ms - began_ms));
-                last = stamp;
+                let most_ms = passed_ms * world.rate(&now_voting) / 1_000 + GRANULARITY_MS;
+                let led_ms = stamp.led_ms - last.led_ms;
+                prop_assert!(led_ms <= most_ms, "{} of at most {}", led_ms, most_ms);
+                (last, last_at_ms) = (stamp, world.now_ms);
             }
         }
     }

@@ -129,6 +129,7 @@ impl ProposerTask {
     fn may_propose(&self) -> bool {
         self.now.ready
             && !self.waiting.is_empty()
+            && !self.context.is_read_only()
             && self.pending.len() < self.context.timing.entries_in_flight
             && (self.pending.is_empty() || *self.durable.borrow() >= self.gate)
     }
