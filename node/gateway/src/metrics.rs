@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use http::StatusCode;
 use lease::Ledger;
@@ -150,7 +151,8 @@ impl Snapshot {
         let bound = context.cluster.failover_bound();
         let has_leader = match status.role {
             NodeRole::Leader => status.leads_with_quorum(bound),
-            _ => status.leader.is_some(),
+            // A follower keeps the name of a leader that is gone until somebody else is elected.
+            _ => status.leader.is_some() && is_within(status.leader_contact_age_ms, bound),
         };
         let unsealed = context.keys.get().is_some();
         let ledger = context.cluster.ledger();
@@ -167,6 +169,10 @@ impl Snapshot {
             status,
         }
     }
+}
+
+fn is_within(age_ms: Option<u64>, bound: Duration) -> bool {
+    age_ms.is_some_and(|age_ms| u128::from(age_ms) < bound.as_millis())
 }
 
 /// Seats of the first packages by id, the rest summed.
@@ -447,6 +453,16 @@ mod tests {
             ("Once", "once"),
         ] {
             assert_eq!(snake_case(camel), snake);
+        }
+    }
+
+    #[test]
+    fn a_leader_that_was_not_heard_from_within_the_bound_is_none() {
+        let bound = Duration::from_millis(700);
+        for (age_ms, want) in
+            [(None, false), (Some(0), true), (Some(699), true), (Some(700), false)]
+        {
+            assert_eq!(is_within(age_ms, bound), want, "{age_ms:?}");
         }
     }
 
