@@ -84,6 +84,8 @@ impl Conductor {
             return;
         }
         if new.ready && !(old.ready && old.term == new.term) {
+            // What an earlier term found is found again from the voters' sums, if it is still so.
+            self.context.clear(Alarm::NoStateSumMajority);
             let ledger = self.context.replica.ledger_clock();
             self.context.lead.start(term, self.context.reading(), ledger);
         }
@@ -121,7 +123,8 @@ impl Conductor {
             tracing::error!("this node's clock is more than 1 % off; it gives up leadership");
             self.give_up().await;
         }
-        match self.context.lead.decide(term, self.context.replica.newest_sum()) {
+        let own_sum = self.context.replica.newest_sum();
+        match lead.decide(term, own_sum, self.context.clock.monotonic_ns()) {
             Some(Verdict::Agreed(sum)) => {
                 self.context.clear(Alarm::NoStateSumMajority);
                 self.proposer.agree_state_sum(sum.index, sum.sum);

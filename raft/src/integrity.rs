@@ -15,6 +15,7 @@ use crate::frames::StateSum;
 pub(crate) struct Ballot {
     reported: BTreeMap<u64, BTreeMap<NodeId, [u8; 32]>>,
     decided_upto: Option<u64>,
+    warned_upto: Option<u64>,
 }
 
 /// What the ballot came to.
@@ -22,7 +23,8 @@ pub(crate) struct Ballot {
 pub(crate) enum Verdict {
     /// A majority has this.
     Agreed(StateSum),
-    /// All voters have reported, and no value has a majority.
+    /// Voters differ, and no value can reach a majority among those that are heard. A voter that
+    /// comes back may still decide it.
     NoMajority(u64),
 }
 
@@ -38,28 +40,60 @@ impl Ballot {
         }
     }
 
-    /// The next index that is decided, once each.
-    pub(crate) fn decide(&mut self, voters: &BTreeSet<NodeId>) -> Option<Verdict> {
-        let verdict = self.reported.iter().find_map(|(index, reports)| {
-            let votes: Vec<&[u8; 32]> = voters.iter().filter_map(|it| reports.get(it)).collect();
-            let most = votes.iter().max_by_key(|sum| count(&votes, sum))?;
-            if count(&votes, most) > voters.len() / 2 {
-                Some(Verdict::Agreed(StateSum { index: *index, sum: **most }))
-            } else if votes.len() == voters.len() {
-                Some(Verdict::NoMajority(*index))
-            } else {
-                None
-            }
+    /// The next index that is decided or cannot be, once each. `heard` are the voters known to be
+    /// alive.
+    pub(crate) fn decide(
+        &mut self,
+        voters: &BTreeSet<NodeId>,
+        heard: &BTreeSet<NodeId>,
+    ) -> Option<Verdict> {
+        let agreed = self.reported.iter().find_map(|(index, reports)| {
+            let (sum, votes) = most(voters, reports)?;
+            (votes > voters.len() / 2).then_some(StateSum { index: *index, sum })
+        });
+        if let Some(agreed) = agreed {
+            self.decided_upto = Some(agreed.index);
+            self.reported.retain(|reported, _| *reported > agreed.index);
+            return Some(Verdict::Agreed(agreed));
+        }
+        let stuck = self.reported.keys().copied().find(|index| {
+            self.warned_upto.is_none_or(|warned| *index > warned)
+                && self.is_stuck(*index, voters, heard)
         })?;
-        let (Verdict::Agreed(StateSum { index, .. }) | Verdict::NoMajority(index)) = verdict;
-        self.decided_upto = Some(index);
-        self.reported.retain(|reported, _| *reported > index);
-        Some(verdict)
+        self.warned_upto = Some(stuck);
+        Some(Verdict::NoMajority(stuck))
+    }
+
+    /// Whether voters differ at an index and those heard cannot settle it: too few are left that
+    /// may yet report, or a majority has gone on to a later index.
+    fn is_stuck(&self, index: u64, voters: &BTreeSet<NodeId>, heard: &BTreeSet<NodeId>) -> bool {
+        let Some(reports) = self.reported.get(&index) else { return false };
+        let Some((_, votes)) = most(voters, reports) else { return false };
+        let differ = reports.iter().any(|(voter, sum)| {
+            voters.contains(voter)
+                && reports.iter().any(|(it, other)| voters.contains(it) && other != sum)
+        });
+        let mut later = self.reported.range(index + 1..).map(|(_, reports)| reports);
+        let went_on = |voter: &&NodeId| later.clone().any(|it| it.contains_key(*voter));
+        let outstanding = voters
+            .iter()
+            .filter(|it| heard.contains(it) && !reports.contains_key(it) && !went_on(it))
+            .count();
+        let majority = voters.len() / 2 + 1;
+        let passed =
+            later.any(|it| voters.iter().filter(|one| it.contains_key(one)).count() >= majority);
+        differ && (votes + outstanding < majority || passed)
     }
 }
 
-fn count(votes: &[&[u8; 32]], sum: &[u8; 32]) -> usize {
-    votes.iter().filter(|vote| **vote == sum).count()
+/// The sum that most voters reported, and how many.
+fn most(
+    voters: &BTreeSet<NodeId>,
+    reports: &BTreeMap<NodeId, [u8; 32]>,
+) -> Option<([u8; 32], usize)> {
+    let votes: Vec<[u8; 32]> = voters.iter().filter_map(|it| reports.get(it)).copied().collect();
+    let count = |sum: &[u8; 32]| votes.iter().filter(|vote| *vote == sum).count();
+    votes.iter().map(|sum| (*sum, count(sum))).max_by_key(|(_, votes)| *votes)
 }
 
 /// Indexes whose ballot may be open at once: a voter that lags reports late.
@@ -69,29 +103,64 @@ const OPEN_BALLOTS: usize = 16;
 mod tests {
     use super::*;
 
+    fn sum(index: u64, byte: u8) -> StateSum {
+        StateSum { index, sum: [byte; 32] }
+    }
+
+    fn agreed(index: u64, byte: u8) -> Option<Verdict> {
+        Some(Verdict::Agreed(sum(index, byte)))
+    }
+
+    fn stuck(index: u64) -> Option<Verdict> {
+        Some(Verdict::NoMajority(index))
+    }
+
     #[test]
-    fn a_majority_of_equal_sums_decides_once() {
+    fn a_majority_of_equal_sums_decides_and_differing_ones_that_cannot_raise_an_alarm_once() {
         let voters = BTreeSet::from([1, 2, 3]);
-        let sum = |index, byte| StateSum { index, sum: [byte; 32] };
-        let agreed = |index, byte| Some(Verdict::Agreed(sum(index, byte)));
+        // Reports (voter, index, sum), the voters heard, and what comes of it.
         let cases = [
-            (&[(1, 7)][..], None),
-            (&[(1, 7), (2, 7)], agreed(1_000, 7)),
-            (&[(1, 7), (2, 8)], None),
-            (&[(1, 7), (2, 8), (3, 8)], agreed(1_000, 8)),
-            (&[(1, 7), (2, 8), (3, 9)], Some(Verdict::NoMajority(1_000))),
-            (&[(1, 7), (4, 7), (5, 7)], None),
+            (&[(1, 1_000, 7)][..], &[1, 2, 3][..], None),
+            (&[(1, 1_000, 7)], &[1], None),
+            (&[(1, 1_000, 7), (2, 1_000, 7)], &[1, 2, 3], agreed(1_000, 7)),
+            (&[(1, 1_000, 7), (2, 1_000, 8)], &[1, 2, 3], None),
+            (&[(1, 1_000, 7), (2, 1_000, 8)], &[1, 2], stuck(1_000)),
+            (&[(1, 1_000, 7), (2, 1_000, 8), (3, 1_000, 8)], &[1], agreed(1_000, 8)),
+            (&[(1, 1_000, 7), (2, 1_000, 8), (3, 1_000, 9)], &[1, 2, 3], stuck(1_000)),
+            (&[(1, 1_000, 7), (4, 1_000, 7), (5, 1_000, 8)], &[1, 4, 5], None),
+            // Gone on without a majority at the first: by too few, and by enough.
+            (&[(1, 1_000, 7), (2, 1_000, 8), (1, 2_000, 5)], &[1, 2, 3], None),
+            (&[(1, 1_000, 7), (2, 1_000, 8), (3, 2_000, 5)], &[1, 2, 3], stuck(1_000)),
+            (
+                &[(1, 1_000, 7), (2, 1_000, 8), (1, 2_000, 5), (2, 2_000, 6)],
+                &[1, 2, 3],
+                stuck(1_000),
+            ),
+            // A report that was left out, where nobody differs, is no damage.
+            (&[(1, 1_000, 7), (2, 2_000, 8), (3, 2_000, 8)], &[1, 2, 3], agreed(2_000, 8)),
+            (&[(1, 1_000, 7), (2, 2_000, 8)], &[1, 2], None),
         ];
-        for (reports, expected) in cases {
+        for (reports, heard, expected) in cases {
+            let heard = heard.iter().copied().collect();
             let mut ballot = Ballot::default();
-            for (node, byte) in reports {
-                ballot.report(*node, sum(1_000, *byte));
+            for (node, index, byte) in reports {
+                ballot.report(*node, sum(*index, *byte));
             }
-            assert_eq!(ballot.decide(&voters), expected, "{reports:?}");
-            if expected.is_some() {
-                ballot.report(3, sum(1_000, 7));
-                assert_eq!(ballot.decide(&voters), None, "decided twice: {reports:?}");
-            }
+            assert_eq!(ballot.decide(&voters, &heard), expected, "{reports:?}");
+            assert_eq!(ballot.decide(&voters, &heard), None, "decided twice: {reports:?}");
         }
+    }
+
+    #[test]
+    fn a_voter_that_comes_back_settles_what_the_others_could_not() {
+        let voters = BTreeSet::from([1, 2, 3]);
+        let mut ballot = Ballot::default();
+        ballot.report(1, sum(1_000, 7));
+        ballot.report(2, sum(1_000, 8));
+        assert_eq!(ballot.decide(&voters, &BTreeSet::from([1, 2])), stuck(1_000));
+        ballot.report(3, sum(1_000, 8));
+        assert_eq!(ballot.decide(&voters, &voters), agreed(1_000, 8));
+        ballot.report(1, sum(1_000, 7));
+        assert_eq!(ballot.decide(&voters, &voters), None);
     }
 }

@@ -105,13 +105,15 @@ impl Lead {
     }
 
     /// Adds this node's own sum, and tells what the voters agree on.
-    pub(crate) fn decide(&self, term: u64, own: Option<StateSum>) -> Option<Verdict> {
+    pub(crate) fn decide(&self, term: u64, own: Option<StateSum>, now_ns: u64) -> Option<Verdict> {
         let mut of_term = self.of_term(term)?;
         if let Some(own_sum) = own {
             of_term.ballot.report(self.own, own_sum);
         }
         let voters: BTreeSet<NodeId> = of_term.voters.iter().flatten().copied().collect();
-        of_term.ballot.decide(&voters)
+        let is_heard = |it: &&NodeId| **it == self.own || of_term.clock.hears(**it, now_ns);
+        let heard = voters.iter().filter(is_heard).copied().collect();
+        of_term.ballot.decide(&voters, &heard)
     }
 
     /// The state of a term; that of an earlier one is forgotten, a later one is kept.
