@@ -8,7 +8,7 @@ use storage::state::{OpenError as StateOpenError, StateConfig, StateStore};
 
 use crate::config::ClusterConfig;
 use crate::fatal::Fatal;
-use crate::replica::Replica;
+use crate::replica::{LoadError, Replica};
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +58,11 @@ pub(crate) fn open(
             StateOpenError::Damaged(_) => StartError::Damaged(error.into()),
             _ => StartError::Storage(error.into()),
         })?;
-    let replica = Replica::load(config.node, store, log.clone(), clock, fatal)
-        .map_err(StartError::Damaged)?;
+    let replica = Replica::load(config.node, store, log.clone(), clock, fatal).map_err(
+        |error| match error {
+            LoadError::Obstacle(error) => StartError::Storage(error),
+            LoadError::Damaged(error) => StartError::Damaged(error),
+        },
+    )?;
     Ok((log, Arc::new(replica)))
 }

@@ -17,17 +17,19 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use lease::Ledger;
 use lease::command::Command;
 use lease::entry::{Entry, Stamp};
+use lease::format::FormatError;
 use lease::ids::NodeId;
 use lease::outcome::Outcome;
+use lease::{Ledger, LoadError as RowsError};
 use openraft::EntryPayload;
 use parking_lot::{Mutex, RwLock};
 use storage::log::Log;
 use storage::seam::Clock;
 use storage::state::{
-    Applied as StoredPosition, CheckpointError, CheckpointMeta, Incoming, Row, StateStore,
+    Applied as StoredPosition, CheckpointError, CheckpointMeta, Incoming,
+    LoadError as StoredLoadError, ReadError, Row, StateStore,
 };
 use tokio::sync::watch;
 
@@ -41,6 +43,17 @@ use crate::types::{
 };
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why the stored state did not become a ledger.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LoadError {
+    /// The disk failed, or a newer version wrote the rows: they may be fine.
+    #[error("the stored state cannot be read")]
+    Obstacle(#[source] Failure),
+    /// What is stored is not what was written.
+    #[error("the stored state is damaged")]
+    Damaged(#[source] Failure),
+}
 
 /// The state of one index.
 pub(crate) struct Machine {
@@ -114,7 +127,7 @@ impl Replica {
         log: Log,
         clock: Arc<dyn Clock>,
         fatal: Fatal,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, LoadError> {
         let machine = load_machine(&store)?;
         let mark = AppliedMark { position: machine.applied, blank_term: 0 };
         let shown =
@@ -355,19 +368,35 @@ impl Sizes {
     }
 }
 
-fn load_machine(store: &StateStore) -> Result<Machine, Failure> {
+fn load_machine(store: &StateStore) -> Result<Machine, LoadError> {
     let mut ledger = Ledger::new();
     let Some(meta) = store.meta() else {
         let membership = StoredMembership::default();
         return Ok(Machine { ledger, applied: None, membership });
     };
-    store.load(&mut |table, key: &[u8], value: &[u8]| ledger.load_row(table, key, value))?;
-    ledger.finish_load()?;
-    Ok(Machine {
-        ledger,
-        applied: meta.applied.map(from_stored),
-        membership: decode_membership(&meta.membership)?,
-    })
+    store.load(&mut |table, key: &[u8], value: &[u8]| ledger.load_row(table, key, value)).map_err(
+        |error| match error {
+            StoredLoadError::Read(ReadError::Io { .. }) => LoadError::Obstacle(error.into()),
+            StoredLoadError::Read(ReadError::Damaged(_)) => LoadError::Damaged(error.into()),
+            StoredLoadError::Row { source, .. } => not_a_ledger(source),
+        },
+    )?;
+    ledger.finish_load().map_err(not_a_ledger)?;
+    let membership = decode_membership(&meta.membership).map_err(|error| match error {
+        FormatError::Version { .. } => LoadError::Obstacle(error.into()),
+        _ => LoadError::Damaged(error.into()),
+    })?;
+    Ok(Machine { ledger, applied: meta.applied.map(from_stored), membership })
+}
+
+/// A table or a version that this build does not know is a newer build's.
+fn not_a_ledger(error: RowsError) -> LoadError {
+    match error {
+        RowsError::UnknownTable(_) | RowsError::Row { source: FormatError::Version { .. }, .. } => {
+            LoadError::Obstacle(error.into())
+        }
+        _ => LoadError::Damaged(error.into()),
+    }
 }
 
 fn changes_members(command: &Command) -> bool {

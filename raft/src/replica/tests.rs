@@ -113,3 +113,24 @@ fn the_log_is_purged_by_bytes_where_that_is_noted() {
     }
     assert_eq!(replica.index_before_last_bytes(noted * 10), None);
 }
+
+#[test]
+fn rows_of_a_newer_build_are_an_obstacle_and_others_that_do_not_load_are_damage() {
+    let row = |version| lease::format::encode(lease::format::Kind::Row, version, &0_u8);
+    // Table, value, and whether the member must be replaced.
+    let cases = [(1, row(99), false), (250, row(1), false), (1, b"nonsense".to_vec(), true)];
+    for (table, value, is_damaged) in cases {
+        let (_dir, replica) = replica();
+        let membership = StoredMembership::default();
+        let meta = CheckpointMeta {
+            applied: Some(to_stored(Position { term: 1, index: 1 })),
+            membership: encode_membership(&membership),
+            state_sum: [0; 32],
+            epoch: Vec::new(),
+        };
+        let rows = vec![Row { table, key: vec![1], value: Some(value) }];
+        replica.store.checkpoint(meta, rows, Vec::new()).unwrap();
+        let failed = load_machine(&replica.store).err().unwrap();
+        assert_eq!(matches!(failed, LoadError::Damaged(_)), is_damaged, "{table}: {failed:?}");
+    }
+}
