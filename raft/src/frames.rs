@@ -199,7 +199,12 @@ pub(crate) struct AskReadIndex {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum ReadIndex {
     /// Wait for this.
-    At(u64),
+    At {
+        /// The index.
+        index: u64,
+        /// The leader's clocks once the round was over.
+        clock: Stamp,
+    },
     /// Another node leads, if known.
     NotLeader(Option<NodeId>),
     /// No quorum confirmed the leader in time.
@@ -368,7 +373,7 @@ mod tests {
         say(Forwarded::NotProposed, &[3]);
         say(Forwarded::Unknown, &[4]);
         ask(AskReadIndex { deadline_ms: 9 }, &[9]);
-        say(ReadIndex::At(9), &[0, 9]);
+        say(ReadIndex::At { index: 9, clock }, &[0, 9, 4, 6]);
         say(ReadIndex::NotLeader(None), &[1, 0]);
         say(ReadIndex::NoQuorum, &[2]);
         ask(SendSnapshot { vote, last, membership: vec![6] }, &[2, 1, 1, 1, 2, 9, 1, 6]);

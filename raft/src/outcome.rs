@@ -76,7 +76,9 @@ pub struct ReadPoint {
     pub index: u64,
     /// The leader that confirmed it.
     pub served_by: NodeId,
-    /// The ledger's clocks when this node had applied it.
+    /// The leader's clocks when it confirmed it, or the ledger's when this node had applied it,
+    /// whichever is later. What is left of a lease is to be told by this: the ledger's own clocks
+    /// stand still while nothing is written.
     pub clock: Stamp,
 }
 

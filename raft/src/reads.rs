@@ -4,6 +4,9 @@
 //! later ones by the next. On the leader a round is openraft's: a quorum acknowledges the leader
 //! after the round began. Elsewhere it is one call to the leader. Leader-lease reads stay off: the
 //! monotonic clock stands still while a machine is suspended.
+//!
+//! With the index comes the leader's clock: in a quiet cluster that of the ledger stands still, and
+//! whoever told a holder's time by it would promise too much.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,7 +67,9 @@ pub(crate) async fn serve(context: Arc<Context>, raft: Raft, mut readers: mpsc::
         count(&context.counters.reads, round.len() as u64);
         let leadership = *context.leadership.borrow();
         let answer = match leadership.leader {
-            Some(leader) if leader == context.node => lead_round(&context, &raft).await,
+            Some(leader) if leader == context.node => {
+                lead_round(&context, &raft, leadership.term).await
+            }
             Some(leader) => {
                 let (of_peers, own): (Vec<_>, Vec<_>) =
                     round.into_iter().partition(|reader| reader.from_peer);
@@ -88,11 +93,14 @@ fn answer_all(readers: Vec<Reader>, answer: ReadIndex) {
     }
 }
 
-async fn lead_round(context: &Context, raft: &Raft) -> ReadIndex {
+async fn lead_round(context: &Context, raft: &Raft, term: u64) -> ReadIndex {
     let wait = round_wait(context);
     let option = LinearizerOption::from(ReadPolicy::ReadIndex).with_wait_timeout(wait);
     match raft.get_read_linearizer(option).await {
-        Ok(confirmed) => ReadIndex::At(confirmed.read_log_id().index()),
+        Ok(confirmed) => match context.lead.stamp(term, context.reading()) {
+            Some(clock) => ReadIndex::At { index: confirmed.read_log_id().index(), clock },
+            None => ReadIndex::NoQuorum,
+        },
         Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(to))) => {
             ReadIndex::NotLeader(to.leader_id.filter(|leader| *leader != context.node))
         }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lease::entry::Envelope;
+use lease::entry::{Envelope, Stamp};
 use lease::ids::NodeId;
 
 use crate::context::{Context, Deadline, count};
@@ -149,8 +149,9 @@ impl Router {
             let leader = leadership.borrow_and_update().leader;
             if let Some(served_by) = leader {
                 match self.reads.index(false, left).await {
-                    Some(ReadIndex::At(index)) => {
-                        return self.read_at(index, served_by, deadline).await;
+                    Some(ReadIndex::At { index, clock }) => {
+                        let point = ReadPoint { index, served_by, clock };
+                        return self.read_at(point, deadline).await;
                     }
                     Some(ReadIndex::NotLeader(_) | ReadIndex::NoQuorum) => {}
                     None if self.context.is_stopping() => return Err(ReadError::ShuttingDown),
@@ -164,18 +165,18 @@ impl Router {
         }
     }
 
-    async fn read_at(
-        &self,
-        index: u64,
-        served_by: NodeId,
-        deadline: Deadline,
-    ) -> Result<ReadPoint, ReadError> {
+    async fn read_at(&self, point: ReadPoint, deadline: Deadline) -> Result<ReadPoint, ReadError> {
+        let index = point.index;
         let mut applied = self.context.replica.applied.subscribe();
         let there = applied.wait_for(|mark| mark.position.is_some_and(|it| it.index >= index));
         match tokio::time::timeout(self.context.left(deadline), there).await {
             Ok(Ok(_)) => {
-                let clock = self.context.replica.ledger_clock();
-                Ok(ReadPoint { index, served_by, clock })
+                let ledger = self.context.replica.ledger_clock();
+                let clock = Stamp {
+                    led_ms: point.clock.led_ms.max(ledger.led_ms),
+                    civil_ms: point.clock.civil_ms.max(ledger.civil_ms),
+                };
+                Ok(ReadPoint { clock, ..point })
             }
             Ok(Err(_)) => Err(ReadError::ShuttingDown),
             Err(_) => Err(ReadError::NoQuorum),
