@@ -19,7 +19,6 @@ use lease::Ledger;
 use lease::entry::Envelope;
 use lease::ids::NodeId;
 use openraft::BasicNode;
-use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{InitializeError as RaftInitializeError, RaftError};
 use parking_lot::{MappedRwLockReadGuard, Mutex, RwLockReadGuard};
 use storage::seam::{Clock, Disk, Entropy};
@@ -29,7 +28,7 @@ use tokio::task::JoinSet;
 
 use crate::admission::Admission;
 use crate::config::ClusterConfig;
-use crate::context::{Context, Counters, Leadership, Peers, Raft, stopped};
+use crate::context::{Context, Counters, Leadership, Peers, Raft};
 use crate::fatal::Fatal;
 use crate::lead::Lead;
 use crate::log_store::LogStore;
@@ -42,7 +41,7 @@ use crate::state_machine::StateMachine;
 use crate::status::{Metrics, NodeRole, Status};
 use crate::submit::Router;
 use crate::transport::{HandleError, PeerCall, Transport};
-use crate::{change, conduct, open, reads, report, runtime, upkeep};
+use crate::{change, conduct, open, reads, recovery, report, runtime, upkeep};
 
 /// A node's part in the cluster. A clone is another handle to the same one; when the last one is
 /// dropped without [`Cluster::shutdown`], the node stops as in a crash.
@@ -402,7 +401,8 @@ impl Inner {
         spawn("conductor", Box::pin(conducting));
         let keeping = upkeep::upkeep(Arc::clone(&context), raft.clone(), config);
         spawn("upkeep", Box::pin(keeping));
-        spawn("recovery", Box::pin(recover(Arc::clone(&context), raft.clone(), found, recovery)));
+        let recovering = recovery::recover(raft.clone(), router.clone(), found, recovery);
+        spawn("recovery", Box::pin(recovering));
         let tasks = Mutex::new(tasks);
         Self { context, raft, router, server, recovered, failover_bound, tasks }
     }
@@ -413,40 +413,5 @@ impl Drop for Inner {
         self.context.stopping.send_replace(true);
         // The first poll tells openraft to stop; nobody is left to wait for it.
         let _ = self.raft.shutdown().now_or_never();
-    }
-}
-
-/// Tells when what was in the log at the start is known to be committed and has been applied.
-///
-/// openraft's own wait asks for all that is in the log by now, which under load is never so.
-async fn recover(
-    context: Arc<Context>,
-    raft: Raft,
-    found: Option<u64>,
-    recovered: watch::Sender<bool>,
-) {
-    let mut stopping = context.stopping.subscribe();
-    let mut metrics = raft.metrics();
-    loop {
-        let is_recovered = {
-            let now = metrics.borrow_watched();
-            // What was never committed may have been cut off meanwhile.
-            let goal = found.min(now.last_log_index);
-            let committed = now.cluster_committed.as_ref().map(|id| id.index);
-            let applied = now.last_applied.as_ref().map(|id| id.index);
-            committed.is_some() && committed >= goal && applied >= goal
-        };
-        if is_recovered {
-            recovered.send_replace(true);
-            return;
-        }
-        tokio::select! {
-            () = stopped(&mut stopping) => return,
-            changed = metrics.changed() => {
-                if changed.is_err() {
-                    return;
-                }
-            }
-        }
     }
 }

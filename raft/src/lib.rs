@@ -49,6 +49,7 @@ mod open;
 pub mod outcome;
 mod proposer;
 mod reads;
+mod recovery;
 mod replica;
 mod report;
 mod runtime;

@@ -132,8 +132,11 @@ impl Proposer {
     fn propose_own(&self, command: Command) {
         let submission = own_submission(self.context.node, command);
         let more = submission.commands.len() as u64;
-        if self.queue.try_send(submission).is_ok() {
-            count(&self.context.counters.commands_queued, more);
+        // Before it is sent: the task counts it down again as soon as it takes it.
+        let queued = &self.context.counters.commands_queued;
+        count(queued, more);
+        if self.queue.try_send(submission).is_err() {
+            queued.fetch_sub(more, Ordering::Relaxed);
         }
     }
 
@@ -155,16 +158,20 @@ pub(crate) fn encoded_bytes(commands: &[Envelope]) -> Result<usize, String> {
     Ok(bytes)
 }
 
-fn own_submission(node: NodeId, command: Command) -> Submission {
-    let envelope = Envelope {
+/// A node's own command, which nobody asked for.
+pub(crate) fn own_command(node: NodeId, command: Command) -> Envelope {
+    Envelope {
         actor: Actor::Node(node),
         request: None,
         trace: TraceId::default(),
         cause: None,
         command,
-    };
+    }
+}
+
+fn own_submission(node: NodeId, command: Command) -> Submission {
     let stage = Arc::new(Stage::default());
-    Submission { commands: vec![envelope], bytes: 0, stage, answer: None }
+    Submission { commands: vec![own_command(node, command)], bytes: 0, stage, answer: None }
 }
 
 /// Submissions in the queue: the bound of the channel, never reached before the next.

@@ -109,7 +109,8 @@ pub struct Status {
     /// What is wrong, in order.
     pub alarms: Vec<Alarm>,
     /// Whether everything that was in the log at the start is known to be committed and has been
-    /// applied. Before that, a stale read may be older than one before the restart.
+    /// applied, and the clocks of the ledger have been set since. Before that, a stale read may be
+    /// older than one before the restart, and the civil time shown may be that of long ago.
     pub recovered: bool,
 }
 

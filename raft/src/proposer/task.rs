@@ -95,9 +95,13 @@ impl ProposerTask {
         let beat = Duration::from_millis(self.context.timing.heartbeat_ms);
         let mut tick = tokio::time::interval(TICK_INTERVAL.max(beat));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        // Looks at what waits for a quorum, or for this leader to be ready.
+        let mut look = tokio::time::interval(beat);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut stopping = self.context.stopping.subscribe();
         loop {
             tokio::select! {
+                // The intervals before what may come without a pause.
                 biased;
                 () = stopped(&mut stopping) => break,
                 changed = self.leadership.changed() => {
@@ -106,14 +110,11 @@ impl ProposerTask {
                     }
                     self.follow_leadership();
                 }
+                _ = look.tick(), if !self.waiting.is_empty() => self.forget_abandoned(),
+                _ = tick.tick() => self.tick(),
                 Some((number, result)) = self.in_flight.next() => self.settle(number, result),
                 Some(submission) = self.submissions.recv() => self.waiting.push_back(submission),
                 _ = self.durable.changed() => {}
-                _ = tick.tick() => self.tick(),
-                // Commands that wait for a quorum or for this leader to be ready.
-                _ = tokio::time::sleep(beat), if !self.waiting.is_empty() => {
-                    self.forget_abandoned();
-                }
             }
             while let Ok(submission) = self.submissions.try_recv() {
                 self.waiting.push_back(submission);
@@ -163,6 +164,16 @@ impl ProposerTask {
             }
             self.note_in_flight();
         }
+        if self.now.ready && !(before.ready && self.now.term == before.term) {
+            // Once per leadership: a quiet ledger's clocks are those of its last entry.
+            self.queue_tick();
+        }
+    }
+
+    fn queue_tick(&mut self) {
+        let tick = own_submission(self.context.node, Command::Tick);
+        count(&self.context.counters.commands_queued, 1);
+        self.waiting.push_back(tick);
     }
 
     fn answer_unknown(&self, pending: Pending) {
@@ -290,9 +301,7 @@ impl ProposerTask {
         if due.led_ms.is_some_and(|at| at <= stamp.led_ms)
             || due.civil_ms.is_some_and(|at| at <= stamp.civil_ms)
         {
-            let tick = own_submission(self.context.node, Command::Tick);
-            count(&self.context.counters.commands_queued, 1);
-            self.waiting.push_back(tick);
+            self.queue_tick();
         }
     }
 

@@ -131,3 +131,54 @@ async fn leadership_is_handed_over_and_a_sealed_node_does_not_take_it() {
     world.net.cut_off(&[to]);
     assert_eq!(world.leader_among(&[leader, other]).await, other);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_tells_the_leaders_time_though_nothing_is_written() {
+    let world = World::ready(3, 5, 900_000).await;
+    world.settle().await;
+    for at in world.ids() {
+        let node = world.node(at);
+        let wait = Duration::from_secs(20);
+        let first = node.read_barrier(wait).await.unwrap();
+        soon("time", async {
+            loop {
+                let next = node.read_barrier(wait).await.unwrap();
+                assert!(next.clock.led_ms >= first.clock.led_ms, "{next:?} after {first:?}");
+                if next.clock.led_ms > first.clock.led_ms + 100
+                    && next.clock.civil_ms > first.clock.civil_ms + 100
+                {
+                    return;
+                }
+            }
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_leader_and_a_restarted_node_set_the_clocks_of_a_quiet_ledger() {
+    let mut world = World::ready(3, 5, 900_000).await;
+    let leader = world.leader().await;
+    let index = world.settle().await;
+    let before = world.node(leader).ledger().clock();
+    let wait = Duration::from_secs(20);
+    let new = world.node(leader).transfer_leader(None, wait).await.unwrap();
+    let node = world.node(new);
+    soon("a tick", node.wait_until(|_| node.ledger().clock().civil_ms > before.civil_ms)).await;
+
+    for at in world.ids() {
+        soon("recovery", world.node(at).wait_until(|status| status.recovered)).await;
+    }
+    let leader = world.leader().await;
+    let at = world.followers().await[0];
+    world.settle().await;
+    let before = world.node(at).ledger().clock();
+    world.stop(at).await;
+    world.start(at).await;
+    let status = soon("recovery", world.node(at).wait_until(|status| status.recovered)).await;
+    let after = world.node(at).ledger().clock();
+    assert!(after.civil_ms > before.civil_ms, "{after:?} is not after {before:?}");
+    // One each, and a blank entry or two: it does not go on.
+    assert!(status.applied.unwrap().index < index + 20, "{status:?}");
+    assert!(world.node(leader).metrics().commands_proposed < 20);
+}

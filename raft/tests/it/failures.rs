@@ -218,3 +218,29 @@ async fn a_leader_that_dies_is_replaced_while_its_clients_try_again() {
     }
     assert_eq!(world.node(1).ledger().live_leases(), 3);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_nobody_waits_for_any_more_leaves_the_queue_though_more_keeps_coming() {
+    let world = World::ready(3, 5, 900_000).await;
+    let old = world.leader().await;
+    let node = world.node(old);
+    let tick = || vec![by(Actor::Node(old), Command::Tick)];
+    world.net.cut_off(&[old]);
+    // From here on its acknowledgements are too old to propose by.
+    let lifetime = Duration::from_millis(300);
+    soon("silence", node.wait_until(|status| !status.leads_with_quorum(lifetime))).await;
+    soon("room in the queue", async {
+        let mut most = 0;
+        loop {
+            // Much less than a heartbeat: there is never a pause.
+            let failed = node.submit(tick(), Duration::from_millis(5)).await.unwrap_err();
+            assert_eq!(failed.kind, SubmitErrorKind::NoQuorum);
+            let queued = node.metrics().commands_queued;
+            if queued < most {
+                return;
+            }
+            most = queued;
+        }
+    })
+    .await;
+}
