@@ -1,10 +1,13 @@
 //! What all requests of a gateway share, and the two ways into the cluster: submit and read.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use lease::Ledger;
 use lease::command::Command;
+use lease::entry::Stamp;
 use lease::ids::RequestId;
 use lease::outcome::Outcome;
 use protocol::oauth::token::BearerError;
@@ -138,23 +141,45 @@ impl Shared {
         tokio::time::timeout(self.left(call.deadline), applied).await.is_ok()
     }
 
-    /// Waits until this node's ledger holds everything that was answered anywhere before.
-    pub(crate) async fn catch_up(&self, deadline: Deadline) -> Result<(), Failure> {
-        self.context.cluster.read_barrier(self.left(deadline)).await?;
-        Ok(())
+    /// Waits until this node's ledger holds everything that was answered anywhere before; gives the
+    /// leader's clocks.
+    pub(crate) async fn catch_up(&self, deadline: Deadline) -> Result<Stamp, Failure> {
+        Ok(self.context.cluster.read_barrier(self.left(deadline)).await?.clock)
     }
 
     /// A linearizable read under the authority of the call's credential, which is checked once
     /// more: the answer must not show what a credential that ended before the call may not see.
-    pub(crate) async fn read(&self, call: &Call) -> Result<LedgerGuard<'_>, Failure> {
-        self.catch_up(call.deadline).await?;
+    pub(crate) async fn read(&self, call: &Call) -> Result<Read<'_>, Failure> {
+        let clock = self.catch_up(call.deadline).await?;
         let now_ms = self.context.cluster.displayed_civil_ms();
         let ledger = self.context.cluster.ledger();
         if auth::is_current(&ledger, &call.principal, now_ms) {
-            Ok(ledger)
+            Ok(Read { ledger, clock })
         } else {
             Err(Failure::unauthenticated(BearerError::InvalidToken))
         }
+    }
+}
+
+/// The ledger, and the time at which it was read.
+pub(crate) struct Read<'a> {
+    ledger: LedgerGuard<'a>,
+    clock: Stamp,
+}
+
+impl Read<'_> {
+    /// Led milliseconds since the ledger's own clock, which stands still while nothing is written.
+    /// What a lease has left by the ledger, it has left so much less.
+    pub(crate) fn since_written_ms(&self) -> u64 {
+        self.clock.led_ms.saturating_sub(self.ledger.clock().led_ms)
+    }
+}
+
+impl Deref for Read<'_> {
+    type Target = Ledger;
+
+    fn deref(&self) -> &Ledger {
+        &self.ledger
     }
 }
 

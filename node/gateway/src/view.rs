@@ -21,6 +21,7 @@ use protocol::wire::{Id64, Money, UtcTime};
 
 use crate::failure::Failure;
 use crate::keys::Keys;
+use crate::shared::Read;
 use crate::tokens::app_id_text;
 
 /// The epoch that tokens and fences belong to.
@@ -146,7 +147,12 @@ fn texts(names: &[Name]) -> Vec<String> {
 }
 
 /// A live lease for the application that holds it.
-pub(crate) fn lease_response(keys: &Keys, epoch: Epoch, lease: &LedgerLease<'_>) -> LeaseResponse {
+pub(crate) fn lease_response(
+    keys: &Keys,
+    epoch: Epoch,
+    lease: &LedgerLease<'_>,
+    since_written_ms: u64,
+) -> LeaseResponse {
     LeaseResponse {
         lease_id: lease_id_text(keys, lease.lease),
         state: LeaseState::Active,
@@ -158,7 +164,7 @@ pub(crate) fn lease_response(keys: &Keys, epoch: Epoch, lease: &LedgerLease<'_>)
         pool: lease.pool.map(|pool| pool.to_string()),
         acquired_at: UtcTime::from_unix_ms(lease.granted_at_ms),
         expires_at: UtcTime::from_unix_ms(lease.expires_at_ms),
-        expires_in_ms: lease.expires_in_ms,
+        expires_in_ms: lease.expires_in_ms.saturating_sub(since_written_ms),
         cost: lease.cost.map(|cost| Money(cost.0)),
         fence: fence(epoch, lease.fence),
     }
@@ -167,10 +173,11 @@ pub(crate) fn lease_response(keys: &Keys, epoch: Epoch, lease: &LedgerLease<'_>)
 /// A live lease for an operator.
 pub(crate) fn lease(
     keys: &Keys,
-    ledger: &Ledger,
+    ledger: &Read<'_>,
     epoch: Epoch,
     lease: &LedgerLease<'_>,
 ) -> LeaseView {
+    let since_written_ms = ledger.since_written_ms();
     let name = |subject| ledger.subject(subject).map(|(_kind, name)| name.to_owned());
     LeaseView {
         lease_id: lease_id_text(keys, lease.lease),
@@ -186,7 +193,7 @@ pub(crate) fn lease(
         pool: lease.pool.map(|pool| pool.to_string()),
         acquired_at: UtcTime::from_unix_ms(lease.granted_at_ms),
         expires_at: UtcTime::from_unix_ms(lease.expires_at_ms),
-        expires_in_ms: lease.expires_in_ms,
+        expires_in_ms: lease.expires_in_ms.saturating_sub(since_written_ms),
         // The first token, of the grant itself, has sequence 1.
         renewals: lease.sequence.saturating_sub(1),
         cost: lease.cost.map(|cost| Money(cost.0)),

@@ -8,7 +8,7 @@
 
 use lease::Ledger;
 use lease::command::{Checkout, Command, Subject};
-use lease::ids::{LeaseId, Name, RequestId, SubjectRef, group_of};
+use lease::ids::{AppId, LeaseId, Name, RequestId, SubjectRef, group_of};
 use lease::outcome::{Grant, Outcome, Refusal, RefusalCode};
 use protocol::cloud::denial::{DenialReason, Denied, Remedy};
 use protocol::cloud::lease::{CheckoutRequest, CheckoutResponse, CheckoutStatus};
@@ -34,7 +34,7 @@ pub(crate) async fn checkout(shared: &Shared, call: &Call) -> Result<Reply, Fail
         // Another product is as unknown to this app as one that does not exist.
         return Err(Failure::denied(DenialReason::UnknownProduct));
     }
-    let (mut candidates, epoch) = find(shared, call, &request).await?;
+    let (mut candidates, epoch) = find(shared, call, &request, app.app).await?;
     let request_id = call.request_id(&request);
     let mut refused: Option<Refusal> = None;
     let mut tried: Vec<Name> = Vec::new();
@@ -70,7 +70,8 @@ pub(crate) async fn checkout(shared: &Shared, call: &Call) -> Result<Reply, Fail
             return Err(ReadError::NoQuorum.into());
         }
         is_fresh = true;
-        if let Found::Candidates(now) = self::candidates(&shared.context.cluster.ledger(), &request)
+        if let Found::Candidates(now) =
+            self::candidates(&shared.context.cluster.ledger(), &request, app.app)
         {
             candidates = now;
         }
@@ -145,12 +146,13 @@ async fn find(
     shared: &Shared,
     call: &Call,
     request: &CheckoutRequest,
+    app: AppId,
 ) -> Result<(Vec<Candidate>, Epoch), Failure> {
     let mut caught_up = false;
     loop {
         let (found, epoch) = {
             let ledger = shared.context.cluster.ledger();
-            (candidates(&ledger, request), view::epoch(&ledger)?)
+            (candidates(&ledger, request, app), view::epoch(&ledger)?)
         };
         match found {
             Found::Candidates(candidates) => return Ok((candidates, epoch)),
@@ -169,11 +171,16 @@ async fn find(
     }
 }
 
-fn candidates(ledger: &Ledger, request: &CheckoutRequest) -> Found {
+fn candidates(ledger: &Ledger, request: &CheckoutRequest, app: AppId) -> Found {
+    let vendor = ledger.app(app).map(|app| &app.vendor);
     let mut candidates = Vec::new();
     let mut uncovered = None;
     for package in ledger.packages_of_product(&request.product_id) {
         let terms = package.terms;
+        if vendor != Some(&terms.vendor) {
+            // Another vendor's product of the same id is another product.
+            continue;
+        }
         let version = request.metadata.version.as_deref();
         // A caller that does not say its version is not held to one; neither a version nor a range
         // that cannot be compared is covered.

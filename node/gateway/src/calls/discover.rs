@@ -23,7 +23,12 @@ pub(crate) async fn discover(shared: &Shared, call: &Call) -> Result<Reply, Fail
     // An app sees its own product only; asking for another finds nothing.
     let is_own = query.product.as_deref().is_none_or(|product| *product == *app.product);
     let licenses = if is_own {
-        ledger.packages_of_product(&app.product).map(|package| view::discovered(&package)).collect()
+        let vendor = ledger.app(app.app).map(|app| app.vendor.clone());
+        ledger
+            .packages_of_product(&app.product)
+            .filter(|package| vendor.as_ref() == Some(&package.terms.vendor))
+            .map(|package| view::discovered(&package))
+            .collect()
     } else {
         Vec::new()
     };

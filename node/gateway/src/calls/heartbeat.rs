@@ -12,7 +12,6 @@ use protocol::cloud::lease::{
     BulkHeartbeatItem, BulkHeartbeatRequest, BulkHeartbeatResponse, BulkHeartbeatResult,
     BulkHeartbeatStatus, HeartbeatRequest, HeartbeatResponse, RenewedStatus,
 };
-use protocol::fence::Fence;
 use protocol::lease_id::{self, LeaseKey};
 use protocol::renewal;
 use protocol::wire::UtcTime;
@@ -39,7 +38,7 @@ pub(crate) async fn heartbeat(shared: &Shared, call: &Call) -> Result<Reply, Fai
         return Err(Failure::denied(reason));
     };
     let renewal = LedgerRenewal { lease, sequence, still_active: request.still_active };
-    let (index, outcomes) = renew(shared, call, vec![renewal]).await?;
+    let outcomes = renew(shared, call, vec![renewal]).await?;
     match outcomes.as_slice() {
         [
             RenewalOutcome::Renewed {
@@ -47,21 +46,16 @@ pub(crate) async fn heartbeat(shared: &Shared, call: &Call) -> Result<Reply, Fai
                 expires_at_ms,
                 heartbeat_interval_ms,
                 sequence,
-                ..
+                fence,
             },
-        ] => {
-            let fences = fences(shared, call, epoch, &[Some(lease)], index).await?;
-            let fence = fences.first().copied().flatten();
-            Ok(Reply::ok(&HeartbeatResponse {
-                status: RenewedStatus::Renewed,
-                expires_at: UtcTime::from_unix_ms(*expires_at_ms),
-                expires_in_ms: *expires_in_ms,
-                heartbeat_interval_ms: (*heartbeat_interval_ms).into(),
-                renewal_token: view::renewal_token(&keys, epoch, lease, *sequence),
-                // It was renewed and has ended since: the holder must not go on.
-                fence: fence.ok_or_else(|| Failure::denied(DenialReason::LeaseEnded))?,
-            }))
-        }
+        ] => Ok(Reply::ok(&HeartbeatResponse {
+            status: RenewedStatus::Renewed,
+            expires_at: UtcTime::from_unix_ms(*expires_at_ms),
+            expires_in_ms: *expires_in_ms,
+            heartbeat_interval_ms: (*heartbeat_interval_ms).into(),
+            renewal_token: view::renewal_token(&keys, epoch, lease, *sequence),
+            fence: view::fence(epoch, *fence),
+        })),
         [RenewalOutcome::Refused(refusal)] => Err(cloud_failure(refusal, &[])),
         _ => Err(Failure::internal("one renewal did not get one outcome")),
     }
@@ -75,77 +69,40 @@ pub(crate) async fn heartbeats(shared: &Shared, call: &Call) -> Result<Reply, Fa
     let admitted = admit_all(shared, call, &keys, epoch, &request.leases).await?;
     let renewals: Vec<LedgerRenewal> =
         admitted.iter().filter_map(|item| item.as_ref().ok().copied()).collect();
-    let leases: Vec<LeaseId> = renewals.iter().map(|renewal| renewal.lease).collect();
-    let (index, outcomes) =
-        if renewals.is_empty() { (0, Vec::new()) } else { renew(shared, call, renewals).await? };
-    let renewed: Vec<Option<LeaseId>> = leases
-        .into_iter()
-        .zip(&outcomes)
-        .map(|(lease, outcome)| matches!(outcome, RenewalOutcome::Renewed { .. }).then_some(lease))
-        .collect();
-    let fences = fences(shared, call, epoch, &renewed, index).await?;
-    let mut decided = outcomes.into_iter().zip(fences);
+    let outcomes =
+        if renewals.is_empty() { Vec::new() } else { renew(shared, call, renewals).await? };
+    let mut decided = outcomes.into_iter();
     let mut results = Vec::with_capacity(admitted.len());
     for (item, admitted) in request.leases.into_iter().zip(admitted) {
         results.push(match admitted {
             Err(status) => without_lease(item.lease_id, status),
             Ok(renewal) => match decided.next() {
                 None => return Err(Failure::internal("fewer outcomes than renewals")),
-                Some((RenewalOutcome::Refused(refusal), _)) => {
+                Some(RenewalOutcome::Refused(refusal)) => {
                     let status =
                         bulk_status(refusal.code).ok_or_else(|| cloud_failure(&refusal, &[]))?;
                     without_lease(item.lease_id, status)
                 }
-                Some((renewed, fence)) => {
-                    extended(&keys, epoch, item.lease_id, renewal.lease, &renewed, fence)
-                }
+                Some(renewed) => extended(&keys, epoch, item.lease_id, renewal.lease, &renewed),
             },
         });
     }
     Ok(Reply::ok(&BulkHeartbeatResponse { results }))
 }
 
-/// The outcomes, and the index of the entry that decided them.
+/// One outcome for each lease.
 async fn renew(
     shared: &Shared,
     call: &Call,
     leases: Vec<LedgerRenewal>,
-) -> Result<(u64, Vec<RenewalOutcome>), Failure> {
+) -> Result<Vec<RenewalOutcome>, Failure> {
     let asked = leases.len();
     // No request id: the sequence makes a renewal repeatable by itself.
-    let decided = shared.decide(call, None, Command::Heartbeat { leases }).await?;
-    match decided.outcome {
-        Outcome::Renewed(outcomes) if outcomes.len() == asked => Ok((decided.index, outcomes)),
+    match shared.submit(call, None, Command::Heartbeat { leases }).await? {
+        Outcome::Renewed(outcomes) if outcomes.len() == asked => Ok(outcomes),
         Outcome::Refused(refusal) => Err(cloud_failure(&refusal, &[])),
         _ => Err(Failure::internal("a heartbeat had the outcome of another command")),
     }
-}
-
-/// The leases' fences. They never change, so what this node has applied will do; only a lease made
-/// a moment ago on another node may have to be waited for, and it is there by `index`, where it was
-/// renewed. Nothing is looked up for `None`.
-async fn fences(
-    shared: &Shared,
-    call: &Call,
-    epoch: Epoch,
-    leases: &[Option<LeaseId>],
-    index: u64,
-) -> Result<Vec<Option<Fence>>, Failure> {
-    let look = || -> Vec<Option<Fence>> {
-        let ledger = shared.context.cluster.ledger();
-        leases
-            .iter()
-            .map(|lease| Some(view::fence(epoch, ledger.lease(lease.as_ref()?)?.fence)))
-            .collect()
-    };
-    let fences = look();
-    if leases.iter().zip(&fences).all(|(lease, fence)| lease.is_none() || fence.is_some()) {
-        return Ok(fences);
-    }
-    if !shared.has_applied(call, index).await {
-        return Err(Failure::not_seen_in_time());
-    }
-    Ok(look())
 }
 
 /// What to say of leases whose renewal token will not do: another app's lease is not there, an
@@ -269,29 +226,24 @@ fn extended(
     lease_id: String,
     lease: LeaseId,
     outcome: &RenewalOutcome,
-    fence: Option<Fence>,
 ) -> BulkHeartbeatResult {
-    match (outcome, fence) {
-        (
-            RenewalOutcome::Renewed {
-                expires_in_ms,
-                expires_at_ms,
-                heartbeat_interval_ms,
-                sequence,
-                ..
-            },
-            Some(fence),
-        ) => BulkHeartbeatResult {
+    match outcome {
+        RenewalOutcome::Renewed {
+            expires_in_ms,
+            expires_at_ms,
+            heartbeat_interval_ms,
+            sequence,
+            fence,
+        } => BulkHeartbeatResult {
             lease_id,
             status: BulkHeartbeatStatus::Renewed,
             expires_at: Some(UtcTime::from_unix_ms(*expires_at_ms)),
             expires_in_ms: Some(*expires_in_ms),
             heartbeat_interval_ms: Some((*heartbeat_interval_ms).into()),
             renewal_token: Some(view::renewal_token(keys, epoch, lease, *sequence)),
-            fence: Some(fence),
+            fence: Some(view::fence(epoch, *fence)),
         },
-        // Renewed and ended since.
-        _ => without_lease(lease_id, BulkHeartbeatStatus::Ended),
+        RenewalOutcome::Refused(_) => without_lease(lease_id, BulkHeartbeatStatus::Ended),
     }
 }
 
