@@ -85,7 +85,10 @@ impl Disk for RealDisk {
         let mut names = Vec::new();
         for entry in fs::read_dir(dir)? {
             let name = entry?.file_name().into_string().map_err(|name| {
-                io::Error::new(io::ErrorKind::InvalidData, format!("file name is not UTF-8: {name:?}"))
+                io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!("file name is not UTF-8: {name:?}"),
+                )
             })?;
             names.push(name);
         }
