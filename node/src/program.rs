@@ -1,7 +1,7 @@
 //! The command line of the whole program, and its exit codes.
 //!
-//! It is in the library rather than in `main.rs` so that the tasks of a node are compiled once: what
-//! polls a future is what generates its code.
+//! It is in the library rather than in `main.rs` so that the tasks of a node are compiled once:
+//! what polls a future is what generates its code.
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -245,7 +245,8 @@ pub(crate) fn ids<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Stri
     let mut texts = Vec::<String>::deserialize(deserializer)?;
     if texts.len() > MAX_LIST_ITEMS || !texts.iter().all(|text| is_id(text)) {
         return Err(D::Error::custom(format_args!(
-            "want at most {MAX_LIST_ITEMS} texts of 1 to {MAX_ID_CHARS} characters A-Z a-z 0-9 . _ -"
+            "want at most {MAX_LIST_ITEMS} texts of 1 to {MAX_ID_CHARS} characters \
+             A-Z a-z 0-9 . _ -"
         )));
     }
     texts.sort();

@@ -1,7 +1,7 @@
 //! What a verb has to say, and how it is printed.
 //!
-//! A verb gives a [`Report`]: one JSON document for scripts, parts for people, ids for `--quiet`. All
-//! text that came from a server or a file is escaped here, in one place, so that no name can move
+//! A verb gives a [`Report`]: one JSON document for scripts, parts for people, ids for `--quiet`.
+//! All text that came from a server or a file is escaped here, in one place, so that no name can move
 //! the cursor or forge a line. Standard output is written once, at the end; a reader that went away
 //! (`| head`) is no error.
 
@@ -285,7 +285,8 @@ fn tone(state: &str) -> Option<Color> {
 pub(crate) fn escaped(text: &str) -> String {
     let is_unsafe = |c: char| {
         c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}')
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
+            || ('\u{2060}'..='\u{2069}').contains(&c)
             || c == '\u{feff}'
     };
     if !text.contains(is_unsafe) {

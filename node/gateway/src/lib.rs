@@ -8,8 +8,8 @@
 //!
 //! One table ([`routes::operations`]) lists everything that can be asked; the router, the OpenAPI
 //! document ([`openapi::document`]) and the tests that walk every route with every wrong credential
-//! are made from it. Each protocol turns its requests into commands and outcomes into its own bodies
-//! with a complete table from refusal to status (`refusal`); none of them decides anything.
+//! are made from it. Each protocol turns its requests into commands and outcomes into its own
+//! bodies with a complete table from refusal to status (`refusal`); none of them decides anything.
 //!
 //! What it leaves to others: opening files, keys and peer links (`node`), consensus (`raft`), the
 //! rules (`lease`), the forms of everything on the wire (`protocol`).

@@ -12,7 +12,8 @@
 //!
 //! Versions are read leniently, because products do not all follow semantic versioning: a leading
 //! `v`, missing parts (`8.2` is 8.2.0) and a fourth part (dropped) are fine. A pre-release is
-//! covered where its release is: `9.0.0-beta` is not below 9.0.0, and `8.3.0-rc1` is covered by `>=8.0.0`.
+//! covered where its release is: `9.0.0-beta` is not below 9.0.0, and `8.3.0-rc1` is covered by
+//! `>=8.0.0`.
 
 use semver::{BuildMetadata, Prerelease, Version, VersionReq};
 use thiserror::Error;

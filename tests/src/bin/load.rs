@@ -20,7 +20,7 @@ use leasehold_tests::cluster::DevFile;
 use leasehold_tests::packages::{import_and_register, sign, template};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
-use serde_json::Value;
+use serde_json::{Value, json};
 use storage::seam::{Clock, Entropy, RealClock, RealEntropy};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -54,9 +54,13 @@ async fn main() -> Result<()> {
             dev: dev.clone(),
             tls: Arc::clone(&tls),
             token: token.clone(),
-            body: Bytes::from(format!(
-                r#"{{"product_id":"{product}","user":"load@bmw.com","hostname":"load","metadata":{{"version":"8.2.1"}}}}"#
-            )),
+            body: Bytes::from(
+                json!({
+                    "product_id": product, "user": "load@bmw.com", "hostname": "load",
+                    "metadata": { "version": "8.2.1" },
+                })
+                .to_string(),
+            ),
             warm: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             clock: RealClock::new(),

@@ -1,8 +1,8 @@
 //! The one direction of arrows: the workspace's real dependency graph against the permitted one.
 //!
-//! `tests/permitted-edges.txt` lists every permitted edge between crates of this workspace and every
-//! crate that one of ours must never reach. Both are read from `cargo tree`, which resolves features
-//! and targets as a build does.
+//! `tests/permitted-edges.txt` lists every permitted edge between crates of this workspace and
+//! every crate that one of ours must never reach. Both are read from `cargo tree`, which resolves
+//! features and targets as a build does.
 
 use std::collections::BTreeSet;
 use std::process::Command;

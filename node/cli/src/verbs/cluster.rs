@@ -107,7 +107,8 @@ async fn ask(session: &Session<'_>, server: usize) -> Result<(Status, Value)> {
     Ok((answer.json()?, answer.json()?))
 }
 
-/// Of two servers that failed, what to tell: an answer says more than none, and none is told of all.
+/// Of two servers that failed, what to tell: an answer says more than none, and none is told of
+/// all.
 fn worse(first: Option<CliError>, error: CliError) -> CliError {
     match (first, error) {
         (Some(CliError::NotReachable { mut tried }), CliError::NotReachable { tried: more }) => {
