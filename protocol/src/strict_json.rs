@@ -8,7 +8,8 @@
 //! * two equal names in one object (compared after escapes are read);
 //! * numbers outside ±(2^53−1), and `-0`; a fraction or an exponent, unless the schema says that
 //!   the field is a decimal, and then more digits than a double keeps ([`MAX_DECIMAL_DIGITS`], of
-//!   them [`MAX_FRACTION_DIGITS`] after the point), so that the canonical text is the text's own value;
+//!   them [`MAX_FRACTION_DIGITS`] after the point), so that the canonical text is the
+//!   text's own value;
 //! * lone surrogates, unescaped control characters, a byte-order mark, anything after the value.
 //!
 //! What is left has exactly one meaning, and [`Value::canonical_bytes`] gives its RFC 8785 bytes:

@@ -1,8 +1,8 @@
 //! What a verb has to say, and how it is printed.
 //!
 //! A verb gives a [`Report`]: one JSON document for scripts, parts for people, ids for `--quiet`.
-//! All text that came from a server or a file is escaped here, in one place, so that no name can move
-//! the cursor or forge a line. Standard output is written once, at the end; a reader that went away
+//! All text that came from a server or a file is escaped here, in one place, so that no name can
+//! move the cursor or forge a line. Standard output is written once, at the end; a reader that went away
 //! (`| head`) is no error.
 
 use std::fmt::Write as _;
