@@ -2,8 +2,8 @@
 //!
 //! A verb gives a [`Report`]: one JSON document for scripts, parts for people, ids for `--quiet`.
 //! All text that came from a server or a file is escaped here, in one place, so that no name can
-//! move the cursor or forge a line. Standard output is written once, at the end; a reader that went away
-//! (`| head`) is no error.
+//! move the cursor or forge a line. Standard output is written once, at the end; a reader that went
+//! away (`| head`) is no error.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write as _};
