@@ -329,7 +329,7 @@ async fn run(purpose: Purpose, peer: Arc<Peer>, state: watch::Sender<State>) {
             // for a stranger closes at once, and must not be dialled in a circle.
             let lived_ns = peer.clock.monotonic_ns().saturating_sub(up_at_ns);
             let after = if Duration::from_nanos(lived_ns) < SHORT_LIFE {
-                down_after(failures.saturating_add(1), REFUSED_RETRY_MAX, &peer, reason)
+                down_after(failures.saturating_add(1), &peer, reason)
             } else {
                 State::Down { failures: 0, retry_at_ns: 0, reason }
             };
@@ -343,15 +343,15 @@ async fn run(purpose: Purpose, peer: Arc<Peer>, state: watch::Sender<State>) {
                     State::Dialling { failures } => failures.saturating_add(1),
                     State::Down { .. } | State::Up(_) => 1,
                 };
-                *state = down_after(failures, RETRY_MAX, &peer, reason);
+                *state = down_after(failures, &peer, reason);
             });
         }
     }
 }
 
 /// No connection until a pause is over that doubles with each failure.
-fn down_after(failures: u32, longest: Duration, peer: &Peer, reason: String) -> State {
-    let pause = (RETRY_FIRST * 2_u32.saturating_pow(failures.min(16) - 1)).min(longest);
+fn down_after(failures: u32, peer: &Peer, reason: String) -> State {
+    let pause = (RETRY_FIRST * 2_u32.saturating_pow(failures.min(16) - 1)).min(RETRY_MAX);
     let pause_ns = u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX);
     State::Down {
         failures,
@@ -408,11 +408,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Pause after the first failed dial; doubled for each further one.
 const RETRY_FIRST: Duration = Duration::from_millis(10);
-/// Longest pause: a node that came back is found within an election timeout.
+/// Longest pause, whatever the failures: a node that came back is found within an election timeout.
+/// One that was killed young is no stranger either: a longer pause for connections that end soon
+/// once kept two survivors from electing for four seconds.
 const RETRY_MAX: Duration = Duration::from_millis(160);
 /// A connection that ends sooner counts as a failed dial.
 const SHORT_LIFE: Duration = Duration::from_secs(2);
-/// Longest pause when connections come up and end at once.
-const REFUSED_RETRY_MAX: Duration = Duration::from_secs(5);
 /// Of a refusal's text, for the log.
 const MAX_REASON_BYTES: usize = 4096;
