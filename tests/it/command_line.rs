@@ -108,29 +108,15 @@ fn seats_from_the_command_line(line: &Line<'_>) -> Result<()> {
     let app = &line.cluster.dev.app;
     let as_app = ["--client-id", &app.client_id, "--client-secret", &app.client_secret];
     let call = |words: &[&str]| line.json(&[words, &as_app].concat());
-    let taken = call(&[
-        "checkout",
-        "--product-id",
-        &app.product_id,
-        "--user",
-        "u@bmw.com",
-        "--product-version",
-        "8.2.1",
-    ])?;
+    let product = ["checkout", "--product-id", &app.product_id, "--user", "u@bmw.com"];
+    let check_out = |version| call(&[&product[..], &["--product-version", version]].concat());
+    let taken = check_out("8.2.1")?;
     let lease = taken["lease_id"].as_str().context("no lease_id")?.to_owned();
     let renewal = taken["renewal_token"].as_str().context("no renewal_token")?.to_owned();
     call(&["heartbeat", &lease, "--renewal-token", &renewal])?;
     ensure!(line.json(&["lease", "show", &lease])?["lease_id"] == lease.as_str());
     call(&["return", &lease])?;
-    let taken = call(&[
-        "checkout",
-        "--product-id",
-        &app.product_id,
-        "--user",
-        "u@bmw.com",
-        "--product-version",
-        "8.2.1",
-    ])?;
+    let taken = check_out("8.2.1")?;
     let lease = taken["lease_id"].as_str().context("no lease_id")?.to_owned();
     line.json(&["lease", "release", &lease])?;
     let words =

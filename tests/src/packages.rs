@@ -12,8 +12,7 @@ use crate::cluster::{DevFile, leasehold};
 /// A package of the sample vendor for the sample client: `seats` commit seats, no overage, and a
 /// policy of the vendor's.
 pub fn template(dev: &DevFile, package_id: &str, product: &str, seats: u32) -> Result<Value> {
-    let sample: Value = serde_json::from_slice(&std::fs::read(&dev.package)?)?;
-    let mut package = sample.clone();
+    let mut package: Value = serde_json::from_slice(&std::fs::read(&dev.package)?)?;
     let fields = package.as_object_mut().context("the sample package is no object")?;
     fields.remove("vendor_signature");
     fields.remove("signature");
