@@ -144,6 +144,16 @@ pub struct SealedSecret {
     pub sealed: Vec<u8>,
 }
 
+/// Bytes sealed under a subkey of the cluster data key that is made for one record; the record's
+/// identity is associated data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sealed {
+    /// AES-256-GCM nonce.
+    pub nonce: [u8; 12],
+    /// Ciphertext and tag; at most 1 KiB.
+    pub bytes: Vec<u8>,
+}
+
 /// The data key wrapped to a node's key-encryption key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WrappedDataKey {

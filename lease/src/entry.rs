@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::Command;
 use crate::format::{self, FormatError, Kind};
-use crate::ids::{AppId, Group, NodeId, OperatorId, RequestId, TraceId};
+use crate::ids::{AppId, Face, Group, NodeId, OperatorId, RequestId, TraceId};
 
 /// Version of the entry format that this build writes.
 pub const ENTRY_VERSION: u8 = 1;
@@ -91,6 +91,8 @@ pub enum Actor {
     },
     /// An operator, by the id of the token used.
     Operator(OperatorId),
+    /// Somebody through a face: what the command carries is the authority.
+    Face(Face),
 }
 
 impl Entry {

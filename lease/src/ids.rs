@@ -48,6 +48,81 @@ pub struct AppId(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct OperatorId(pub u64);
 
+/// A face of the gateway whose callers carry their own proof in the request (a license key, an
+/// activation id, a signature) instead of an access token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Face {
+    /// Software bound to devices.
+    Device,
+    /// Self-hosted clusters of another product.
+    Deployment,
+    /// Evaluation and OEM software.
+    Evaluation,
+    /// The older borrow and return API.
+    Classic,
+}
+
+impl Face {
+    /// Every face.
+    pub const ALL: [Self; 4] = [Self::Device, Self::Deployment, Self::Evaluation, Self::Classic];
+
+    /// The wire word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Device => "device",
+            Self::Deployment => "deployment",
+            Self::Evaluation => "evaluation",
+            Self::Classic => "classic",
+        }
+    }
+
+    /// The id that stands for the face where a lease names the application that holds it. No
+    /// application is registered under an id below [`AppId::FIRST`].
+    pub fn app(self) -> AppId {
+        AppId(1 + self as u64)
+    }
+}
+
+impl AppId {
+    /// The first id that an application may have; those below stand for faces.
+    pub const FIRST: Self = Self(256);
+
+    /// The face that this id stands for.
+    pub fn face(self) -> Option<Face> {
+        Face::ALL.into_iter().find(|face| face.app() == self)
+    }
+}
+
+/// A license key's row; shown as a UUID.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct LicenseId(pub u128);
+
+/// A device, cluster or host that a license was activated on; 128 random bits, for `evaluation` the
+/// proof itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ActivationId(pub u128);
+
+/// Whom license keys are issued to; shown as a UUID.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ClientId(pub u128);
+
+/// A product of the catalog; shown as a UUID.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ProductId(pub u128);
+
+/// A user of the admin API's own kind; shown as a UUID.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct UserId(pub u128);
+
+/// A key of the classic face; 64 random bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ApiKeyId(pub u64);
+
+/// Stands for the network address that a request came from: a MAC of it, so that no address is
+/// stored. 0: not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct AddressTag(pub u64);
+
 /// A random stand-in for a person or a host in audit events. What it stands for is a separate row
 /// that can be erased.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -97,6 +97,7 @@ impl Ledger {
             Actor::Node(node) => (0, node),
             Actor::App { app, .. } => (1, app.0),
             Actor::Operator(operator) => (2, operator.0),
+            Actor::Face(face) => (3, face.app().0),
         };
         if self.state.refusals_logged().len() >= self.limits.refusals_logged {
             return;

@@ -171,7 +171,7 @@ pub(crate) enum RowKey {
 /// Whose refusal for which reason was logged in the present civil minute.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct LoggedRefusal {
-    /// 0 node, 1 app, 2 operator.
+    /// 0 node, 1 app, 2 operator, 3 face.
     pub actor_kind: u8,
     pub actor: u64,
     pub code: RefusalCode,

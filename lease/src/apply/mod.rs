@@ -13,7 +13,7 @@ mod take;
 
 use crate::command::{Command, Role};
 use crate::entry::{Actor, EntryHeader, Envelope};
-use crate::ids::{AppId, Fence, KeyOrigin, LeaseId, Name, RequestId};
+use crate::ids::{AppId, Face, Fence, KeyOrigin, LeaseId, Name, RequestId};
 use crate::ledger::Ledger;
 use crate::limits::{MAX_NAME_BYTES, MAX_TEXT_CHARS};
 use crate::outcome::{AppOutcome, Outcome, Refusal, RefusalCode};
@@ -44,6 +44,8 @@ struct Permit {
     app: bool,
     /// An operator of at least this role.
     operator: Option<Role>,
+    /// A face.
+    face: Option<fn(Face) -> bool>,
 }
 
 /// The one table of who may do what.
@@ -71,7 +73,7 @@ fn permit(command: &Command) -> Permit {
             (false, true, None)
         }
     };
-    Permit { node, app, operator }
+    Permit { node, app, operator, face: None }
 }
 
 impl Ledger {
@@ -159,6 +161,7 @@ impl Ledger {
         let allowed = match actor {
             Actor::Node(_) => permit.node,
             Actor::App { .. } => permit.app,
+            Actor::Face(face) => permit.face.is_some_and(|may| may(face)),
             Actor::Operator(id) => {
                 let operator = self.state.operators().get(&id);
                 let operator = operator.ok_or(Refusal::new(RefusalCode::OperatorRevoked))?;
@@ -179,7 +182,7 @@ impl Ledger {
                 Some(known) if known.generation == generation => Ok(known),
                 _ => Err(revoked),
             },
-            Actor::Node(_) | Actor::Operator(_) => Err(revoked),
+            Actor::Node(_) | Actor::Operator(_) | Actor::Face(_) => Err(revoked),
         }
     }
 
