@@ -6,8 +6,16 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{AppId, LeaseId, Name, NodeId, OperatorId, SubjectRef};
+use crate::ids::{ApiKeyId, AppId, LeaseId, Name, NodeId, OperatorId, ProductId, SubjectRef};
+use crate::license::{
+    Activate, AddClient, ChangeActivation, ChangeClient, ChangeLicense, Deactivate, IssueLicense,
+    KeyWindow, PutProduct, ReportUsage, StartTrial, UserRow, Verify,
+};
 use crate::money::Money;
+use crate::offline::{
+    ApiKeyRow, Borrow, ClassicCheckout, ImportEntitlement, ReturnBorrow, SetBorrowRules, SetBudget,
+    WriteOff,
+};
 
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,6 +80,65 @@ pub enum Command {
         /// The sum.
         sum: [u8; 32],
     },
+    /// Imports a package that may be used offline.
+    ImportEntitlement(Box<ImportEntitlement>),
+    /// Issues a license key.
+    IssueLicense(Box<IssueLicense>),
+    /// Suspends, resumes, cancels, revokes or reinstates a license, or replaces its key.
+    ChangeLicense(Box<ChangeLicense>),
+    /// Takes or confirms a seat under a license.
+    Activate(Box<Activate>),
+    /// Asks whether an activation still holds, and extends it.
+    Verify(Box<Verify>),
+    /// Gives an activation's seat back, by its holder.
+    Deactivate(Box<Deactivate>),
+    /// Removes, revokes or reinstates an activation.
+    ChangeActivation(Box<ChangeActivation>),
+    /// Starts a trial.
+    StartTrial(Box<StartTrial>),
+    /// Adds a client.
+    AddClient(AddClient),
+    /// Bans a client, or no longer.
+    ChangeClient(ChangeClient),
+    /// Stores a product of the catalog.
+    PutProduct(PutProduct),
+    /// Removes a product; licenses keep their plans.
+    RemoveProduct {
+        /// The product.
+        product: ProductId,
+        /// Its stored version.
+        version: u32,
+    },
+    /// Adds a user of the admin API that `device` tools speak.
+    AddUser(UserRow),
+    /// Counts metered use.
+    ReportUsage(Box<ReportUsage>),
+    /// Says which versions of a rotating key are in use.
+    SetKeyWindow(KeyWindow),
+    /// Lengthens a lease for offline use.
+    Borrow(Borrow),
+    /// Ends a borrow early.
+    ReturnBorrow(ReturnBorrow),
+    /// Takes a seat back from a lost device.
+    WriteOff(WriteOff),
+    /// Sets who may borrow how much of a package.
+    SetBorrowRules(Box<SetBorrowRules>),
+    /// Takes a seat through the classic face.
+    ClassicCheckout(Box<ClassicCheckout>),
+    /// Gives one back.
+    ClassicReturn {
+        /// The lease.
+        lease: LeaseId,
+    },
+    /// Adds a key of the classic face.
+    AddApiKey(ApiKeyRow),
+    /// Removes one.
+    RemoveApiKey {
+        /// The key.
+        key: ApiKeyId,
+    },
+    /// Bounds what overage of a package may cost in a month.
+    SetBudget(SetBudget),
 }
 
 /// Founds a cluster: identity, first epoch.

@@ -5,8 +5,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::command::SeatClass;
-use crate::ids::{AppId, Fence, LeaseId, Name};
-use crate::money::Money;
+use crate::ids::{AppId, Fence, LeaseId, LicenseId, Name};
+use crate::license::Activated;
+use crate::money::{Measure, Money};
+use crate::offline::RenewedOffline;
 
 /// The answer to one command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +32,32 @@ pub enum Outcome {
     },
     /// The application exists.
     App(AppOutcome),
+    /// An activation holds its seat, or a setup call was recorded.
+    Activated(Box<Activated>),
+    /// The lease is borrowed, or no longer (then the proof is of an ordinary renewal, or absent).
+    Borrowed(Box<RenewedOffline>),
+    /// Metered use was counted: the license and its totals by metric, each with its quota.
+    Counted(Box<UsageTotals>),
+}
+
+/// Metered use of a license since it was issued.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsageTotals {
+    /// The license.
+    pub license: LicenseId,
+    /// In order of metric; every metric ever reported or with a quota.
+    pub totals: Vec<UsageTotal>,
+}
+
+/// One metric's total.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsageTotal {
+    /// The metric.
+    pub metric: Name,
+    /// Counted so far.
+    pub used: Measure,
+    /// What the plan includes; `None`: no bound.
+    pub quota: Option<Measure>,
 }
 
 /// A seat held.
@@ -79,6 +107,8 @@ pub enum RenewalOutcome {
     },
     /// Not extended.
     Refused(Refusal),
+    /// Extended, and an offline token may be signed.
+    RenewedOffline(Box<RenewedOffline>),
 }
 
 /// A seat given back.
@@ -207,6 +237,82 @@ pub enum RefusalCode {
     LimitReached,
     /// A node id was used before by another directory.
     NodeIdTaken,
+    /// No license has this key, or none for this face; without a key: no license is open.
+    UnknownLicenseKey,
+    /// Too many unknown keys were shown, from this address or from all.
+    TooManyGuesses,
+    /// No such license.
+    UnknownLicense,
+    /// Suspended by an operator.
+    LicenseSuspended,
+    /// Revoked by an operator.
+    LicenseRevoked,
+    /// Cancelled for good.
+    LicenseCancelled,
+    /// Its validity, or that of its package, is over.
+    LicenseExpired,
+    /// Its validity has not begun.
+    LicenseNotYetValid,
+    /// The license is not of a state in which this can be done.
+    LicenseStateConflict,
+    /// A license with that id or key exists; the gateway draws another. Or an open one exists.
+    LicenseTaken,
+    /// A product was asked for, and the license has none.
+    LicenseWithoutProduct,
+    /// The license is for another product.
+    LicenseOfOtherProduct,
+    /// The client is banned.
+    ClientBanned,
+    /// The client id is not the owner's.
+    ClientMismatch,
+    /// The address was never used to activate the license.
+    EmailNotAuthorized,
+    /// As many devices or hosts are active as the plan allows.
+    TooManyActivations,
+    /// The package has no seat for the activation.
+    NoSeat,
+    /// The holder was never activated, or was removed.
+    UnknownActivation,
+    /// Revoked by an operator.
+    ActivationRevoked,
+    /// Its own validity is over.
+    ActivationExpired,
+    /// The activation is another host's.
+    HolderMismatch,
+    /// Another cluster holds the license's slot.
+    SlotInUse,
+    /// More nodes than the plan allows.
+    NodeLimitExceeded,
+    /// A token of an earlier token version.
+    StaleTokenVersion,
+    /// The device has had its trial.
+    TrialUsed,
+    /// No such client.
+    UnknownClient,
+    /// A client with that id or address exists.
+    ClientTaken,
+    /// No such product in the catalog.
+    UnknownCatalogProduct,
+    /// A product, user or key with that id or name exists.
+    NameTaken,
+    /// The package allows no offline use of this kind.
+    OfflineNotAllowed,
+    /// Longer than package or operator allow.
+    BorrowTooLong,
+    /// As many seats are borrowed as package or operator allow.
+    BorrowLimitReached,
+    /// The seats left are kept for online users.
+    OnlineReserve,
+    /// The operator's rules exclude this user or host.
+    BorrowExcluded,
+    /// The lease is not borrowed.
+    NotBorrowed,
+    /// An offline token of the lease is outstanding; write it off, or wait.
+    OfflineTokenOutstanding,
+    /// The month's overage has reached its bound.
+    BudgetReached,
+    /// No such API key.
+    UnknownApiKey,
 }
 
 impl Refusal {

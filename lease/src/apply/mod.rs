@@ -7,6 +7,8 @@
 mod cluster;
 mod give_back;
 mod identity;
+mod licensing;
+mod offline;
 mod package;
 mod renew;
 mod take;
@@ -48,32 +50,69 @@ struct Permit {
     face: Option<fn(Face) -> bool>,
 }
 
+/// Nobody.
+const NOBODY: Permit = Permit { node: false, app: false, operator: None, face: None };
+/// A node, for itself.
+const NODE: Permit = Permit { node: true, ..NOBODY };
+/// An application.
+const APP: Permit = Permit { app: true, ..NOBODY };
+
+const fn operator(role: Role) -> Permit {
+    Permit { operator: Some(role), ..NOBODY }
+}
+
+const fn face(may: fn(Face) -> bool) -> Permit {
+    Permit { face: Some(may), ..NOBODY }
+}
+
 /// The one table of who may do what.
 fn permit(command: &Command) -> Permit {
-    let (node, app, operator) = match command {
+    match command {
         Command::Tick
         | Command::InitCluster(_)
         | Command::PublishSigningKey(_)
-        | Command::AgreeStateSum { .. } => (true, false, None),
+        | Command::AgreeStateSum { .. } => NODE,
         Command::PutMember(_)
         | Command::PutSecret(_)
         | Command::WrapDataKey(_)
-        | Command::AddOperator(_) => (true, false, Some(Role::Admin)),
+        | Command::AddOperator(_) => Permit { node: true, ..operator(Role::Admin) },
         Command::PinVendor(_)
         | Command::ImportPackage(_)
+        | Command::ImportEntitlement(_)
         | Command::RevokePackage(_)
         | Command::RegisterApp(_)
         | Command::RotateAppSecret(_)
-        | Command::RemoveApp { .. } => (false, false, Some(Role::Admin)),
+        | Command::RemoveApp { .. }
+        | Command::AddUser(_)
+        | Command::SetKeyWindow(_)
+        | Command::AddApiKey(_)
+        | Command::RemoveApiKey { .. } => operator(Role::Admin),
         Command::SuspendPackage(_)
         | Command::ResumePackage(_)
         | Command::Release { .. }
-        | Command::TransferSeats(_) => (false, false, Some(Role::Operator)),
-        Command::Checkout(_) | Command::Heartbeat { .. } | Command::Return(_) => {
-            (false, true, None)
+        | Command::TransferSeats(_)
+        | Command::IssueLicense(_)
+        | Command::ChangeLicense(_)
+        | Command::ChangeActivation(_)
+        | Command::AddClient(_)
+        | Command::ChangeClient(_)
+        | Command::PutProduct(_)
+        | Command::RemoveProduct { .. }
+        | Command::WriteOff(_)
+        | Command::SetBorrowRules(_)
+        | Command::SetBudget(_) => operator(Role::Operator),
+        Command::Checkout(_)
+        | Command::Heartbeat { .. }
+        | Command::Return(_)
+        | Command::Borrow(_)
+        | Command::ReturnBorrow(_) => APP,
+        Command::Activate(_) | Command::Verify(_) => face(|face| face != Face::Classic),
+        Command::Deactivate(_) | Command::ReportUsage(_) => face(|face| face == Face::Deployment),
+        Command::StartTrial(_) => face(|face| face == Face::Device),
+        Command::ClassicCheckout(_) | Command::ClassicReturn { .. } => {
+            face(|face| face == Face::Classic)
         }
-    };
-    Permit { node, app, operator, face: None }
+    }
 }
 
 impl Ledger {
@@ -149,9 +188,21 @@ impl Ledger {
             Command::Release { lease, reason } => self.release(context, *lease, reason),
             Command::TransferSeats(transfer) => self.transfer_seats(context, transfer),
             Command::AgreeStateSum { index, sum } => self.agree_state_sum(*index, *sum),
+            Command::SetKeyWindow(window) => self.set_key_window(context, window),
             Command::Checkout(_) | Command::Heartbeat { .. } | Command::Return(_) => {
                 unreachable!("decided before")
             }
+            Command::ImportEntitlement(_)
+            | Command::Borrow(_)
+            | Command::ReturnBorrow(_)
+            | Command::WriteOff(_)
+            | Command::SetBorrowRules(_)
+            | Command::ClassicCheckout(_)
+            | Command::ClassicReturn { .. }
+            | Command::AddApiKey(_)
+            | Command::RemoveApiKey { .. }
+            | Command::SetBudget(_) => self.perform_offline(context, command),
+            _ => self.perform_licensing(context, command),
         }
     }
 

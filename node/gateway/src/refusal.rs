@@ -48,8 +48,46 @@ pub(crate) fn cloud_verdict(code: RefusalCode) -> CloudVerdict {
         Code::LeaseEnded => Deny(DenialReason::LeaseEnded),
         Code::AlreadyEnded => Deny(DenialReason::AlreadyEnded),
         Code::RenewalTokenReplayed => Deny(DenialReason::RenewalTokenReplayed),
+        Code::BudgetReached => Deny(DenialReason::BudgetReached),
+        Code::OfflineNotAllowed => Deny(DenialReason::OfflineNotAllowed),
+        Code::BorrowTooLong => Deny(DenialReason::BorrowTooLong),
+        Code::BorrowLimitReached => Deny(DenialReason::BorrowLimitReached),
+        Code::OnlineReserve => Deny(DenialReason::OnlineReserve),
+        Code::BorrowExcluded => Deny(DenialReason::BorrowExcluded),
+        Code::NotBorrowed => Deny(DenialReason::NotBorrowed),
         Code::LeaseIdTaken => DrawAnother,
-        Code::ClusterNotInitialised
+        Code::UnknownLicenseKey
+        | Code::TooManyGuesses
+        | Code::UnknownLicense
+        | Code::LicenseSuspended
+        | Code::LicenseRevoked
+        | Code::LicenseCancelled
+        | Code::LicenseExpired
+        | Code::LicenseNotYetValid
+        | Code::LicenseStateConflict
+        | Code::LicenseTaken
+        | Code::LicenseWithoutProduct
+        | Code::LicenseOfOtherProduct
+        | Code::ClientBanned
+        | Code::ClientMismatch
+        | Code::EmailNotAuthorized
+        | Code::TooManyActivations
+        | Code::NoSeat
+        | Code::UnknownActivation
+        | Code::ActivationRevoked
+        | Code::ActivationExpired
+        | Code::HolderMismatch
+        | Code::SlotInUse
+        | Code::NodeLimitExceeded
+        | Code::StaleTokenVersion
+        | Code::TrialUsed
+        | Code::UnknownClient
+        | Code::ClientTaken
+        | Code::UnknownCatalogProduct
+        | Code::NameTaken
+        | Code::OfflineTokenOutstanding
+        | Code::UnknownApiKey
+        | Code::ClusterNotInitialised
         | Code::ClusterAlreadyInitialised
         | Code::OperatorRevoked
         | Code::RoleTooNarrow
@@ -180,7 +218,66 @@ pub(crate) fn admin_verdict(code: RefusalCode) -> AdminVerdict {
         }
         Code::NodeIdTaken => say(409, "node_id_taken", "The node id was used before."),
         Code::AppIdTaken => say(409, "app_id_taken", "An application has this id."),
+        Code::UnknownLicense | Code::UnknownLicenseKey => {
+            say(404, "unknown_license", "No such license.")
+        }
+        Code::LicenseStateConflict => {
+            say(409, "license_state_conflict", "The license is not in a state that allows this.")
+        }
+        Code::LicenseTaken => {
+            say(409, "license_taken", "Such a license exists; there is one open license at most.")
+        }
+        Code::LicenseSuspended => say(409, "license_suspended", "The license is suspended."),
+        Code::LicenseRevoked => say(409, "license_revoked", "The license is revoked."),
+        Code::LicenseCancelled => say(409, "license_cancelled", "The license is cancelled."),
+        Code::LicenseExpired => {
+            blame(422, "license_expired", "The license's validity is over.", "valid_until")
+        }
+        Code::LicenseNotYetValid => {
+            say(409, "license_not_yet_valid", "The license's validity has not begun.")
+        }
+        Code::UnknownClient => blame(404, "unknown_client", "No such client.", "client_id"),
+        Code::ClientTaken => {
+            blame(409, "client_taken", "A client with this address exists.", "email")
+        }
+        Code::ClientBanned => say(409, "client_banned", "The client is banned."),
+        Code::UnknownActivation => say(404, "unknown_activation", "No such activation."),
+        Code::ActivationRevoked => say(409, "activation_revoked", "The activation is revoked."),
+        Code::ActivationExpired => {
+            say(409, "activation_expired", "The activation's validity is over.")
+        }
+        Code::UnknownCatalogProduct => {
+            blame(404, "unknown_product", "The catalog has no such product.", "product")
+        }
+        Code::NameTaken => say(409, "name_taken", "Something with this id or name exists."),
+        Code::UnknownApiKey => say(404, "unknown_api_key", "No such API key."),
+        Code::OfflineTokenOutstanding => say(
+            409,
+            "offline_token_outstanding",
+            "An offline token of the lease is outstanding: write it off, or wait for its end.",
+        ),
+        Code::OfflineNotAllowed => {
+            say(422, "offline_not_allowed", "The package allows no such offline use.")
+        }
+        Code::TooManyGuesses => say(429, "too_many_guesses", "Too many unknown keys were shown."),
         Code::UnknownFeature
+        | Code::LicenseWithoutProduct
+        | Code::LicenseOfOtherProduct
+        | Code::ClientMismatch
+        | Code::EmailNotAuthorized
+        | Code::TooManyActivations
+        | Code::NoSeat
+        | Code::HolderMismatch
+        | Code::SlotInUse
+        | Code::NodeLimitExceeded
+        | Code::StaleTokenVersion
+        | Code::TrialUsed
+        | Code::BorrowTooLong
+        | Code::BorrowLimitReached
+        | Code::OnlineReserve
+        | Code::BorrowExcluded
+        | Code::NotBorrowed
+        | Code::BudgetReached
         | Code::ProductNotPermitted
         | Code::MaxOverageExceeded
         | Code::QuantityExceedsPackage
@@ -247,6 +344,44 @@ mod tests {
         RefusalCode::VersionConflict,
         RefusalCode::LimitReached,
         RefusalCode::NodeIdTaken,
+        RefusalCode::UnknownLicenseKey,
+        RefusalCode::TooManyGuesses,
+        RefusalCode::UnknownLicense,
+        RefusalCode::LicenseSuspended,
+        RefusalCode::LicenseRevoked,
+        RefusalCode::LicenseCancelled,
+        RefusalCode::LicenseExpired,
+        RefusalCode::LicenseNotYetValid,
+        RefusalCode::LicenseStateConflict,
+        RefusalCode::LicenseTaken,
+        RefusalCode::LicenseWithoutProduct,
+        RefusalCode::LicenseOfOtherProduct,
+        RefusalCode::ClientBanned,
+        RefusalCode::ClientMismatch,
+        RefusalCode::EmailNotAuthorized,
+        RefusalCode::TooManyActivations,
+        RefusalCode::NoSeat,
+        RefusalCode::UnknownActivation,
+        RefusalCode::ActivationRevoked,
+        RefusalCode::ActivationExpired,
+        RefusalCode::HolderMismatch,
+        RefusalCode::SlotInUse,
+        RefusalCode::NodeLimitExceeded,
+        RefusalCode::StaleTokenVersion,
+        RefusalCode::TrialUsed,
+        RefusalCode::UnknownClient,
+        RefusalCode::ClientTaken,
+        RefusalCode::UnknownCatalogProduct,
+        RefusalCode::NameTaken,
+        RefusalCode::OfflineNotAllowed,
+        RefusalCode::BorrowTooLong,
+        RefusalCode::BorrowLimitReached,
+        RefusalCode::OnlineReserve,
+        RefusalCode::BorrowExcluded,
+        RefusalCode::NotBorrowed,
+        RefusalCode::OfflineTokenOutstanding,
+        RefusalCode::BudgetReached,
+        RefusalCode::UnknownApiKey,
     ];
 
     #[test]

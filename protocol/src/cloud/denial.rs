@@ -60,6 +60,13 @@ denial_reasons! {
     RenewalTokenInvalid "renewal_token_invalid" 409 "The renewal token is not one of this lease.",
     IdempotencyKeyReused "idempotency_key_reused" 422 "The key was used with another request.",
     IdempotencyTableFull "idempotency_table_full" 429 "Too many keys are remembered; ask later.",
+    BudgetReached "budget_reached" 409 "The month's overage has reached its bound.",
+    OfflineNotAllowed "offline_not_allowed" 403 "The package allows no such offline use.",
+    BorrowTooLong "borrow_too_long" 403 "A borrow may not last so long.",
+    BorrowLimitReached "borrow_limit_reached" 409 "As many seats are borrowed as may be.",
+    OnlineReserve "online_reserve" 409 "The seats left are kept for online users.",
+    BorrowExcluded "borrow_excluded" 403 "The rules let this user or host borrow nothing.",
+    NotBorrowed "not_borrowed" 409 "The lease is not borrowed.",
     AppRemoved "app_removed" 401 "The app is removed or has a new secret.",
 }
 

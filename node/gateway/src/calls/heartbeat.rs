@@ -243,6 +243,15 @@ fn extended(
             renewal_token: Some(view::renewal_token(keys, epoch, lease, *sequence)),
             fence: Some(view::fence(epoch, *fence)),
         },
+        RenewalOutcome::RenewedOffline(renewed) => BulkHeartbeatResult {
+            lease_id,
+            status: BulkHeartbeatStatus::Renewed,
+            expires_at: Some(UtcTime::from_unix_ms(renewed.expires_at_ms)),
+            expires_in_ms: Some(renewed.expires_in_ms),
+            heartbeat_interval_ms: Some(renewed.heartbeat_interval_ms.into()),
+            renewal_token: Some(view::renewal_token(keys, epoch, lease, renewed.sequence)),
+            fence: Some(view::fence(epoch, renewed.proof.fence)),
+        },
         RenewalOutcome::Refused(_) => without_lease(lease_id, BulkHeartbeatStatus::Ended),
     }
 }
