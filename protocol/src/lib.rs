@@ -13,6 +13,7 @@
 //! | [`lease_id`], [`renewal`], [`fence`] | identifiers and tokens of leases |
 //! | [`oauth`] | scopes, token requests, claims, key sets, metadata |
 //! | [`cloud`] | every request and answer of the `cloud` protocol and of the admin API |
+//! | [`offline`] | offline tokens for every protocol, their key set, a clock's high-water mark |
 //! | [`wire`] | times, money and large numbers as JSON shows them |
 
 pub mod cloud;
@@ -21,6 +22,7 @@ pub mod keys;
 pub mod lease_id;
 pub mod mac;
 pub mod oauth;
+pub mod offline;
 pub mod package;
 pub mod renewal;
 pub mod secret;
