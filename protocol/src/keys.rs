@@ -3,7 +3,8 @@
 //! A key is let in when it is RSA of 2,048 to 8,192 bits or Ed25519 in its one canonical encoding
 //! and not of small order; its DER must be the encoding that we would write ourselves, so that one
 //! key has one fingerprint. Signatures are RSA PKCS#1 v1.5 with SHA-256 (what the package format
-//! says) and Ed25519 with the strict rules of `verify_strict`.
+//! says) and Ed25519 with the strict rules of `verify_strict`. RSA-PSS, which the `device` protocol
+//! asks for, is in [`pss`].
 //!
 //! RSA is done by aws-lc-rs, which brings its own randomness for making keys; an Ed25519 key is
 //! made from 32 bytes that the caller brings.
@@ -25,6 +26,8 @@
 //! fn shown<T: std::fmt::Debug + Clone>() {}
 //! shown::<protocol::keys::PublicKey>();
 //! ```
+
+pub mod pss;
 
 use std::fmt;
 use std::str::FromStr;
@@ -337,33 +340,58 @@ impl PrivateKey {
                 expected: "PRIVATE KEY (PKCS#8, not encrypted)",
             });
         }
-        let key = match SigningKey::from_pkcs8_der(&der) {
+        Self::from_pkcs8_der(&der)
+    }
+
+    /// Reads an unencrypted PKCS#1 key (`RSA PRIVATE KEY`, RFC 8017 appendix A.1.2), which is how
+    /// the `device` protocol's reference server keeps the key that clients may have pinned.
+    pub fn from_pkcs1_pem(text: &str) -> Result<Self, KeyError> {
+        let (label, der) = read_pem(text)?;
+        if label != "RSA PRIVATE KEY" {
+            return Err(KeyError::PemKind {
+                found: label.chars().take(40).collect(),
+                expected: "RSA PRIVATE KEY (PKCS#1, not encrypted)",
+            });
+        }
+        let key = Self(PrivateKind::Rsa(KeyPair::from_der(&der).map_err(|_| KeyError::Encoding)?));
+        key.public_key()?;
+        Ok(key)
+    }
+
+    /// Reads the bytes of an unencrypted PKCS#8 key; its public half must pass the gate.
+    pub fn from_pkcs8_der(der: &[u8]) -> Result<Self, KeyError> {
+        let key = match SigningKey::from_pkcs8_der(der) {
             Ok(key) => Self(PrivateKind::Ed25519(key)),
             Err(_) => {
-                Self(PrivateKind::Rsa(KeyPair::from_pkcs8(&der).map_err(|_| KeyError::Encoding)?))
+                Self(PrivateKind::Rsa(KeyPair::from_pkcs8(der).map_err(|_| KeyError::Encoding)?))
             }
         };
         key.public_key()?;
         Ok(key)
     }
 
-    /// Writes the key as unencrypted PKCS#8 PEM.
-    pub fn to_pkcs8_pem(&self) -> Result<Secret<String>, KeyError> {
-        let der = match &self.0 {
+    /// Writes the key as unencrypted PKCS#8.
+    pub fn to_pkcs8_der(&self) -> Result<Secret<Vec<u8>>, KeyError> {
+        match &self.0 {
             PrivateKind::Rsa(pair) => {
                 let der: Pkcs8V1Der<'_> = pair.as_der().map_err(|_| KeyError::Operation)?;
-                Zeroizing::new(der.as_ref().to_vec())
+                Ok(Secret::new(der.as_ref().to_vec()))
             }
             PrivateKind::Ed25519(key) => {
-                let mut der = Zeroizing::new(Vec::with_capacity(48));
+                let mut der = Vec::with_capacity(48);
                 der.extend_from_slice(ED25519_PKCS8_PREFIX);
                 der.extend_from_slice(key.as_bytes());
-                der
+                Ok(Secret::new(der))
             }
-        };
+        }
+    }
+
+    /// Writes the key as unencrypted PKCS#8 PEM.
+    pub fn to_pkcs8_pem(&self) -> Result<Secret<String>, KeyError> {
+        let der = self.to_pkcs8_der()?;
         // Room for everything from the start: a buffer that grows leaves a copy behind.
-        let mut text = String::with_capacity(der.len() * 3 / 2 + 128);
-        write_pem(&mut text, "PRIVATE KEY", &der);
+        let mut text = String::with_capacity(der.expose().len() * 3 / 2 + 128);
+        write_pem(&mut text, "PRIVATE KEY", der.expose());
         Ok(Secret::new(text))
     }
 

@@ -13,10 +13,12 @@
 //! | [`lease_id`], [`renewal`], [`fence`] | identifiers and tokens of leases |
 //! | [`oauth`] | scopes, token requests, claims, key sets, metadata |
 //! | [`cloud`] | every request and answer of the `cloud` protocol and of the admin API |
+//! | [`device`] | the `device` protocol: wire, envelope, licence payload, stored files, schedules |
 //! | [`offline`] | offline tokens for every protocol, their key set, a clock's high-water mark |
 //! | [`wire`] | times, money and large numbers as JSON shows them |
 
 pub mod cloud;
+pub mod device;
 pub mod fence;
 pub mod keys;
 pub mod lease_id;
