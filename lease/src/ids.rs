@@ -77,15 +77,15 @@ impl Face {
     }
 
     /// The id that stands for the face where a lease names the application that holds it. No
-    /// application is registered under an id below [`AppId::FIRST`].
+    /// application is registered under an id above [`AppId::LAST`].
     pub fn app(self) -> AppId {
-        AppId(1 + self as u64)
+        AppId(u64::MAX - self as u64)
     }
 }
 
 impl AppId {
-    /// The first id that an application may have; those below stand for faces.
-    pub const FIRST: Self = Self(256);
+    /// The last id that an application may have; those above stand for faces.
+    pub const LAST: Self = Self(u64::MAX - 256);
 
     /// The face that this id stands for.
     pub fn face(self) -> Option<Face> {

@@ -168,8 +168,12 @@ impl Ledger {
     pub fn take_changes(&mut self) -> Changes {
         let mut rows = Vec::new();
         self.state.take(&mut rows);
+        // Blocks have their place between the tables before and after theirs.
+        let after_blocks = rows.partition_point(|row| row.table < table::AUDIT);
+        let after_blocks = rows.split_off(after_blocks);
         self.recent.take(&mut rows);
         self.requests.take(&mut rows);
+        rows.extend(after_blocks);
         Changes { rows }
     }
 

@@ -26,6 +26,21 @@
 //! 17 REFUSAL_LOGGED     kind u8, id u64, code u16, package  RefusalLoggedRow
 //! 18 AUDIT              first sequence u64                audit::AuditBlock
 //! 19 REQUEST            queue u8, first sequence u64      requests::RequestBlock
+//! 20 LICENSE            license u128                      license::LicenseRow
+//! 21 ACTIVATION         activation u128                   license::ActivationRow
+//! 22 CLIENT             client u128                       license::ClientRow
+//! 23 PRODUCT            product u128                      license::ProductRow
+//! 24 USER               user u128                         license::UserRow
+//! 25 TRIAL              holder                            license::TrialRow
+//! 26 IDENTITY           license u128, contact u64         license::IdentityRow
+//! 27 GUESS              address u64; 0: all of them       license::GuessRow
+//! 28 LICENSE_USAGE      license u128, metric              Measure
+//! 29 HOLD               lease, as in LEASE                offline::HoldRow
+//! 30 OFFLINE_TERMS      package                           offline::OfflineTerms
+//! 31 BORROW_RULES       package                           offline::BorrowRules
+//! 32 KEY_WINDOW         name                              license::KeyWindow
+//! 33 API_KEY            key u64                           offline::ApiKeyRow
+//! 34 BUDGET             package                           offline::BudgetRow
 //! ```
 //!
 //! Tables 18 and 19 hold blocks whose borders depend on when checkpoints were taken. They are not
@@ -38,7 +53,10 @@ use crate::audit::AuditHead;
 use crate::command::{PackageTerms, SeatClass};
 use crate::entry::Stamp;
 use crate::format::{self, FormatError, Kind};
-use crate::ids::{AppId, Fence, LeaseId, Name, NodeId, OperatorId, RequestId, SubjectRef};
+use crate::ids::{
+    ActivationId, AddressTag, ApiKeyId, AppId, ClientId, Fence, LeaseId, LicenseId, Name, NodeId,
+    OperatorId, ProductId, RequestId, SubjectRef, UserId,
+};
 use crate::money::Money;
 use crate::outcome::RefusalCode;
 
@@ -82,6 +100,36 @@ pub mod table {
     pub const AUDIT: u8 = 18;
     /// Blocks of remembered requests.
     pub const REQUEST: u8 = 19;
+    /// License keys and their plans.
+    pub const LICENSE: u8 = 20;
+    /// Devices, clusters and hosts that licenses were activated on.
+    pub const ACTIVATION: u8 = 21;
+    /// Whom licenses are issued to.
+    pub const CLIENT: u8 = 22;
+    /// Products of the catalog.
+    pub const PRODUCT: u8 = 23;
+    /// Users of the admin API that `device` tools speak.
+    pub const USER: u8 = 24;
+    /// Trials that devices had.
+    pub const TRIAL: u8 = 25;
+    /// Delegates of licenses.
+    pub const IDENTITY: u8 = 26;
+    /// Wrong keys counted.
+    pub const GUESS: u8 = 27;
+    /// Metered use of licenses.
+    pub const LICENSE_USAGE: u8 = 28;
+    /// Offline tokens outstanding for leases.
+    pub const HOLD: u8 = 29;
+    /// What packages say of offline use.
+    pub const OFFLINE_TERMS: u8 = 30;
+    /// Operators' rules for borrowing.
+    pub const BORROW_RULES: u8 = 31;
+    /// Versions of rotating keys in use.
+    pub const KEY_WINDOW: u8 = 32;
+    /// Keys of the classic face.
+    pub const API_KEY: u8 = 33;
+    /// Overage charged per month.
+    pub const BUDGET: u8 = 34;
 }
 
 /// One changed row; a `value` of `None` removes it.
@@ -166,6 +214,21 @@ pub(crate) enum RowKey {
     Subject(SubjectRef),
     Refusal(Name, RefusalCode),
     RefusalLogged(LoggedRefusal),
+    License(LicenseId),
+    Activation(ActivationId),
+    Client(ClientId),
+    Product(ProductId),
+    User(UserId),
+    Trial(Name),
+    Identity(LicenseId, SubjectRef),
+    Guess(AddressTag),
+    LicenseUsage(LicenseId, Name),
+    Hold(LeaseId),
+    OfflineTerms(Name),
+    BorrowRules(Name),
+    KeyWindow(Name),
+    ApiKey(ApiKeyId),
+    Budget(Name),
 }
 
 /// Whose refusal for which reason was logged in the present civil minute.
@@ -199,6 +262,21 @@ impl RowKey {
             Self::Subject(_) => table::SUBJECT,
             Self::Refusal(..) => table::REFUSAL,
             Self::RefusalLogged(_) => table::REFUSAL_LOGGED,
+            Self::License(_) => table::LICENSE,
+            Self::Activation(_) => table::ACTIVATION,
+            Self::Client(_) => table::CLIENT,
+            Self::Product(_) => table::PRODUCT,
+            Self::User(_) => table::USER,
+            Self::Trial(_) => table::TRIAL,
+            Self::Identity(..) => table::IDENTITY,
+            Self::Guess(_) => table::GUESS,
+            Self::LicenseUsage(..) => table::LICENSE_USAGE,
+            Self::Hold(_) => table::HOLD,
+            Self::OfflineTerms(_) => table::OFFLINE_TERMS,
+            Self::BorrowRules(_) => table::BORROW_RULES,
+            Self::KeyWindow(_) => table::KEY_WINDOW,
+            Self::ApiKey(_) => table::API_KEY,
+            Self::Budget(_) => table::BUDGET,
         }
     }
 
@@ -208,12 +286,30 @@ impl RowKey {
             Self::Member(number)
             | Self::Operator(OperatorId(number))
             | Self::App(AppId(number))
-            | Self::Subject(SubjectRef(number)) => number.to_be_bytes().to_vec(),
+            | Self::Subject(SubjectRef(number))
+            | Self::Guess(AddressTag(number))
+            | Self::ApiKey(ApiKeyId(number)) => number.to_be_bytes().to_vec(),
+            Self::License(LicenseId(id))
+            | Self::Activation(ActivationId(id))
+            | Self::Client(ClientId(id))
+            | Self::Product(ProductId(id))
+            | Self::User(UserId(id)) => id.to_be_bytes().to_vec(),
+            Self::Identity(license, contact) => {
+                [&license.0.to_be_bytes()[..], &contact.0.to_be_bytes()].concat()
+            }
+            Self::LicenseUsage(license, metric) => {
+                [&license.0.to_be_bytes()[..], metric.as_bytes()].concat()
+            }
             Self::SigningKey(name)
             | Self::Secret(name)
             | Self::Vendor(name)
             | Self::Package(name)
-            | Self::Usage(name) => name.as_bytes().to_vec(),
+            | Self::Usage(name)
+            | Self::Trial(name)
+            | Self::OfflineTerms(name)
+            | Self::BorrowRules(name)
+            | Self::KeyWindow(name)
+            | Self::Budget(name) => name.as_bytes().to_vec(),
             Self::WrappedKey(node, version) => {
                 [&node.to_be_bytes()[..], &version.to_be_bytes()].concat()
             }
@@ -221,7 +317,7 @@ impl RowKey {
             Self::Pool(package, name) | Self::FeatureUsage(package, name) => {
                 pair(package, name.as_bytes())
             }
-            Self::Lease(lease) => lease_key(*lease).to_vec(),
+            Self::Lease(lease) | Self::Hold(lease) => lease_key(*lease).to_vec(),
             Self::Refusal(package, code) => pair(package, &(*code as u16).to_be_bytes()),
             Self::RefusalLogged(logged) => [
                 &[logged.actor_kind][..],

@@ -30,7 +30,7 @@ pub(crate) struct Loading {
 }
 
 impl State {
-    /// Takes one row in; tables META to REFUSAL_LOGGED.
+    /// Takes one row in; any table but those of blocks.
     pub(crate) fn load(
         &mut self,
         loading: &mut Loading,
@@ -217,32 +217,40 @@ impl State {
                 row.check(&RowKey::RefusalLogged(logged.clone()))?;
                 row.hold(self.refusals_logged.insert(logged))
             }
+            table::HOLD
+            | table::OFFLINE_TERMS
+            | table::BORROW_RULES
+            | table::API_KEY
+            | table::BUDGET => self.offline.load(row),
+            table::LICENSE..=table::LICENSE_USAGE | table::KEY_WINDOW => self.licensing.load(row),
             unknown => Err(LoadError::UnknownTable(unknown)),
         }
     }
 }
 
-struct RowBytes<'a> {
-    table: u8,
-    key: &'a [u8],
+/// A row as it comes.
+pub(super) struct RowBytes<'a> {
+    pub(super) table: u8,
+    pub(super) key: &'a [u8],
     value: &'a [u8],
 }
 
 impl RowBytes<'_> {
-    fn read<T: DeserializeOwned>(&self) -> Result<T, LoadError> {
+    pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, LoadError> {
         format::decode(Kind::Row, ROW_VERSION, self.value)
             .map_err(|source| LoadError::Row { table: self.table, source })
     }
 
-    fn check(&self, key: &RowKey) -> Result<(), LoadError> {
+    pub(super) fn check(&self, key: &RowKey) -> Result<(), LoadError> {
         self.hold(key.bytes() == self.key)
     }
 
-    fn hold(&self, right: bool) -> Result<(), LoadError> {
+    /// Refuses the row unless it stands under its own key, once.
+    pub(super) fn hold(&self, right: bool) -> Result<(), LoadError> {
         if right { Ok(()) } else { Err(self.wrong_key()) }
     }
 
-    fn wrong_key(&self) -> LoadError {
+    pub(super) fn wrong_key(&self) -> LoadError {
         LoadError::Key { table: self.table }
     }
 }

@@ -6,7 +6,9 @@
 
 mod dirty;
 mod lease;
+mod licensing;
 mod load;
+mod offline;
 mod package;
 mod store;
 
@@ -25,6 +27,8 @@ use crate::sum::RowSum;
 
 use dirty::Marks;
 use lease::LeaseTable;
+use licensing::Licensing;
+use offline::Offline;
 
 pub(crate) use lease::Lease;
 pub(crate) use load::Loading;
@@ -57,6 +61,8 @@ pub(crate) struct State {
     subject_by_name: BTreeMap<(SubjectKind, Name), SubjectRef>,
     refusals: BTreeMap<(Name, RefusalCode), u64>,
     refusals_logged: BTreeSet<LoggedRefusal>,
+    licensing: Licensing,
+    offline: Offline,
     marks: Marks<RowKey>,
     lease_marks: Marks<LeaseId>,
     sum: RowSum,

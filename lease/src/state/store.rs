@@ -118,6 +118,12 @@ impl State {
                 Some(encode_value(&RefusalRow { code: *code, count }))
             }
             RowKey::RefusalLogged(logged) => self.refusals_logged.get(logged).map(encode_value),
+            RowKey::Hold(_)
+            | RowKey::OfflineTerms(_)
+            | RowKey::BorrowRules(_)
+            | RowKey::ApiKey(_)
+            | RowKey::Budget(_) => self.offline.row_value(key),
+            _ => self.licensing.row_value(key),
         }
     }
 

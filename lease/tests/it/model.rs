@@ -722,6 +722,7 @@ fn seen(world: &World, model: &Model, outcome: &Outcome) -> Answer {
                     Ok((*sequence, *expires_in_ms))
                 }
                 RenewalOutcome::Refused(refusal) => Err(refusal.code),
+                RenewalOutcome::RenewedOffline(_) => unreachable!("no package allows tokens"),
             });
             Answer::Renewed(outcomes.collect())
         }
@@ -730,7 +731,10 @@ fn seen(world: &World, model: &Model, outcome: &Outcome) -> Answer {
             held_ms: receipt.duration_ms,
             again: receipt.repeated,
         },
-        Outcome::Imported { .. } => unreachable!("nothing is imported"),
+        Outcome::Imported { .. }
+        | Outcome::Activated(_)
+        | Outcome::Borrowed(_)
+        | Outcome::Counted(_) => unreachable!("nothing of the kind is asked"),
     }
 }
 

@@ -348,9 +348,19 @@ pub(crate) fn answer(outcome: &Outcome) -> String {
                     format!("seq={sequence} in={}s", *expires_in_ms as f64 / 1000.0)
                 }
                 RenewalOutcome::Refused(refusal) => refused(refusal),
+                RenewalOutcome::RenewedOffline(renewed) => {
+                    let (sequence, wait) = (renewed.sequence, renewed.expires_in_ms);
+                    format!("seq={sequence} in={}s token", wait as f64 / 1000.0)
+                }
             });
             outcomes.collect::<Vec<_>>().join("; ")
         }
+        Outcome::Borrowed(renewed) => {
+            let (sequence, wait) = (renewed.sequence, renewed.expires_in_ms);
+            format!("borrowed seq={sequence} in={}s", wait as f64 / 1000.0)
+        }
+        Outcome::Activated(activated) => format!("{activated:?}"),
+        Outcome::Counted(totals) => format!("{totals:?}"),
         Outcome::Returned(receipt) => {
             let (cost, held) = (receipt.total_cost.0, receipt.duration_ms as f64 / 1000.0);
             format!("cost={cost} held={held}s{}", again(receipt.repeated))
