@@ -15,9 +15,11 @@
 //! | [`cloud`] | every request and answer of the `cloud` protocol and of the admin API |
 //! | [`device`] | the `device` protocol: wire, envelope, licence payload, stored files, schedules |
 //! | [`offline`] | offline tokens for every protocol, their key set, a clock's high-water mark |
+//! | [`deployment`] | the `deployment` protocol: wire, errors, tokens, telemetry, its client's rules |
 //! | [`wire`] | times, money and large numbers as JSON shows them |
 
 pub mod cloud;
+pub mod deployment;
 pub mod device;
 pub mod fence;
 pub mod keys;
