@@ -21,6 +21,7 @@
 //! What it leaves to others: whether a key is known and a device fits (`lease`), files and machines
 //! (the SDK), routes (`node`).
 
+pub mod checksum;
 pub mod crypto;
 pub mod envelope;
 pub mod fingerprint;
@@ -28,6 +29,7 @@ pub mod key;
 pub mod payload;
 pub mod refusals;
 pub mod schedule;
+pub mod stored;
 pub mod time;
 pub mod trial;
 pub mod wire;

@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod cloud;
 #[cfg(test)]
+mod device;
+#[cfg(test)]
 mod keys;
 #[cfg(test)]
 mod mutation;
