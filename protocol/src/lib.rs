@@ -16,11 +16,13 @@
 //! | [`device`] | the `device` protocol: wire, envelope, licence payload, stored files, schedules |
 //! | [`offline`] | offline tokens for every protocol, their key set, a clock's high-water mark |
 //! | [`deployment`] | the `deployment` protocol: wire, errors, tokens, telemetry, its client's rules |
+//! | [`evaluation`] | the `evaluation` protocol: wire, signed license file, its client's rules |
 //! | [`wire`] | times, money and large numbers as JSON shows them |
 
 pub mod cloud;
 pub mod deployment;
 pub mod device;
+pub mod evaluation;
 pub mod fence;
 pub mod keys;
 pub mod lease_id;

@@ -55,6 +55,14 @@ impl MacKey {
     }
 }
 
+/// HMAC-SHA-256 under a secret of any length: the keys of protocols that others defined.
+pub(crate) fn hmac_sha256(secret: &[u8], message: &[u8]) -> [u8; TAG_BYTES] {
+    #[expect(clippy::expect_used, reason = "HMAC takes keys of every length")]
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("any length is a key");
+    mac.update(message);
+    mac.finalize().into_bytes().into()
+}
+
 impl Drop for MacKey {
     fn drop(&mut self) {
         self.0.zeroize();
