@@ -7,6 +7,10 @@
 //! token-signing key is in the log, so that no node ever hands out a token that another cannot
 //! verify.
 //!
+//! Secrets that a cluster makes itself are made by whoever leads: it seals them and proposes them,
+//! and goes on with what is in the ledger, whoever put it there. Once unsealed, the keyholder
+//! watches for secrets that were replaced or added, and gives the gateway the new ones.
+//!
 //! What it leaves to others: what the keys are for (`gateway`), how they are sealed (`seal`).
 
 use std::sync::Arc;
@@ -14,18 +18,16 @@ use std::time::Duration;
 
 use gateway::{Keys, KeysCell, TokenSigner};
 use lease::Ledger;
-use lease::command::Command;
+use lease::command::{Command, WrappedDataKey};
 use lease::entry::{Actor, Envelope};
-use lease::ids::{NodeId, TraceId};
-use protocol::mac::MacKey;
+use lease::ids::{Name, NodeId, TraceId};
+use lease::outcome::{Outcome, RefusalCode};
 use raft::Cluster;
+use storage::seam::Entropy;
 use tracing::{debug, error, info, warn};
 
 use crate::seal::kek::KeyEncryptionKey;
-use crate::seal::{
-    CLIENT_SECRET_PEPPER, DATA_KEY_VERSION, DataKey, LEASE_ID_MAC, OPERATOR_PEPPER, RENEWAL_MAC,
-    SealError,
-};
+use crate::seal::{DATA_KEY_VERSION, DataKey, SealError, opened};
 
 /// What unsealing needs.
 pub(crate) struct Keyholder {
@@ -34,47 +36,96 @@ pub(crate) struct Keyholder {
     pub(crate) kek: Option<KeyEncryptionKey>,
     pub(crate) signer: Arc<TokenSigner>,
     pub(crate) cell: Arc<KeysCell>,
+    pub(crate) entropy: Arc<dyn Entropy>,
 }
 
 /// How far the ledger lets us.
 enum Progress {
     /// Rows are missing, as before founding: look again when something was applied.
     Waiting,
+    /// Rows are missing that the leader makes.
+    Unmade(Vec<&'static str>),
     /// The rows are there and this node cannot open them.
     Sealed(String),
-    Open(Keys),
+    Open(Box<Keys>, Seen),
 }
 
+/// Which secrets there were: what is compared to find out that one changed.
+type Seen = Vec<(Name, u32)>;
+
 impl Keyholder {
-    /// The node's task: returns once the gateway has its keys.
+    /// The node's task: ends only on a node that has no key of its own.
     pub(crate) async fn run(self) {
-        if self.kek.is_none() {
+        let Some(kek) = &self.kek else {
             warn!("no key-encryption key is configured: this node is sealed, it will not serve");
             self.cluster.set_may_lead(false);
             return;
-        }
-        let mut told = String::new();
-        let keys = loop {
-            let seen = self.cluster.status().applied.map_or(0, |applied| applied.index + 1);
-            match self.open(&self.cluster.ledger()) {
-                Progress::Open(keys) => break keys,
-                Progress::Sealed(reason) if reason != told => {
-                    error!(reason, "this node is sealed: it votes, and does not serve");
-                    self.cluster.set_may_lead(false);
-                    told = reason;
-                }
-                Progress::Sealed(_) | Progress::Waiting => {}
-            }
-            self.cluster.wait_applied(seen).await;
         };
+        let (keys, seen) = self.unsealed(kek).await;
         self.cluster.set_may_lead(true);
         self.publish_signing_key().await;
         self.cell.unseal(keys);
         info!("unsealed: this node serves");
+        self.keep_up(kek, seen).await;
     }
 
-    fn open(&self, ledger: &Ledger) -> Progress {
-        let Some(kek) = &self.kek else { return Progress::Waiting };
+    /// Waits until the ledger holds every secret, and opens them.
+    async fn unsealed(&self, kek: &KeyEncryptionKey) -> (Keys, Seen) {
+        let mut told = String::new();
+        loop {
+            let next = self.cluster.status().applied.map_or(0, |applied| applied.index + 1);
+            let progress = self.open(kek, &self.cluster.ledger());
+            let applied = self.cluster.wait_applied(next);
+            match progress {
+                Progress::Open(keys, seen) => return (*keys, seen),
+                Progress::Sealed(reason) => {
+                    if reason != told {
+                        error!(reason, "this node is sealed: it votes, and does not serve");
+                        self.cluster.set_may_lead(false);
+                        told = reason;
+                    }
+                    applied.await;
+                }
+                Progress::Waiting => applied.await,
+                Progress::Unmade(names) => {
+                    if !std::mem::take(&mut told).is_empty() {
+                        self.cluster.set_may_lead(true);
+                    }
+                    self.make(kek, &names).await;
+                    // Whoever leads may have changed without an entry of its own.
+                    let _ = tokio::time::timeout(RETRY, applied).await;
+                }
+            }
+        }
+    }
+
+    /// Gives the gateway what replaces a secret, or was added to them, for as long as the node runs.
+    async fn keep_up(&self, kek: &KeyEncryptionKey, mut seen: Seen) {
+        loop {
+            let next = self.cluster.status().applied.map_or(0, |applied| applied.index + 1);
+            let now = seen_in(&self.cluster.ledger());
+            if now == seen {
+                self.cluster.wait_applied(next).await;
+                // A busy cluster applies without end; secrets change a few times a year.
+                tokio::time::sleep(REFRESH).await;
+                continue;
+            }
+            seen = now;
+            match self.open(kek, &self.cluster.ledger()) {
+                Progress::Open(keys, opened) => {
+                    seen = opened;
+                    self.cell.unseal(*keys);
+                    info!("a cluster secret has changed: the gateway has the new one");
+                }
+                Progress::Sealed(reason) => {
+                    error!(reason, "a cluster secret has changed; the former ones stay in use");
+                }
+                Progress::Waiting | Progress::Unmade(_) => {}
+            }
+        }
+    }
+
+    fn open(&self, kek: &KeyEncryptionKey, ledger: &Ledger) -> Progress {
         let Some(identity) = ledger.cluster() else { return Progress::Waiting };
         let Some(wrap) = ledger.wrapped_data_key(self.node, DATA_KEY_VERSION) else {
             // All wraps of a new cluster come in one entry.
@@ -87,23 +138,103 @@ impl Keyholder {
                 Progress::Waiting
             };
         };
-        match open_keys(ledger, &identity.cluster_id, self.node, kek, wrap) {
-            Ok(Some(keys)) => Progress::Open(keys),
-            Ok(None) => Progress::Waiting,
+        let data_key = match DataKey::unwrap(&identity.cluster_id, self.node, kek, wrap) {
+            Ok(data_key) => data_key,
+            Err(error) => return Progress::Sealed(error.to_string()),
+        };
+        if !opened::is_founded(ledger) {
+            return Progress::Waiting;
+        }
+        let missing = opened::missing(ledger);
+        if !missing.is_empty() {
+            return Progress::Unmade(missing);
+        }
+        match opened::open(ledger, &identity.cluster_id, data_key, Arc::clone(&self.entropy)) {
+            Ok(keys) => Progress::Open(Box::new(keys), seen_in(ledger)),
             Err(error) => Progress::Sealed(error.to_string()),
+        }
+    }
+
+    /// Makes, seals and proposes what is missing, if this node leads.
+    async fn make(&self, kek: &KeyEncryptionKey, names: &[&'static str]) {
+        let bound = self.cluster.failover_bound();
+        if !self.cluster.status().leads_with_quorum(bound) {
+            return;
+        }
+        let Some((cluster_id, wrap)) = self.wrap() else { return };
+        let mut commands = Vec::with_capacity(names.len());
+        for name in names {
+            match self.make_one(kek, &cluster_id, &wrap, name).await {
+                Ok(command) => commands.push(command),
+                Err(reason) => {
+                    error!(name, reason, "a cluster secret could not be made");
+                    tokio::time::sleep(REFUSED_RETRY).await;
+                    return;
+                }
+            }
+        }
+        let envelopes = commands.into_iter().map(|command| self.envelope(command)).collect();
+        match self.cluster.submit(envelopes, PATIENCE).await {
+            Ok(submitted) => {
+                self.cluster.wait_applied(submitted.index).await;
+                for outcome in &submitted.outcomes {
+                    match outcome {
+                        // Somebody else did.
+                        Outcome::Refused(refusal)
+                            if refusal.code == RefusalCode::VersionConflict => {}
+                        Outcome::Refused(refusal) => {
+                            error!(code = ?refusal.code, "a cluster secret was refused");
+                            tokio::time::sleep(REFUSED_RETRY).await;
+                        }
+                        _ => {}
+                    }
+                }
+                info!(secrets = names.join(", "), "made the cluster's secrets");
+            }
+            Err(error) => debug!(%error, "making secrets waits for a quorum"),
+        }
+    }
+
+    fn wrap(&self) -> Option<(String, WrappedDataKey)> {
+        let ledger = self.cluster.ledger();
+        let cluster_id = ledger.cluster()?.cluster_id.to_string();
+        Some((cluster_id, ledger.wrapped_data_key(self.node, DATA_KEY_VERSION)?.clone()))
+    }
+
+    async fn make_one(
+        &self,
+        kek: &KeyEncryptionKey,
+        cluster_id: &str,
+        wrap: &WrappedDataKey,
+        name: &'static str,
+    ) -> Result<Command, String> {
+        let text = |error: SealError| error.to_string();
+        let data_key = DataKey::unwrap(cluster_id, self.node, kek, wrap).map_err(text)?;
+        let entropy = Arc::clone(&self.entropy);
+        // An RSA key takes long enough to be in the way of consensus.
+        let made = tokio::task::spawn_blocking(move || opened::make(name, &*entropy))
+            .await
+            .map_err(|error| error.to_string())?
+            .map_err(|error| error.to_string())?;
+        let sealed = data_key.seal(cluster_id, name, 1, made.expose(), &*self.entropy);
+        Ok(Command::PutSecret(sealed.map_err(text)?))
+    }
+
+    fn envelope(&self, command: Command) -> Envelope {
+        Envelope {
+            actor: Actor::Node(self.node),
+            request: None,
+            trace: TraceId::default(),
+            cause: None,
+            command,
         }
     }
 
     /// Puts the public half of this node's signing key into the log unless it is there.
     async fn publish_signing_key(&self) {
         while self.cluster.ledger().signing_key(self.signer.kid()).is_none() {
-            let envelope = Envelope {
-                actor: Actor::Node(self.node),
-                request: None,
-                trace: TraceId::default(),
-                cause: None,
-                command: Command::PublishSigningKey(self.signer.signing_key(self.node)),
-            };
+            let command = Command::PublishSigningKey(self.signer.signing_key(self.node));
+            let envelope = self.envelope(command);
             match self.cluster.submit(vec![envelope], PATIENCE).await {
                 Ok(submitted) => {
                     debug!(outcome = ?submitted.outcomes, "published the signing key");
@@ -122,36 +253,15 @@ impl Keyholder {
     }
 }
 
-/// The gateway's keys; `None` while one of the secrets is not in the ledger yet.
-fn open_keys(
-    ledger: &Ledger,
-    cluster_id: &str,
-    node: NodeId,
-    kek: &KeyEncryptionKey,
-    wrap: &lease::command::WrappedDataKey,
-) -> Result<Option<Keys>, SealError> {
-    let data_key = DataKey::unwrap(cluster_id, node, kek, wrap)?;
-    let open = |name: &str| {
-        ledger
-            .secret(name)
-            .map(|row| data_key.open_key(cluster_id, row).map(MacKey::new))
-            .transpose()
-    };
-    let (lease_id, renewal) = (open(LEASE_ID_MAC)?, open(RENEWAL_MAC)?);
-    let (clients, operators) = (open(CLIENT_SECRET_PEPPER)?, open(OPERATOR_PEPPER)?);
-    Ok((|| {
-        Some(Keys {
-            lease_id: lease_id?,
-            renewal: renewal?,
-            client_secret_pepper: clients?,
-            operator_pepper: operators?,
-        })
-    })())
+fn seen_in(ledger: &Ledger) -> Seen {
+    ledger.secrets().map(|row| (row.name.clone(), row.version)).collect()
 }
 
-/// For one attempt to publish.
+/// For one attempt to put something into the log.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Between two attempts without a quorum.
 const RETRY: Duration = Duration::from_millis(50);
 /// Between two attempts that the ledger refused.
 const REFUSED_RETRY: Duration = Duration::from_secs(5);
+/// At most so long after it was applied, a new secret is in use.
+const REFRESH: Duration = Duration::from_millis(250);

@@ -36,7 +36,7 @@ use storage::seam::{Clock, Disk, Entropy, RealDisk, replace_file};
 use thiserror::Error;
 
 use crate::config::file::{
-    BootstrapFile, ConfigFile, Hex, KeysFile, LogFile, MemberFile, Preset, TlsFile,
+    BootstrapFile, ConfigFile, Hex, KeysFile, LogFile, MemberFile, Preset, ProtocolsFile, TlsFile,
 };
 use crate::config::{io_reason, read_private};
 use crate::pki::{Authority, Issued, PkiError};
@@ -53,6 +53,8 @@ pub struct Plan {
     pub preset: Preset,
     /// Logging.
     pub log: LogFile,
+    /// The faces that every node serves.
+    pub protocols: ProtocolsFile,
     /// The nodes; the first one founds.
     pub nodes: Vec<NodePlan>,
 }
@@ -304,6 +306,7 @@ fn config_of(plan: &Plan, cluster_id: &str, at: usize, members: &[MemberFile]) -
             token_signing: "keys/token-signing.pem".into(),
         },
         log: plan.log.clone(),
+        protocols: plan.protocols.clone(),
         bootstrap: Some(BootstrapFile {
             founder,
             secrets: founder.then(|| "keys/founding.toml".into()),

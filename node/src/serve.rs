@@ -166,6 +166,7 @@ struct Node {
     gateway_tls: Arc<rustls::ServerConfig>,
     signer: Arc<gateway::TokenSigner>,
     kek: Option<crate::seal::kek::KeyEncryptionKey>,
+    faces: gateway::Faces,
     disk: Arc<dyn Disk>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
@@ -180,7 +181,7 @@ impl Node {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self, ServeError> {
-        let Config { file, roots, gateway, peer, kek, signer, .. } = config;
+        let Config { file, roots, gateway, peer, kek, signer, faces, .. } = config;
         let tls = |error: &dyn std::error::Error| ServeError::Tls(chain(error));
         let gateway_tls =
             gateway::tls_config(gateway.chain, gateway.key).map_err(|error| tls(&error))?;
@@ -232,6 +233,7 @@ impl Node {
             gateway_tls,
             signer: Arc::new(signer),
             kek,
+            faces,
             disk,
             clock,
             entropy,
@@ -244,6 +246,7 @@ impl Node {
         let Self { file, cluster, transport, table, disk, clock, entropy, .. } = self;
         let cell = Arc::new(KeysCell::sealed());
         let mut gateway_config = GatewayConfig::new(file.node_id, file.gateway_url.as_str());
+        gateway_config.faces = self.faces;
         let connections = &mut gateway_config.limits.max_connections;
         *connections = (*connections).min(connections_within(descriptors));
         let gateway = Gateway::new(
@@ -282,6 +285,7 @@ impl Node {
             kek: self.kek,
             signer: self.signer,
             cell,
+            entropy: entropy.clone(),
         };
         tasks.spawn(async move {
             keyholder.run().await;

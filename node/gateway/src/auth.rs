@@ -6,14 +6,14 @@
 
 use std::sync::Arc;
 
-use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderName};
 use lease::Ledger;
 use lease::command::Role;
 use protocol::oauth::token::BearerError;
 
 use crate::call::{AppPrincipal, OperatorPrincipal, Principal};
-use crate::credentials::{is_operator_token, operator_token_mac};
+use crate::credentials::{is_api_key, is_operator_token, operator_token_mac};
 use crate::deadline::Deadline;
 use crate::failure::Failure;
 use crate::keys::Keys;
@@ -30,7 +30,7 @@ pub(crate) async fn authenticate(
     deadline: Deadline,
 ) -> Result<Principal, Failure> {
     match credential {
-        Credential::Nobody | Credential::Client => Ok(Principal::Anyone),
+        Credential::Nobody | Credential::Client | Credential::Face => Ok(Principal::Anyone),
         Credential::AccessToken(scope) => {
             let app = access_token(shared, bearer(headers)?, deadline).await?;
             if app.scopes.allows(scope) {
@@ -40,20 +40,42 @@ pub(crate) async fn authenticate(
             }
         }
         Credential::Operator(needed) => {
-            let operator = operator_token(shared, keys, bearer(headers)?, deadline).await?;
-            if operator.role >= needed {
-                Ok(Principal::Operator(operator))
-            } else {
-                Err(Failure::role_too_narrow(role_name(needed)))
+            let token = bearer(headers)?;
+            if !is_operator_token(token) {
+                return Err(Failure::unauthenticated(BearerError::InvalidToken));
             }
+            operator(shared, keys, token, needed, deadline).await
         }
+        Credential::ApiKey(needed) => {
+            let key = api_key(headers)?;
+            if !is_operator_token(key) && !is_api_key(key) {
+                return Err(Failure::unauthenticated(BearerError::InvalidToken));
+            }
+            operator(shared, keys, key, needed, deadline).await
+        }
+    }
+}
+
+/// Lets an operator in whose role reaches.
+async fn operator(
+    shared: &Shared,
+    keys: &Keys,
+    token: &str,
+    needed: Role,
+    deadline: Deadline,
+) -> Result<Principal, Failure> {
+    let operator = operator_token(shared, keys, token, deadline).await?;
+    if operator.role >= needed {
+        Ok(Principal::Operator(operator))
+    } else {
+        Err(Failure::role_too_narrow(role_name(needed)))
     }
 }
 
 /// Whether what let a request in is still good in a ledger that has caught up since.
 pub(crate) fn is_current(ledger: &Ledger, principal: &Principal, now_civil_ms: i64) -> bool {
     match principal {
-        Principal::Anyone => true,
+        Principal::Anyone | Principal::Face(_) => true,
         Principal::App(principal) => {
             ledger.app(principal.app).is_some_and(|app| app.generation == principal.generation)
         }
@@ -83,6 +105,16 @@ fn bearer(headers: &HeaderMap) -> Result<&str, Failure> {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("Bearer") => Ok(token.trim()),
         _ => Err(Failure::unauthenticated(BearerError::Missing)),
     }
+}
+
+/// The one `X-API-Key`.
+fn api_key(headers: &HeaderMap) -> Result<&str, Failure> {
+    let mut values = headers.get_all(API_KEY).iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return Err(Failure::unauthenticated(BearerError::Missing));
+    };
+    let text = value.to_str().map_err(|_| Failure::unauthenticated(BearerError::InvalidToken))?;
+    Ok(text.trim())
 }
 
 async fn access_token(
@@ -161,9 +193,6 @@ async fn operator_token(
     deadline: Deadline,
 ) -> Result<OperatorPrincipal, Failure> {
     let invalid = || Failure::unauthenticated(BearerError::InvalidToken);
-    if !is_operator_token(token) {
-        return Err(invalid());
-    }
     let mac = operator_token_mac(&keys.operator_pepper, token);
     if let Some(operator) = look_up_operator(shared, &mac) {
         return Ok(operator);
@@ -181,6 +210,9 @@ fn look_up_operator(shared: &Shared, mac: &[u8; 32]) -> Option<OperatorPrincipal
     let alive = operator.expires_at_ms.is_none_or(|end| now_ms < end);
     alive.then_some(OperatorPrincipal { operator: operator.operator, role: operator.role })
 }
+
+/// Where the device protocol's admin tools send their key.
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 #[cfg(test)]
 mod tests {

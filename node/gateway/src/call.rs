@@ -1,16 +1,18 @@
 //! One request on its way to its handler: who asks, for what, under which key.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::extract::RawPathParams;
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderName, StatusCode, request};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use lease::command::{Command, Role};
 use lease::entry::{Actor, Envelope};
-use lease::ids::{AppId, KeyOrigin, Name, OperatorId, RequestId, TraceId};
+use lease::ids::{AppId, Face, KeyOrigin, Name, OperatorId, RequestId, TraceId};
 use protocol::cloud::body::{self, BodyError};
 use protocol::cloud::denial::DenialReason;
 use protocol::lease_id::{self, LeaseKey};
@@ -23,11 +25,12 @@ use storage::seam::{Clock, Entropy};
 use crate::deadline::Deadline;
 use crate::failure::Failure;
 use crate::keys::Keys;
-use crate::routes::Operation;
+use crate::routes::{Credential, Operation};
 use crate::trace;
 
 /// The header, in requests and answers.
 pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
 /// How much a client may send, and how long it may take to.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BodyBound {
@@ -38,8 +41,32 @@ pub(crate) struct BodyBound {
 impl BodyBound {
     /// Of a caller who has shown a credential.
     pub(crate) const KNOWN: Self = Self { bytes: 256 * 1024, time: Duration::from_secs(10) };
-    /// Of anybody: the credential is in the body.
+    /// Of anybody: the credential is in the form.
     pub(crate) const STRANGER: Self = Self { bytes: MAX_FORM_BYTES, time: Duration::from_secs(3) };
+    /// Of anybody at a face: the credential is in the body.
+    pub(crate) const FACE: Self = Self { bytes: 64 * 1024, time: Duration::from_secs(3) };
+    /// Of a device, whose first server took as much.
+    pub(crate) const DEVICE: Self = Self { bytes: 1024 * 1024, time: Duration::from_secs(3) };
+
+    /// What an operation's callers may send.
+    pub(crate) fn of(operation: &Operation) -> Self {
+        match operation.credential {
+            _ if matches!(operation.path, "/api/activate" | "/api/verify") => Self::DEVICE,
+            Credential::Face => Self::FACE,
+            Credential::Nobody | Credential::Client => Self::STRANGER,
+            Credential::AccessToken(_) | Credential::Operator(_) | Credential::ApiKey(_) => {
+                Self::KNOWN
+            }
+        }
+    }
+
+    /// How much of the room for strangers' bodies one takes, in shares of 64 KiB: what it
+    /// announces, or all it may send.
+    pub(crate) fn shares(self, headers: &HeaderMap) -> u32 {
+        let most = announced_bytes(headers)
+            .map_or(self.bytes as u64, |bytes| bytes.min(self.bytes as u64));
+        u32::try_from(most.div_ceil(64 * 1024)).unwrap_or(u32::MAX).max(1)
+    }
 }
 
 /// A request that was let in.
@@ -48,8 +75,10 @@ pub(crate) struct Call {
     pub(crate) operation: &'static Operation,
     /// The request's line and headers.
     pub(crate) parts: request::Parts,
-    /// The one variable segment of the path, where it has one.
-    pub(crate) subject: Option<String>,
+    /// The variable segments of the path.
+    pub(crate) params: Params,
+    /// Where it comes from; `None` where the listener did not say.
+    pub(crate) address: Option<IpAddr>,
     /// The whole body; empty where the operation takes none.
     pub(crate) body: Bytes,
     /// Follows the request into the log.
@@ -62,6 +91,18 @@ pub(crate) struct Call {
     pub(crate) deadline: Deadline,
 }
 
+/// The variable segments of a path with their names, percent-decoded, in order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Params(Vec<(&'static str, String)>);
+
+impl Params {
+    /// Those of a request for an operation; the router found them in the path's order.
+    pub(crate) fn of(operation: &'static Operation, found: &RawPathParams) -> Self {
+        let values = found.iter().map(|(_name, value)| value.to_owned());
+        Self(operation.path_parameters().zip(values).collect())
+    }
+}
+
 /// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Principal {
@@ -71,6 +112,8 @@ pub(crate) enum Principal {
     App(AppPrincipal),
     /// An operator with an operator token.
     Operator(OperatorPrincipal),
+    /// Whoever shows a face's own proof; the handler judges it.
+    Face(Face),
 }
 
 /// An application, as its token and the ledger say.
@@ -105,6 +148,12 @@ pub(crate) struct Key {
 }
 
 impl Key {
+    /// One of ours.
+    pub(crate) fn drawn(clock: &dyn Clock, entropy: &dyn Entropy) -> Self {
+        let text = trace::draw(clock, entropy).hyphenated().to_string();
+        Self { text, origin: KeyOrigin::Gateway }
+    }
+
     /// The caller's key, or one of ours.
     pub(crate) fn of_request(
         headers: &HeaderMap,
@@ -113,10 +162,7 @@ impl Key {
     ) -> Result<Self, BodyError> {
         let mut given = headers.get_all(IDEMPOTENCY_KEY).iter();
         match (given.next(), given.next()) {
-            (None, _) => Ok(Self {
-                text: trace::draw(clock, entropy).hyphenated().to_string(),
-                origin: KeyOrigin::Gateway,
-            }),
+            (None, _) => Ok(Self::drawn(clock, entropy)),
             (Some(key), None) => {
                 Ok(Self { text: body::idempotency_key(key.as_bytes())?, origin: KeyOrigin::Caller })
             }
@@ -135,6 +181,7 @@ impl Principal {
             Self::Anyone => Asker::Anyone,
             Self::App(app) => Asker::App(app.app),
             Self::Operator(operator) => Asker::Operator(operator.operator),
+            Self::Face(face) => Asker::Face(*face),
         }
     }
 }
@@ -148,6 +195,8 @@ pub(crate) enum Asker {
     App(AppId),
     /// `operator-` and 16 hex digits.
     Operator(OperatorId),
+    /// `face-` and its name: nobody in particular.
+    Face(Face),
 }
 
 impl fmt::Display for Asker {
@@ -156,6 +205,7 @@ impl fmt::Display for Asker {
             Self::Anyone => Ok(()),
             Self::App(app) => write!(f, "app-{:016x}", app.0),
             Self::Operator(operator) => write!(f, "operator-{:016x}", operator.0),
+            Self::Face(face) => write!(f, "face-{}", face.name()),
         }
     }
 }
@@ -186,11 +236,30 @@ impl Call {
         }
     }
 
-    /// The variable segment of the path.
+    /// The variable segment of the path of an operation that has one.
     pub(crate) fn subject(&self) -> Result<&str, Failure> {
-        self.subject
-            .as_deref()
-            .ok_or_else(|| Failure::internal("a call without its path parameter"))
+        match self.params.0.as_slice() {
+            [(_name, value)] => Ok(value),
+            _ => Err(Failure::internal("a call without its one path parameter")),
+        }
+    }
+
+    /// A variable segment of the path, percent-decoded.
+    pub(crate) fn param(&self, name: &str) -> Result<&str, Failure> {
+        let mut params = self.params.0.iter();
+        match params.find(|(its_name, _)| *its_name == name) {
+            Some((_, value)) => Ok(value),
+            None => Err(Failure::internal("a call without its path parameter")),
+        }
+    }
+
+    /// A header's text; `None` when it is missing, there twice, or not text.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let mut values = self.parts.headers.get_all(name).iter();
+        match (values.next(), values.next()) {
+            (Some(value), None) => value.to_str().ok(),
+            _ => None,
+        }
     }
 
     /// The lease in the path, if it is one of ours.
@@ -200,12 +269,21 @@ impl Call {
     }
 
     /// What makes the call happen once. `request` is the call's typed body, so that two spellings
-    /// of one request are one request; the path's variable segment belongs to it.
+    /// of one request are one request; the path's variable segments belong to it.
     pub(crate) fn request_id<T: Serialize>(&self, request: &T) -> RequestId {
         let mut canonical = Vec::with_capacity(256);
-        if let Some(subject) = &self.subject {
-            canonical.extend_from_slice(subject.as_bytes());
-            canonical.push(0);
+        match self.params.0.as_slice() {
+            [(_name, subject)] => {
+                canonical.extend_from_slice(subject.as_bytes());
+                canonical.push(0);
+            }
+            several => {
+                for (_name, value) in several {
+                    // With their lengths, so that no two paths share bytes.
+                    canonical.extend_from_slice(&(value.len() as u64).to_be_bytes());
+                    canonical.extend_from_slice(value.as_bytes());
+                }
+            }
         }
         #[expect(clippy::expect_used, reason = "wire types hold texts, numbers and lists only")]
         serde_json::to_writer(&mut canonical, request).expect("a request is JSON");
@@ -231,6 +309,7 @@ impl Call {
         let actor = match &self.principal {
             Principal::App(app) => Actor::App { app: app.app, generation: app.generation },
             Principal::Operator(operator) => Actor::Operator(operator.operator),
+            Principal::Face(face) => Actor::Face(*face),
             Principal::Anyone => return Err(Failure::internal("a command without an actor")),
         };
         Ok(Envelope { actor, request, trace: self.trace, cause: None, command })
@@ -249,11 +328,7 @@ pub(crate) async fn read_body(
                 .detail(format!("at most {} bytes are read", bound.bytes)),
         )
     };
-    let announced = headers
-        .get(CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|text| text.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > bound.bytes as u64) {
+    if announced_bytes(headers).is_some_and(|length| length > bound.bytes as u64) {
         return Err(too_large());
     }
     let collected = Limited::new(body, bound.bytes).collect();
@@ -271,6 +346,10 @@ pub(crate) async fn read_body(
             "The body took too long to arrive.",
         )),
     }
+}
+
+fn announced_bytes(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -307,7 +386,7 @@ mod tests {
     #[tokio::test]
     async fn a_body_is_read_to_its_bound_and_not_beyond() {
         let too_large = Some(StatusCode::PAYLOAD_TOO_LARGE);
-        for bound in [BodyBound::KNOWN, BodyBound::STRANGER] {
+        for bound in [BodyBound::KNOWN, BodyBound::STRANGER, BodyBound::FACE, BodyBound::DEVICE] {
             let headers = HeaderMap::new();
             let at_bound = read_body(&headers, Body::from(vec![b' '; bound.bytes]), bound).await;
             assert_eq!(at_bound.map(|body| body.len()).ok(), Some(bound.bytes));
@@ -317,6 +396,26 @@ mod tests {
             headers.insert(CONTENT_LENGTH, HeaderValue::from_static("99999999"));
             let announced = read_body(&headers, Body::empty(), bound).await;
             assert_eq!(announced.err().map(|failure| failure.status()), too_large);
+        }
+    }
+
+    #[test]
+    fn a_stranger_takes_room_for_what_may_come() {
+        let table = [
+            (BodyBound::STRANGER, None, 1),
+            (BodyBound::FACE, None, 1),
+            (BodyBound::DEVICE, None, 16),
+            (BodyBound::DEVICE, Some("512"), 1),
+            (BodyBound::DEVICE, Some("65537"), 2),
+            (BodyBound::DEVICE, Some("99999999999999"), 16),
+            (BodyBound::FACE, Some("0"), 1),
+        ];
+        for (bound, announced, want) in table {
+            let mut headers = HeaderMap::new();
+            if let Some(length) = announced {
+                headers.insert(CONTENT_LENGTH, HeaderValue::from_static(length));
+            }
+            assert_eq!(bound.shares(&headers), want, "{announced:?}");
         }
     }
 }

@@ -12,6 +12,7 @@ use lease::ids::NodeId;
 use raft::Cluster;
 use storage::seam::{Clock, Entropy};
 
+use crate::address::ProxyNetwork;
 use crate::keys::KeysCell;
 use crate::server::ListenerLimits;
 use crate::signer::TokenSigner;
@@ -28,6 +29,35 @@ pub struct GatewayConfig {
     pub limits: ListenerLimits,
     /// Requests at once; one more is answered 503 with `Retry-After`, so that queues stay short.
     pub max_requests_in_flight: usize,
+    /// What is served beside `cloud`, and how.
+    pub faces: Faces,
+}
+
+/// The switches of the faces.
+#[derive(Debug, Clone, Default)]
+pub struct Faces {
+    /// The older borrow and return API; `None`: it does not exist.
+    pub classic: Option<ClassicFace>,
+    /// Whether the device face answers decisions against a caller with 200 and `success:false`, as
+    /// its first server did, instead of with the statuses that its document names.
+    pub device_compat_200: bool,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<ProxyNetwork>,
+}
+
+/// The classic face.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClassicFace {
+    /// How long a borrowed seat lasts, in led milliseconds: these clients never renew.
+    pub ttl_ms: u64,
+    /// Whether a return must be signed like a borrow; the old clients send nothing but the id.
+    pub strict_return: bool,
+}
+
+impl Default for ClassicFace {
+    fn default() -> Self {
+        Self { ttl_ms: 24 * 60 * 60 * 1_000, strict_return: false }
+    }
 }
 
 impl GatewayConfig {
@@ -38,6 +68,7 @@ impl GatewayConfig {
             public_url: public_url.into(),
             limits: ListenerLimits::default(),
             max_requests_in_flight: 8_192,
+            faces: Faces::default(),
         }
     }
 }

@@ -1,16 +1,18 @@
-//! How the two long-lived credentials look, and the form in which they are stored.
+//! How the long-lived credentials look, and the form in which they are stored.
 //!
 //! | credential | text | stored as |
 //! |---|---|---|
 //! | client secret | `lh_cs_` + base64url of 32 random bytes | HMAC under `client_secret_pepper` |
 //! | operator token | `lh_op_` + base64url of 32 random bytes | HMAC under `operator_pepper` |
+//! | API key (device.md, 1.8) | 48 upper-case hex digits of 24 random bytes | the same: an operator's row |
 //!
-//! The texts hold 256 random bits, so the stored form needs no slow hash; the pepper keeps a
+//! The texts hold 192 or 256 random bits, so the stored form needs no slow hash; the pepper keeps a
 //! stolen state from being tested against guesses at all. A prefix tells secret scanners what they
 //! found.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use data_encoding::HEXUPPER;
 use protocol::mac::MacKey;
 use protocol::secret::Disclosed;
 use storage::seam::Entropy;
@@ -26,12 +28,19 @@ pub fn new_operator_token(entropy: &dyn Entropy) -> Disclosed {
     new_credential(OPERATOR_TOKEN_PREFIX, entropy)
 }
 
+/// Draws a new API key for the device protocol's admin tools; its row is an operator's.
+pub fn new_api_key(entropy: &dyn Entropy) -> Disclosed {
+    let mut bytes = Zeroizing::new([0_u8; API_KEY_CHARS / 2]);
+    entropy.fill(&mut *bytes);
+    Disclosed::new(HEXUPPER.encode(&*bytes))
+}
+
 /// Draws a new client secret.
 pub fn new_client_secret(entropy: &dyn Entropy) -> Disclosed {
     new_credential(CLIENT_SECRET_PREFIX, entropy)
 }
 
-/// What the ledger keeps of an operator token. `pepper` is [`crate::Keys::operator_pepper`].
+/// What the ledger keeps of an operator token or API key. `pepper` is [`crate::Keys::operator_pepper`].
 pub fn operator_token_mac(pepper: &MacKey, token: &str) -> [u8; 32] {
     pepper.tag(&[b"operator-token", token.as_bytes()])
 }
@@ -44,6 +53,12 @@ pub fn client_secret_mac(pepper: &MacKey, secret: &str) -> [u8; 32] {
 /// Whether a text has the form of an operator token, before anything is computed over it.
 pub(crate) fn is_operator_token(text: &str) -> bool {
     text.strip_prefix(OPERATOR_TOKEN_PREFIX).is_some_and(is_credential_body)
+}
+
+/// Whether a text has the form of an API key.
+pub(crate) fn is_api_key(text: &str) -> bool {
+    text.len() == API_KEY_CHARS
+        && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'A'..=b'F'))
 }
 
 fn is_credential_body(body: &str) -> bool {
@@ -63,6 +78,8 @@ fn new_credential(prefix: &str, entropy: &dyn Entropy) -> Disclosed {
 
 /// Characters of 32 bytes in base64url without padding.
 const BODY_CHARS: usize = 43;
+/// What the device protocol's first server gave out.
+const API_KEY_CHARS: usize = 48;
 
 #[cfg(test)]
 mod tests {
@@ -75,6 +92,15 @@ mod tests {
         let token = new_operator_token(&RealEntropy);
         assert!(is_operator_token(token.expose()));
         assert!(!is_operator_token(new_client_secret(&RealEntropy).expose()));
+    }
+
+    #[test]
+    fn an_api_key_is_48_upper_case_hex_digits() {
+        let key = new_api_key(&RealEntropy);
+        assert!(is_api_key(key.expose()) && !is_operator_token(key.expose()));
+        for text in ["", &"A".repeat(47), &"A".repeat(49), &"a".repeat(48), &"G".repeat(48)] {
+            assert!(!is_api_key(text), "{text:?}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | [`Failure::Denied`] | `{"status":"denied",…}` of `cloud` | the ledger refused a lease call |
 //! | [`Failure::Token`] | RFC 6749 `{"error",…}` | the token endpoint |
+//! | [`Failure::Face`] | the face's own ([`crate::face`]) | calls of the other faces |
 //! | [`Failure::Problem`] | RFC 9457 problem | everything else |
 //!
 //! Obstacles (no quorum, overload, a sealed node) say whether the write may have happened and when
@@ -22,7 +23,9 @@ use protocol::oauth::token::{BearerError, TokenError};
 use protocol::package::PackageError;
 use raft::{Executed, ReadError, SubmitError, SubmitErrorKind};
 
+use crate::face::FaceFailure;
 use crate::reply::{JSON, Reply};
+use crate::routes::Protocol;
 use crate::trace;
 
 /// Why a call did not get the answer it asked for.
@@ -46,6 +49,8 @@ pub(crate) enum Failure {
         /// Seconds until asking again makes sense.
         retry_after_s: Option<u64>,
     },
+    /// What a face says in its own words, complete.
+    Face(Box<FaceFailure>),
     /// Everything else.
     Problem {
         /// The body.
@@ -130,11 +135,33 @@ impl Failure {
     /// The HTTP status.
     pub(crate) fn status(&self) -> StatusCode {
         let status = match self {
+            Self::Face(failure) => return failure.status,
             Self::Denied { denied, .. } => denied.reason.http_status(),
             Self::Token { error, .. } => error.http_status(),
             Self::Problem { problem, .. } => problem.status,
         };
         StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// Seconds until asking again makes sense.
+    pub(crate) fn retry_after_s(&self) -> Option<u64> {
+        match self {
+            Self::Face(_) => None,
+            Self::Denied { retry_after_s, .. }
+            | Self::Token { retry_after_s, .. }
+            | Self::Problem { retry_after_s, .. } => *retry_after_s,
+        }
+    }
+
+    /// The answer in the words of a part of the face.
+    pub(crate) fn into_reply_of(self, protocol: Protocol, trace_id: TraceId) -> Reply {
+        if crate::face::has_own_words(protocol) {
+            self.in_words_of(protocol).into_reply()
+        } else if protocol == Protocol::OAuth {
+            self.for_token_endpoint().into_reply(trace_id)
+        } else {
+            self.into_reply(trace_id)
+        }
     }
 
     /// The same obstacle in the words of the token endpoint, which has no others.
@@ -162,6 +189,7 @@ impl Failure {
     pub(crate) fn into_reply(self, trace_id: TraceId) -> Reply {
         let status = self.status();
         let (content_type, body, retry_after_s, challenge) = match self {
+            Self::Face(failure) => return failure.into_reply(),
             Self::Denied { denied, retry_after_s, challenge, .. } => {
                 (JSON, json(&*denied), retry_after_s, challenge)
             }
@@ -191,13 +219,17 @@ impl Failure {
 }
 
 /// 405, naming what would do.
-pub(crate) fn method_not_allowed(allowed: &str, trace_id: TraceId) -> Reply {
-    let reply = Failure::problem(
+pub(crate) fn method_not_allowed(protocol: Protocol, allowed: &str, trace_id: TraceId) -> Reply {
+    let failure = Failure::problem(
         StatusCode::METHOD_NOT_ALLOWED,
         "method_not_allowed",
         "This resource does not take this method.",
-    )
-    .into_reply(trace_id);
+    );
+    // The token endpoint has no word for it.
+    let reply = match protocol {
+        Protocol::OAuth => failure.into_reply(trace_id),
+        protocol => failure.into_reply_of(protocol, trace_id),
+    };
     match HeaderValue::from_str(allowed) {
         Ok(allowed) => reply.header(ALLOW, allowed),
         Err(_) => reply,

@@ -24,13 +24,15 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tower::ServiceExt;
 
+use crate::address::{self, PeerAddress};
 use crate::auth;
-use crate::call::{Asker, BodyBound, Call, IDEMPOTENCY_KEY, Key, Principal, read_body};
+use crate::call::{Asker, BodyBound, Call, IDEMPOTENCY_KEY, Key, Params, Principal, read_body};
 use crate::context::{GatewayConfig, GatewayContext};
 use crate::deadline::Deadline;
+use crate::face;
 use crate::failure::{self, Failure};
 use crate::reply::Reply;
-use crate::routes::{Credential, Operation, Protocol, is_probe, operations};
+use crate::routes::{self, Credential, Operation, Protocol, is_probe};
 use crate::server::{self, ListenerLimits};
 use crate::shared::Shared;
 use crate::trace;
@@ -79,16 +81,18 @@ impl Gateway {
         let method = request.method().clone();
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(Arrived { trace: trace_id, started_ns });
+        let path = request.uri().path();
         // Whoever wants to know why a node is overloaded must still be told.
-        let is_exempt = is_probe(request.uri().path());
+        let is_exempt = is_probe(path);
         let permit = shared.in_flight.try_acquire();
-        let mut response = if is_exempt || permit.is_ok() {
-            match self.router.clone().oneshot(request).await {
+        let turned_away = (!is_exempt && permit.is_err())
+            .then(|| routes::protocol_at(path, &shared.config.faces));
+        let mut response = match turned_away {
+            Some(protocol) => refuse(overloaded(), protocol, trace_id),
+            None => match self.router.clone().oneshot(request).await {
                 Ok(response) => response,
                 Err(never) => match never {},
-            }
-        } else {
-            overloaded().into_reply(trace_id).into_response()
+            },
         };
         drop(permit);
         finish_headers(response.headers_mut(), trace_id);
@@ -127,29 +131,50 @@ struct Answered {
 
 fn router(shared: &Arc<Shared>) -> Router {
     let mut router = Router::new();
-    for operation in operations() {
+    for operation in routes::served(&shared.config.faces) {
         let shared = Arc::clone(shared);
         let handler = move |params: Result<RawPathParams, RawPathParamsRejection>,
                             request: Request<Body>| {
-            let subject = params
-                .ok()
-                .and_then(|params| params.iter().next().map(|(_name, value)| value.to_owned()));
-            perform(Arc::clone(&shared), operation, subject, request)
+            let params = params.map(|params| Params::of(operation, &params));
+            perform(Arc::clone(&shared), operation, params.ok(), request)
         };
         router = router.route(operation.path, on(operation.method.filter(), handler));
     }
-    router.fallback(not_found).method_not_allowed_fallback(wrong_method)
+    let (elsewhere, otherwise) = (Arc::clone(shared), Arc::clone(shared));
+    router
+        .fallback(move |request| not_found(elsewhere, request))
+        .method_not_allowed_fallback(move |request| wrong_method(otherwise, request))
 }
 
-async fn not_found(request: Request<Body>) -> Response<Body> {
+async fn not_found(shared: Arc<Shared>, request: Request<Body>) -> Response<Body> {
+    let protocol = routes::protocol_at(request.uri().path(), &shared.config.faces);
+    match protocol {
+        Protocol::OAuth => refuse(nothing_there(), Protocol::Operations, arrived(&request).trace),
+        protocol => refuse(nothing_there(), protocol, arrived(&request).trace),
+    }
+}
+
+fn nothing_there() -> Failure {
     Failure::problem(StatusCode::NOT_FOUND, "not_found", "There is nothing at this path.")
-        .into_reply(arrived(&request).trace)
-        .into_response()
 }
 
-async fn wrong_method(request: Request<Body>) -> Response<Body> {
-    let allowed = crate::routes::allowed_methods(request.uri().path());
-    failure::method_not_allowed(&allowed, arrived(&request).trace).into_response()
+async fn wrong_method(shared: Arc<Shared>, request: Request<Body>) -> Response<Body> {
+    let (path, faces) = (request.uri().path(), &shared.config.faces);
+    let protocol = routes::protocol_at(path, faces);
+    let allowed = routes::allowed_methods(path, faces);
+    let reply = failure::method_not_allowed(protocol, &allowed, arrived(&request).trace);
+    dressed(reply, protocol)
+}
+
+/// An answer outside any operation, in the words of what is around it.
+fn refuse(failure: Failure, protocol: Protocol, trace: TraceId) -> Response<Body> {
+    dressed(failure.into_reply_of(protocol, trace), protocol)
+}
+
+fn dressed(reply: Reply, protocol: Protocol) -> Response<Body> {
+    let mut response = reply.into_response();
+    face::dress(response.headers_mut(), protocol);
+    response
 }
 
 /// Every request passes [`Gateway::answer`], which says so.
@@ -162,29 +187,34 @@ fn arrived<B>(request: &Request<B>) -> Arrived {
 async fn perform(
     shared: Arc<Shared>,
     operation: &'static Operation,
-    subject: Option<String>,
+    params: Option<Params>,
     request: Request<Body>,
 ) -> Response<Body> {
     let arrived = arrived(&request);
     let trace = arrived.trace;
     let (parts, body) = request.into_parts();
     let mut progress = Progress { key: None, asker: Asker::Anyone };
-    let result = admit(&shared, operation, subject, parts, body, arrived, &mut progress).await;
+    let result = admit(&shared, operation, params, parts, body, arrived, &mut progress).await;
     let result = match result {
         Ok(call) => (operation.handler)(Arc::clone(&shared), call).await,
         Err(failure) => Err(failure),
     };
-    if let Err(Failure::Denied { denied, by_ledger: false, .. }) = &result {
-        shared.metrics.count_refusal(denied.reason);
+    match &result {
+        Err(Failure::Denied { denied, by_ledger: false, .. }) => {
+            shared.metrics.count_refusal(denied.reason.code());
+        }
+        Err(Failure::Face(failure)) => {
+            if let Some(reason) = failure.reason {
+                shared.metrics.count_refusal(reason);
+            }
+        }
+        _ => {}
     }
     let reply: Reply = match result {
         Ok(reply) => reply,
-        Err(failure) if operation.protocol == Protocol::OAuth => {
-            failure.for_token_endpoint().into_reply(trace)
-        }
-        Err(failure) => failure.into_reply(trace),
+        Err(failure) => failure.into_reply_of(operation.protocol, trace),
     };
-    let mut response = reply.into_response();
+    let mut response = dressed(reply, operation.protocol);
     if let Some(key) = progress.key.and_then(|key| HeaderValue::try_from(key).ok()) {
         response.headers_mut().insert(IDEMPOTENCY_KEY, key);
     }
@@ -201,7 +231,7 @@ struct Progress {
 async fn admit(
     shared: &Shared,
     operation: &'static Operation,
-    subject: Option<String>,
+    params: Option<Params>,
     parts: http::request::Parts,
     body: Body,
     arrived: Arrived,
@@ -209,15 +239,28 @@ async fn admit(
 ) -> Result<Call, Failure> {
     let (clock, entropy) = (&*shared.context.clock, &*shared.context.entropy);
     let deadline = Deadline::of(arrived.started_ns, shared.context.cluster.failover_bound());
+    // A segment that is no text names nothing.
+    let params = params.ok_or_else(nothing_there)?;
     let key = if operation.is_keyed() {
         let key = Key::of_request(&parts.headers, clock, entropy)?;
         progress.key = Some(key.text.clone());
         key
+    } else if operation.credential == Credential::Face {
+        Key::drawn(clock, entropy)
     } else {
         Key { text: String::new(), origin: lease::ids::KeyOrigin::Gateway }
     };
+    let address = parts
+        .extensions
+        .get::<PeerAddress>()
+        .map(|peer| address::caller(peer.0, &parts.headers, &shared.config.faces.trusted_proxies));
     let principal = match operation.credential {
         Credential::Nobody => Principal::Anyone,
+        Credential::Face => {
+            shared.serving_keys()?;
+            let face = operation.protocol.face();
+            Principal::Face(face.ok_or_else(|| Failure::internal("a face that has no name"))?)
+        }
         credential => {
             let keys = if operation.needs_recovery() {
                 shared.serving_keys()?
@@ -232,7 +275,7 @@ async fn admit(
     let body = receive(shared, operation, &parts.headers, body).await?;
     let deadline = deadline.later_by_ns(clock.monotonic_ns().saturating_sub(asked_ns));
     let trace = arrived.trace;
-    Ok(Call { operation, parts, subject, body, trace, principal, key, deadline })
+    Ok(Call { operation, parts, params, address, body, trace, principal, key, deadline })
 }
 
 async fn receive(
@@ -241,14 +284,19 @@ async fn receive(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Bytes, Failure> {
+    if !operation.takes_body() {
+        return Ok(Bytes::new());
+    }
+    let bound = BodyBound::of(operation);
     match operation.credential {
-        _ if !operation.takes_body() => Ok(Bytes::new()),
-        Credential::Nobody | Credential::Client => {
-            let _permit = shared.anonymous_bodies.try_acquire().map_err(|_| overloaded())?;
-            read_body(headers, body, BodyBound::STRANGER).await
+        Credential::Nobody | Credential::Client | Credential::Face => {
+            let permits = bound.shares(headers);
+            let _permit =
+                shared.anonymous_bodies.try_acquire_many(permits).map_err(|_| overloaded())?;
+            read_body(headers, body, bound).await
         }
-        Credential::AccessToken(_) | Credential::Operator(_) => {
-            read_body(headers, body, BodyBound::KNOWN).await
+        Credential::AccessToken(_) | Credential::Operator(_) | Credential::ApiKey(_) => {
+            read_body(headers, body, bound).await
         }
     }
 }

@@ -1,16 +1,23 @@
 //! The cluster's own keys as a gateway uses them, and the cell they arrive in.
 //!
-//! Every node of a cluster holds the same four keys. They are stored sealed in the replicated
-//! state; the `node` crate opens them with this node's key-encryption key and fills the
-//! [`KeysCell`]. Until then the node is *sealed*: it votes and stores, and this crate answers 503.
+//! Every node of a cluster holds the same keys. They are stored sealed in the replicated state; the
+//! `node` crate opens them with this node's key-encryption key and fills the [`KeysCell`], and does
+//! so again when one of them was replaced or another was added. Before that the node is *sealed*:
+//! it votes and stores, and this crate answers 503.
 //!
-//! What it leaves to others: sealing and unsealing (`node`), the forms of lease ids and renewal
-//! tokens (`protocol`).
+//! What it leaves to others: sealing and unsealing (`node`, behind [`Vault`]), the forms of what is
+//! made with the keys (`protocol`).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use lease::command::{Sealed, SealedSecret};
 use parking_lot::RwLock;
+use protocol::keys::{Algorithm, KeyError, PrivateKey, PublicKey};
 use protocol::mac::MacKey;
+use protocol::oauth::claims::key_id;
+use protocol::secret::Secret;
+use thiserror::Error;
 
 /// The keys that must be equal on every node.
 pub struct Keys {
@@ -22,6 +29,94 @@ pub struct Keys {
     pub client_secret_pepper: MacKey,
     /// Peppers the stored form of operator tokens (`operator-pepper`).
     pub operator_pepper: MacKey,
+    /// Peppers the form under which license keys are looked up (`license-key-mac`).
+    pub license_keys: MacKey,
+    /// Signs offline tokens (`offline-signing-key`).
+    pub offline: OfflineSigner,
+    /// Signs what the device face answers (`device-signing-key`).
+    pub device: DeviceSigner,
+    /// Keys of evaluation licenses by version, of any length (`evaluation-hmac-N`); version 1 is
+    /// always there.
+    pub evaluation: BTreeMap<u32, Secret<Vec<u8>>>,
+    /// Secrets of the classic face's vendors by their id (`classic-vendor-ID`); may be empty.
+    pub classic_vendors: BTreeMap<String, Secret<Vec<u8>>>,
+    /// Seals what a record of the ledger keeps secret.
+    pub vault: Box<dyn Vault>,
+}
+
+/// The Ed25519 key of offline tokens.
+pub struct OfflineSigner {
+    /// Signs.
+    pub key: PrivateKey,
+    /// What verifies.
+    pub public: PublicKey,
+    /// Names the key in a token's header: its RFC 7638 thumbprint.
+    pub kid: String,
+}
+
+impl OfflineSigner {
+    /// The key of a 32-byte seed.
+    pub fn new(seed: &Secret<[u8; 32]>) -> Result<Self, KeyError> {
+        let key = PrivateKey::ed25519(seed);
+        let public = key.public_key()?;
+        let kid = key_id(&public);
+        Ok(Self { key, public, kid })
+    }
+}
+
+/// The RSA key of the device face.
+pub struct DeviceSigner {
+    /// Signs.
+    pub key: PrivateKey,
+    /// What verifies, as the face shows it: SubjectPublicKeyInfo, PEM.
+    pub public_pem: String,
+}
+
+impl DeviceSigner {
+    /// Takes an RSA key; another kind is [`KeyError::Operation`].
+    pub fn new(key: PrivateKey) -> Result<Self, KeyError> {
+        if key.algorithm() != Algorithm::RsaSha256 {
+            return Err(KeyError::Operation);
+        }
+        let public_pem = key.public_key()?.to_pem();
+        Ok(Self { key, public_pem })
+    }
+}
+
+/// Seals under the cluster's data key: what is secret in a record of the ledger, and whole cluster
+/// secrets. Every node of the cluster opens what any of them sealed.
+pub trait Vault: Send + Sync {
+    /// Seals what a record keeps secret. `record` names the record and the field in it, for ever
+    /// and like no other: it is bound to the bytes, which open under no other name.
+    fn seal(&self, record: &str, plaintext: &[u8]) -> Result<Sealed, VaultError>;
+
+    /// Opens it.
+    fn open(&self, record: &str, sealed: &Sealed) -> Result<Secret<Vec<u8>>, VaultError>;
+
+    /// Seals a cluster secret, for [`lease::command::Command::PutSecret`].
+    fn seal_secret(
+        &self,
+        name: &str,
+        version: u32,
+        plaintext: &[u8],
+    ) -> Result<SealedSecret, VaultError>;
+}
+
+/// Why something could not be sealed or opened.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum VaultError {
+    /// Too long for a row of the ledger.
+    #[error("a secret of {bytes} bytes is over the limit")]
+    TooLong {
+        /// How long it is.
+        bytes: usize,
+    },
+    /// Sealed for another record, under another key, or changed since.
+    #[error("what record {record} keeps secret does not open")]
+    Unopenable {
+        /// The record.
+        record: String,
+    },
 }
 
 /// Where the keys appear once the node is unsealed. Cheap to read on every request.
@@ -34,7 +129,7 @@ impl KeysCell {
         Self::default()
     }
 
-    /// Puts the keys in; from now on requests are served.
+    /// Puts the keys in, or newer ones in their place; from now on requests are served.
     pub fn unseal(&self, keys: Keys) {
         *self.0.write() = Some(Arc::new(keys));
     }

@@ -14,12 +14,19 @@
 //! What it leaves to others: opening files, keys and peer links (`node`), consensus (`raft`), the
 //! rules (`lease`), the forms of everything on the wire (`protocol`).
 
+// The tests inside share one file with those around the crate.
+#[cfg(test)]
+#[path = "../tests/it/keys.rs"]
+mod test_keys;
+
+mod address;
 mod auth;
 mod call;
 mod calls;
 mod context;
 mod credentials;
 mod deadline;
+mod face;
 mod failure;
 mod gateway;
 mod keys;
@@ -37,13 +44,14 @@ mod tokens;
 mod trace;
 mod view;
 
-pub use context::{GatewayConfig, GatewayContext, PeerProbe};
+pub use address::{NotANetwork, PeerAddress, ProxyNetwork};
+pub use context::{ClassicFace, Faces, GatewayConfig, GatewayContext, PeerProbe};
 pub use credentials::{
-    CLIENT_SECRET_PREFIX, OPERATOR_TOKEN_PREFIX, client_secret_mac, new_client_secret,
+    CLIENT_SECRET_PREFIX, OPERATOR_TOKEN_PREFIX, client_secret_mac, new_api_key, new_client_secret,
     new_operator_token, operator_token_mac,
 };
 pub use gateway::Gateway;
-pub use keys::{Keys, KeysCell};
+pub use keys::{DeviceSigner, Keys, KeysCell, OfflineSigner, Vault, VaultError};
 pub use server::{ListenerLimits, tls_config};
 pub use signer::{SignerError, TokenSigner};
 pub use status::{ClusterStatus, NodeStatus, Role, node_report};

@@ -21,7 +21,6 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
-use protocol::cloud::denial::DenialReason;
 use raft::{NodeRole, Status};
 use storage::log::{DurationHistogram, SYNC_BOUNDS_NS};
 
@@ -32,7 +31,7 @@ pub(crate) struct Metrics {
     requests: Family<RequestLabels, Counter>,
     durations: Family<OperationLabel, Histogram, fn() -> Histogram>,
     /// Refusals that never reached the ledger.
-    refusals: Mutex<BTreeMap<DenialReason, u64>>,
+    refusals: Mutex<BTreeMap<&'static str, u64>>,
     checkpoints: Mutex<Checkpoints>,
 }
 
@@ -75,8 +74,8 @@ impl Metrics {
         self.durations.get_or_create(&OperationLabel { operation }).observe(seconds(duration_ns));
     }
 
-    /// Counts a refusal that the gateway decided itself.
-    pub(crate) fn count_refusal(&self, reason: DenialReason) {
+    /// Counts a refusal that the gateway decided itself, under its wire code.
+    pub(crate) fn count_refusal(&self, reason: &'static str) {
         *self.refusals.lock().entry(reason).or_default() += 1;
     }
 
@@ -130,7 +129,7 @@ struct Snapshot {
     clock_led_ms: u64,
     seats: Vec<PackageSeats>,
     refusals: BTreeMap<String, u64>,
-    own_refusals: BTreeMap<DenialReason, u64>,
+    own_refusals: BTreeMap<&'static str, u64>,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -145,7 +144,7 @@ impl Snapshot {
     fn take(
         context: &GatewayContext,
         raft: raft::Metrics,
-        own_refusals: BTreeMap<DenialReason, u64>,
+        own_refusals: BTreeMap<&'static str, u64>,
     ) -> Self {
         let status = context.cluster.status();
         let bound = context.cluster.failover_bound();
@@ -379,7 +378,7 @@ impl Snapshot {
             ConstCounter::new(*count).encode(family.encode_family(&labels)?)?;
         }
         for (reason, count) in &self.own_refusals {
-            let labels = [("reason", reason.code()), ("decided_by", "gateway")];
+            let labels = [("reason", *reason), ("decided_by", "gateway")];
             ConstCounter::new(*count).encode(family.encode_family(&labels)?)?;
         }
         Ok(())

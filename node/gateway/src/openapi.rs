@@ -16,8 +16,8 @@ use utoipa::openapi::path::{
 use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
 use utoipa::openapi::schema::{Object, ObjectBuilder, Schema, SchemaType, Type};
 use utoipa::openapi::security::{
-    ClientCredentials, Flow, Http, HttpAuthScheme, OAuth2, Scopes, SecurityRequirement,
-    SecurityScheme,
+    ApiKey, ApiKeyValue, ClientCredentials, Flow, Http, HttpAuthScheme, OAuth2, Scopes,
+    SecurityRequirement, SecurityScheme,
 };
 use utoipa::openapi::{
     ComponentsBuilder, ContentBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder,
@@ -25,29 +25,40 @@ use utoipa::openapi::{
 };
 
 use crate::auth::role_name;
+use crate::context::Faces;
+use crate::face::{ClassicError, DeploymentError, DeviceError, EvaluationError};
 use crate::routes::{
-    AnswerBody, Credential, Operation, Protocol, RequestShape, SchemaOf, Verb, operations,
+    self, AnswerBody, Credential, Operation, Protocol, RequestShape, SchemaOf, Verb, operations,
 };
 
-/// The document as pretty-printed JSON with a newline at the end.
+/// The document as pretty-printed JSON with a newline at the end: every operation there is.
 pub fn document() -> String {
     static DOCUMENT: OnceLock<String> = OnceLock::new();
-    DOCUMENT.get_or_init(render).clone()
+    DOCUMENT.get_or_init(|| render(operations())).clone()
 }
 
-fn render() -> String {
+/// The document of a node with these faces.
+pub(crate) fn served(faces: &Faces) -> String {
+    if faces.classic.is_some() {
+        return document();
+    }
+    static WITHOUT_CLASSIC: OnceLock<String> = OnceLock::new();
+    WITHOUT_CLASSIC.get_or_init(|| render(routes::served(&Faces::default()))).clone()
+}
+
+fn render(operations: impl Iterator<Item = &'static Operation>) -> String {
     #[expect(clippy::expect_used, reason = "the document is made of texts and numbers")]
-    let mut text = build().to_pretty_json().expect("the document is JSON");
+    let mut text = build(operations).to_pretty_json().expect("the document is JSON");
     text.push('\n');
     text
 }
 
 type Schemas = Vec<(String, RefOr<Schema>)>;
 
-fn build() -> OpenApi {
+fn build(operations: impl Iterator<Item = &'static Operation>) -> OpenApi {
     let mut schemas = Schemas::new();
     let mut paths = PathsBuilder::new();
-    for operation in operations() {
+    for operation in operations {
         let item = describe(operation, &mut schemas);
         paths = paths.path(
             operation.path,
@@ -57,6 +68,10 @@ fn build() -> OpenApi {
     add::<Denied>(&mut schemas);
     add::<Problem>(&mut schemas);
     add::<TokenErrorBody>(&mut schemas);
+    add::<DeviceError>(&mut schemas);
+    add::<DeploymentError>(&mut schemas);
+    add::<EvaluationError>(&mut schemas);
+    add::<ClassicError>(&mut schemas);
     let sorted: BTreeMap<String, RefOr<Schema>> = schemas.into_iter().collect();
     let mut components = ComponentsBuilder::new();
     for (name, schema) in sorted {
@@ -66,6 +81,7 @@ fn build() -> OpenApi {
         .security_scheme(ACCESS_TOKEN, access_token_scheme())
         .security_scheme(CLIENT, SecurityScheme::Http(Http::new(HttpAuthScheme::Basic)))
         .security_scheme(OPERATOR_TOKEN, operator_token_scheme())
+        .security_scheme(API_KEY, api_key_scheme())
         .build();
     OpenApiBuilder::new()
         .openapi(OpenApiVersion::Version31)
@@ -94,7 +110,10 @@ fn describe(operation: &Operation, schemas: &mut Schemas) -> utoipa::openapi::pa
         .operation_id(Some(operation.id))
         .summary(Some(operation.summary))
         .tag(tag(operation.protocol));
-    if let Some(name) = operation.path_parameter() {
+    if operation.protocol == Protocol::Classic {
+        builder = builder.description(Some(CLASSIC_ONLY));
+    }
+    for name in operation.path_parameters() {
         builder = builder.parameter(path_parameter(name));
     }
     if let RequestShape::Query(parameters) = operation.request {
@@ -159,6 +178,10 @@ fn failure(protocol: Protocol, status: u16) -> Response {
             .content(problem::CONTENT_TYPE, content("Problem")),
         Protocol::OAuth => response.content(JSON, content("TokenErrorBody")),
         Protocol::Admin => response.content(problem::CONTENT_TYPE, content("Problem")),
+        Protocol::Device | Protocol::DeviceAdmin => response.content(JSON, content("DeviceError")),
+        Protocol::Deployment => response.content(JSON, content("DeploymentError")),
+        Protocol::Evaluation => response.content(JSON, content("EvaluationError")),
+        Protocol::Classic => response.content(JSON, content("ClassicError")),
         Protocol::Operations => response
             .content("text/plain", ContentBuilder::new().schema(Some(text_schema())).build()),
     }
@@ -173,11 +196,14 @@ fn meaning(status: u16) -> &'static str {
         404 => "There is no such thing for this caller.",
         409 => "Refused as things stand.",
         410 => "The lease has ended.",
-        413 => "The body is longer than 256 KiB; at the token endpoint, than 8 KiB.",
+        413 => {
+            "The body is longer than 256 KiB; at the token endpoint, than 8 KiB; at a face that \
+             takes its proof in the body, than 64 KiB (1 MiB to activate and verify a device)."
+        }
         422 => {
             "Understood and not acceptable, or the idempotency key was used for another request."
         }
-        429 => "Too many keyed requests are remembered; see Retry-After.",
+        429 => "Too many keyed requests are remembered, or too much was asked; see Retry-After.",
         503 => "This node cannot answer now; see Retry-After and `outcome`.",
         _ => "An error.",
     }
@@ -219,7 +245,8 @@ fn text_schema() -> Schema {
 
 fn security(credential: Credential) -> Option<SecurityRequirement> {
     match credential {
-        Credential::Nobody => None,
+        // A face finds its proof in the body.
+        Credential::Nobody | Credential::Face => None,
         Credential::Client => Some(SecurityRequirement::new(CLIENT, NO_SCOPES)),
         Credential::AccessToken(scope) => {
             Some(SecurityRequirement::new(ACCESS_TOKEN, [scope.name()]))
@@ -228,6 +255,7 @@ fn security(credential: Credential) -> Option<SecurityRequirement> {
         Credential::Operator(role) => {
             Some(SecurityRequirement::new(OPERATOR_TOKEN, [role_name(role)]))
         }
+        Credential::ApiKey(role) => Some(SecurityRequirement::new(API_KEY, [role_name(role)])),
     }
 }
 
@@ -244,6 +272,13 @@ fn operator_token_scheme() -> SecurityScheme {
     scheme.bearer_format = Some("lh_op_ and 43 characters of base64url".to_owned());
     scheme.description = Some("An operator token; its role bounds what it may do.".to_owned());
     SecurityScheme::Http(scheme)
+}
+
+fn api_key_scheme() -> SecurityScheme {
+    SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::with_description(
+        "X-API-Key",
+        "An operator token, or a key of 48 upper-case hex digits that stands for one.",
+    )))
 }
 
 fn describe_scope(scope: Scope) -> &'static str {
@@ -273,6 +308,11 @@ fn tag(protocol: Protocol) -> &'static str {
         Protocol::Cloud => "licenses",
         Protocol::OAuth => "oauth",
         Protocol::Admin => "admin",
+        Protocol::Device => "device",
+        Protocol::DeviceAdmin => "device-admin",
+        Protocol::Deployment => "deployment",
+        Protocol::Evaluation => "evaluation",
+        Protocol::Classic => "classic",
         Protocol::Operations => "operations",
     }
 }
@@ -281,13 +321,21 @@ const JSON: &str = "application/json";
 const ACCESS_TOKEN: &str = "accessToken";
 const CLIENT: &str = "clientCredentials";
 const OPERATOR_TOKEN: &str = "operatorToken";
+const API_KEY: &str = "apiKey";
 const NO_SCOPES: [&str; 0] = [];
 const DESCRIPTION: &str = "A license server that cannot oversell: every node answers every call, \
                            and every checkout is one decision in one replicated log.";
-const TAGS: [(&str, &str); 4] = [
+const CLASSIC_ONLY: &str = "Exists only on nodes with `protocols.classic` switched on; the \
+                            document that other nodes serve does not list it.";
+const TAGS: [(&str, &str); 9] = [
     ("licenses", "Calls of applications."),
     ("oauth", "Access tokens."),
     ("admin", "Calls of operators."),
+    ("device", "Software bound to devices."),
+    ("device-admin", "The admin tools of the device protocol, under an API key."),
+    ("deployment", "Self-hosted clusters of another product that hold a license slot."),
+    ("evaluation", "Evaluation and OEM software."),
+    ("classic", "The older borrow and return API; off unless `protocols.classic` is set."),
     ("operations", "Probes, metrics, this document."),
 ];
 
@@ -307,26 +355,40 @@ mod tests {
         );
     }
 
-    #[test]
-    fn the_document_holds_every_operation_and_no_other() {
-        let document: serde_json::Value = serde_json::from_str(&document()).unwrap();
+    /// What a document lists, and what it must.
+    fn check(document: &str, operations: impl Iterator<Item = &'static Operation>) {
+        let document: serde_json::Value = serde_json::from_str(document).unwrap();
         let mut documented = Vec::new();
         for (path, item) in document["paths"].as_object().unwrap() {
             for (method, operation) in item.as_object().unwrap() {
                 let id = operation["operationId"].as_str().unwrap();
-                documented.push((id.to_owned(), method.to_uppercase(), path.clone()));
+                let parameters = operation["parameters"].as_array().unwrap().iter();
+                let in_path = parameters
+                    .filter(|parameter| parameter["in"] == "path")
+                    .map(|parameter| parameter["name"].as_str().unwrap().to_owned());
+                let in_path: Vec<String> = in_path.collect();
+                documented.push((id.to_owned(), method.to_uppercase(), path.clone(), in_path));
             }
         }
-        let mut known: Vec<_> = operations()
-            .iter()
+        let mut known: Vec<_> = operations
             .map(|operation| {
                 let method = operation.method.http().to_string();
-                (operation.id.to_owned(), method, operation.path.to_owned())
+                let in_path = operation.path_parameters().map(str::to_owned).collect();
+                (operation.id.to_owned(), method, operation.path.to_owned(), in_path)
             })
             .collect();
         documented.sort();
         known.sort();
         assert_eq!(documented, known);
+    }
+
+    #[test]
+    fn the_document_holds_every_operation_and_no_other() {
+        check(&document(), operations());
+        let without_classic = operations().filter(|row| row.protocol != Protocol::Classic);
+        check(&served(&Faces::default()), without_classic);
+        let classic = Some(crate::context::ClassicFace::default());
+        check(&served(&Faces { classic, ..Faces::default() }), operations());
     }
 
     #[test]

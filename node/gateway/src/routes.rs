@@ -10,14 +10,16 @@ use axum::routing::MethodFilter;
 use futures_util::future::BoxFuture;
 use http::Method;
 use lease::command::Role;
+use lease::ids::Face;
 use protocol::oauth::Scope;
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::Schema;
 
 use crate::call::Call;
+use crate::context::Faces;
 use crate::failure::Failure;
 use crate::reply::Reply;
-use crate::route_table::OPERATIONS;
+use crate::route_table;
 use crate::shared::Shared;
 
 /// One thing that can be asked.
@@ -27,7 +29,7 @@ pub struct Operation {
     pub id: &'static str,
     /// How it is asked.
     pub method: Verb,
-    /// Where, with at most one variable segment in braces.
+    /// Where; variable segments in braces, each with a name of its own.
     pub path: &'static str,
     /// Who may ask.
     pub credential: Credential,
@@ -65,6 +67,12 @@ pub enum Credential {
     AccessToken(Scope),
     /// An operator with this role or a wider one.
     Operator(Role),
+    /// The same, by `X-API-Key`: an operator token, or a key that the device protocol's admin tools
+    /// were given.
+    ApiKey(Role),
+    /// Whoever shows the face's own proof in the request: a license key, an activation id, a
+    /// signature. The handler judges it.
+    Face,
 }
 
 /// Part of the face; decides the shape of errors.
@@ -76,6 +84,16 @@ pub enum Protocol {
     OAuth,
     /// Calls of operators: problems.
     Admin,
+    /// Software bound to devices: `{"error","message"}`.
+    Device,
+    /// The device protocol's admin tools: the same.
+    DeviceAdmin,
+    /// Self-hosted clusters of another product: `{"error","message"}`, the first a code.
+    Deployment,
+    /// Evaluation and OEM software: `{"ok","detail"}`.
+    Evaluation,
+    /// The older borrow and return API: `{"detail"}`. There is none while it is switched off.
+    Classic,
     /// Probes, metrics, this document: text or problems.
     Operations,
 }
@@ -141,16 +159,39 @@ impl Verb {
     }
 }
 
+impl Protocol {
+    /// The ledger's name of the face, for those whose callers carry their own proof.
+    pub fn face(self) -> Option<Face> {
+        match self {
+            Self::Device => Some(Face::Device),
+            Self::Deployment => Some(Face::Deployment),
+            Self::Evaluation => Some(Face::Evaluation),
+            Self::Classic => Some(Face::Classic),
+            Self::Cloud | Self::OAuth | Self::Admin | Self::DeviceAdmin | Self::Operations => None,
+        }
+    }
+}
+
 impl Operation {
-    /// Whether it changes something, and so has an idempotency key.
+    /// Whether it changes something, and so has an idempotency key. Callers of faces have no name
+    /// of their own, so their keys could meet: what they ask is repeatable by itself.
     pub fn is_keyed(&self) -> bool {
-        self.method != Verb::Get && self.credential != Credential::Client
+        self.method != Verb::Get
+            && !matches!(self.credential, Credential::Client | Credential::Face)
     }
 
-    /// The name of the variable segment of the path, where there is one.
-    pub fn path_parameter(&self) -> Option<&'static str> {
-        let (_, rest) = self.path.split_once('{')?;
-        rest.split_once('}').map(|(name, _)| name)
+    /// The names of the path's variable segments, in order.
+    pub fn path_parameters(&self) -> impl Iterator<Item = &'static str> + use<> {
+        self.path.split('/').filter_map(variable)
+    }
+
+    /// The path with every variable segment replaced.
+    pub fn path_with(&self, value: impl Fn(&str) -> String) -> String {
+        let segments = self.path.split('/').map(|segment| match variable(segment) {
+            Some(name) => value(name),
+            None => segment.to_owned(),
+        });
+        segments.collect::<Vec<_>>().join("/")
     }
 
     /// Whether this node must have applied its own log first. How the cluster stands is asked most
@@ -164,9 +205,15 @@ impl Operation {
     }
 }
 
-/// Every operation.
-pub fn operations() -> &'static [Operation] {
-    OPERATIONS
+/// Every operation, of every part of the face.
+pub fn operations() -> impl Iterator<Item = &'static Operation> {
+    route_table::operations()
+}
+
+/// Every operation that a node with these faces has.
+pub(crate) fn served(faces: &Faces) -> impl Iterator<Item = &'static Operation> + use<> {
+    let has_classic = faces.classic.is_some();
+    operations().filter(move |row| has_classic || row.protocol != Protocol::Classic)
 }
 
 /// Whether a path is one that watchers of the node ask, also when it is overloaded.
@@ -175,13 +222,9 @@ pub(crate) fn is_probe(path: &str) -> bool {
 }
 
 /// The methods of a path that exists, for `Allow`.
-pub(crate) fn allowed_methods(path: &str) -> String {
+pub(crate) fn allowed_methods(path: &str, faces: &Faces) -> String {
     let mut allowed = Vec::new();
-    let matching: Vec<&Operation> =
-        OPERATIONS.iter().filter(|operation| path_matches(operation.path, path)).collect();
-    // `/licenses/discover` also fits `/licenses/{lease_id}`; the router takes the fixed one.
-    let is_fixed = matching.iter().any(|operation| operation.path == path);
-    for operation in matching.iter().filter(|operation| !is_fixed || operation.path == path) {
+    for operation in at_path(path, faces) {
         allowed.push(operation.method.http().to_string());
         if operation.method == Verb::Get {
             allowed.push(Method::HEAD.to_string());
@@ -191,38 +234,96 @@ pub(crate) fn allowed_methods(path: &str) -> String {
     allowed.join(", ")
 }
 
+/// In whose words to answer at a path: those of what is there, else of what is there around it.
+pub(crate) fn protocol_at(path: &str, faces: &Faces) -> Protocol {
+    if let Some(operation) = at_path(path, faces).first() {
+        return operation.protocol;
+    }
+    let around = AROUND.iter().find(|(beginning, _)| path.starts_with(beginning));
+    match around.map(|(_, protocol)| *protocol) {
+        Some(Protocol::Classic) if faces.classic.is_none() => Protocol::Operations,
+        Some(protocol) => protocol,
+        None => Protocol::Operations,
+    }
+}
+
+/// The operations of one place. `/licenses/discover` also fits `/licenses/{lease_id}`; like the
+/// router, this takes the fixed segment over the variable one.
+fn at_path(path: &str, faces: &Faces) -> Vec<&'static Operation> {
+    let fits = |operation: &&Operation| path_matches(operation.path, path);
+    let fitting: Vec<&Operation> = served(faces).filter(fits).collect();
+    let shape = |operation: &Operation| -> Vec<bool> {
+        operation.path.split('/').map(|segment| variable(segment).is_some()).collect()
+    };
+    let closest = fitting.iter().map(|operation| shape(operation)).min();
+    fitting.into_iter().filter(|operation| Some(shape(operation)) == closest).collect()
+}
+
 fn path_matches(pattern: &str, path: &str) -> bool {
     let mut segments = path.split('/');
     let fits = pattern.split('/').all(|want| {
-        segments
-            .next()
-            .is_some_and(|have| if want.starts_with('{') { !have.is_empty() } else { have == want })
+        segments.next().is_some_and(|have| {
+            if variable(want).is_some() { !have.is_empty() } else { have == want }
+        })
     });
     fits && segments.next().is_none()
 }
 
+/// The name in a variable segment.
+fn variable(segment: &str) -> Option<&str> {
+    segment.strip_prefix('{')?.strip_suffix('}')
+}
+
+/// Whose words are spoken where nothing is; the first that fits.
+const AROUND: [(&str, Protocol); 12] = [
+    ("/api/v1/", Protocol::Cloud),
+    ("/api/admin/", Protocol::DeviceAdmin),
+    ("/api/clients", Protocol::DeviceAdmin),
+    ("/api/licenses", Protocol::DeviceAdmin),
+    ("/api/products", Protocol::DeviceAdmin),
+    ("/api/", Protocol::Device),
+    ("/v1/license/", Protocol::Deployment),
+    ("/v1/telemetry", Protocol::Deployment),
+    ("/v1/activate", Protocol::Evaluation),
+    ("/v1/validate", Protocol::Evaluation),
+    ("/v1/v1/", Protocol::Evaluation),
+    ("/licenses/", Protocol::Classic),
+];
+
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
+    use crate::context::ClassicFace;
+
+    /// A node with everything switched on.
+    fn everything() -> Faces {
+        Faces { classic: Some(ClassicFace::default()), ..Faces::default() }
+    }
 
     #[test]
     fn names_and_places_are_unique() {
         let mut ids = BTreeSet::new();
         let mut places = BTreeSet::new();
+        let mut spellings = BTreeMap::new();
         for operation in operations() {
             assert!(ids.insert(operation.id), "{} twice", operation.id);
-            let place = (operation.method.http().to_string(), operation.path);
+            let shape = operation.path_with(|_| "*".to_owned());
+            let place = (operation.method.http().to_string(), shape.clone());
             assert!(places.insert(place), "{} has another's place", operation.id);
+            let spelling = spellings.entry(shape).or_insert(operation.path);
+            assert_eq!(*spelling, operation.path, "{}: one place, one spelling", operation.id);
+            let names: BTreeSet<_> = operation.path_parameters().collect();
+            assert_eq!(names.len(), operation.path_parameters().count(), "{}", operation.id);
         }
     }
 
     #[test]
     fn the_exceptions_exist() {
-        let exempt = operations().iter().filter(|operation| is_probe(operation.path));
+        let exempt = operations().filter(|operation| is_probe(operation.path));
         assert_eq!(exempt.count(), 3);
-        let at_once = operations().iter().filter(|operation| !operation.needs_recovery());
+        let at_once = operations().filter(|operation| !operation.needs_recovery());
         assert_eq!(
             at_once.map(|operation| operation.path).collect::<Vec<_>>(),
             ["/admin/cluster/status"]
@@ -234,23 +335,64 @@ mod tests {
         for operation in operations() {
             let id = operation.id;
             assert!(operation.path.starts_with('/'), "{id}");
-            assert!(operation.path.matches('{').count() <= 1, "{id}: one variable segment");
+            let braces = operation.path.matches(['{', '}']).count();
+            assert_eq!(braces, 2 * operation.path_parameters().count(), "{id}: whole segments");
             assert!(operation.summary.ends_with('.'), "{id}");
             assert!(!operation.answers.is_empty(), "{id}");
             assert!(operation.answers.iter().all(|answer| (200..300).contains(&answer.status)));
             assert!(operation.failures.is_sorted(), "{id}");
             let needs_credential = operation.credential != Credential::Nobody;
-            assert_eq!(operation.failures.contains(&401), needs_credential, "{id}");
+            // A face may say otherwise that it does not believe what it was shown.
+            if operation.credential != Credential::Face {
+                assert_eq!(operation.failures.contains(&401), needs_credential, "{id}");
+            }
             assert_eq!(operation.failures.contains(&413), operation.takes_body(), "{id}");
-            if operation.path.starts_with("/admin/") {
-                assert!(matches!(operation.credential, Credential::Operator(_)), "{id}");
-            }
-            if operation.path.starts_with("/api/") {
-                assert!(matches!(operation.credential, Credential::AccessToken(_)), "{id}");
-            }
+            check_credential(operation);
             if operation.method != Verb::Get {
                 assert!(needs_credential, "{id} changes something for anybody");
             }
+        }
+    }
+
+    /// Which part of the face takes which credential.
+    fn check_credential(operation: &Operation) {
+        let credential = operation.credential;
+        let fits = match operation.protocol {
+            Protocol::Cloud => matches!(credential, Credential::AccessToken(_)),
+            Protocol::OAuth => matches!(credential, Credential::Client | Credential::Nobody),
+            Protocol::Admin => matches!(credential, Credential::Operator(_)),
+            Protocol::DeviceAdmin => matches!(credential, Credential::ApiKey(_)),
+            Protocol::Device | Protocol::Deployment | Protocol::Evaluation | Protocol::Classic => {
+                matches!(credential, Credential::Face | Credential::Nobody)
+            }
+            Protocol::Operations => credential == Credential::Nobody,
+        };
+        assert!(fits, "{}: {:?} of {:?}", operation.id, credential, operation.protocol);
+        if operation.path.starts_with("/admin/") {
+            assert_eq!(operation.protocol, Protocol::Admin, "{}", operation.id);
+        }
+        if operation.path.starts_with("/api/v1/") {
+            assert_eq!(operation.protocol, Protocol::Cloud, "{}", operation.id);
+        }
+    }
+
+    #[test]
+    fn a_face_speaks_where_it_is_and_around_it() {
+        let on = everything();
+        let off = Faces::default();
+        let table = [
+            ("/api/v1/licenses/checkout", Protocol::Cloud, Protocol::Cloud),
+            ("/api/v1/nothing", Protocol::Cloud, Protocol::Cloud),
+            ("/api/products/x/nothing", Protocol::DeviceAdmin, Protocol::DeviceAdmin),
+            ("/api/nothing", Protocol::Device, Protocol::Device),
+            ("/v1/license/nothing", Protocol::Deployment, Protocol::Deployment),
+            ("/v1/activate/nothing", Protocol::Evaluation, Protocol::Evaluation),
+            ("/licenses/x/nothing", Protocol::Classic, Protocol::Operations),
+            ("/nothing", Protocol::Operations, Protocol::Operations),
+        ];
+        for (path, switched_on, switched_off) in table {
+            assert_eq!(protocol_at(path, &on), switched_on, "{path}");
+            assert_eq!(protocol_at(path, &off), switched_off, "{path}");
         }
     }
 
@@ -266,7 +408,7 @@ mod tests {
             ("/nowhere", ""),
         ];
         for (path, allowed) in table {
-            assert_eq!(allowed_methods(path), allowed, "{path}");
+            assert_eq!(allowed_methods(path, &Faces::default()), allowed, "{path}");
         }
     }
 }

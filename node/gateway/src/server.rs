@@ -31,6 +31,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, error, warn};
 
+use crate::address::PeerAddress;
 use crate::gateway::Gateway;
 
 /// The bounds of the listener. The defaults are what the product runs with.
@@ -198,7 +199,9 @@ impl Connection {
         let service = {
             let gateway = self.gateway.clone();
             let activity = Arc::clone(&activity);
-            hyper::service::service_fn(move |request: Request<Incoming>| {
+            let peer = PeerAddress(self.peer.ip());
+            hyper::service::service_fn(move |mut request: Request<Incoming>| {
+                request.extensions_mut().insert(peer);
                 let gateway = gateway.clone();
                 let in_flight = activity.begin();
                 async move {

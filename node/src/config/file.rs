@@ -48,6 +48,9 @@ pub struct ConfigFile {
     /// Logging.
     #[serde(default)]
     pub log: LogFile,
+    /// The faces beside `cloud`.
+    #[serde(default)]
+    pub protocols: ProtocolsFile,
     /// How the cluster begins; read until it has been founded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bootstrap: Option<BootstrapFile>,
@@ -109,6 +112,35 @@ pub struct LogFile {
 impl Default for LogFile {
     fn default() -> Self {
         Self { format: LogFormat::default(), level: default_level() }
+    }
+}
+
+/// `[protocols]`: what is served beside `cloud`, and how. Equal on every node of a cluster, or
+/// clients see what node they talk to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProtocolsFile {
+    /// Whether the older borrow and return API exists.
+    pub classic: bool,
+    /// How long a seat borrowed there lasts; its clients never renew.
+    pub classic_ttl_seconds: u64,
+    /// Whether a return there must be signed like a borrow; the old clients send an id alone.
+    pub classic_strict_return: bool,
+    /// Whether the device protocol answers refusals with 200 and `success:false`.
+    pub device_compat_200: bool,
+    /// Addresses and networks (CIDR) of proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<String>,
+}
+
+impl Default for ProtocolsFile {
+    fn default() -> Self {
+        Self {
+            classic: false,
+            classic_ttl_seconds: 24 * 60 * 60,
+            classic_strict_return: false,
+            device_compat_200: false,
+            trusted_proxies: Vec::new(),
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use gateway::TokenSigner;
+use gateway::{ClassicFace, Faces, ProxyNetwork, TokenSigner};
 use protocol::secret::Secret;
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
@@ -97,6 +97,8 @@ pub struct Config {
     pub kek: Option<KeyEncryptionKey>,
     /// Signs access tokens.
     pub signer: TokenSigner,
+    /// What is served beside `cloud`.
+    pub faces: Faces,
 }
 
 /// Reads and checks a configuration.
@@ -109,6 +111,7 @@ pub fn load(path: &Path, clock: &dyn Clock) -> Result<Config, ConfigError> {
     let file = parse(&path, &text)?;
     let loader = Checker { path: &path, file: &file };
     loader.check_values()?;
+    let faces = loader.faces()?;
     let roots = loader.anchors()?;
     let gateway = loader.certified(
         ("tls.gateway_cert", &file.tls.gateway_cert),
@@ -120,7 +123,7 @@ pub fn load(path: &Path, clock: &dyn Clock) -> Result<Config, ConfigError> {
     file.bootstrap.as_ref().map_or(Ok(()), |bootstrap| loader.check_bootstrap(bootstrap))?;
     let kek = loader.kek()?;
     let signer = loader.token_signing()?;
-    Ok(Config { path: path.clone(), roots, gateway, peer, kek, signer, file })
+    Ok(Config { path: path.clone(), roots, gateway, peer, kek, signer, faces, file })
 }
 
 /// Reads the text and makes its paths absolute.
@@ -193,6 +196,34 @@ impl Checker<'_> {
             }
         }
         self.check_key_places()
+    }
+
+    fn faces(&self) -> Result<Faces, ConfigError> {
+        let protocols = &self.file.protocols;
+        if !(1..=MAX_CLASSIC_TTL_SECONDS).contains(&protocols.classic_ttl_seconds) {
+            return self.value(
+                "protocols.classic_ttl_seconds",
+                format!("must be from 1 to {MAX_CLASSIC_TTL_SECONDS}"),
+            );
+        }
+        let mut trusted_proxies = Vec::with_capacity(protocols.trusted_proxies.len());
+        for text in &protocols.trusted_proxies {
+            match text.parse::<ProxyNetwork>() {
+                Ok(network) => trusted_proxies.push(network),
+                Err(error) => {
+                    let reason = format!("`{}` is {error}", text.escape_default());
+                    return self.value("protocols.trusted_proxies", reason);
+                }
+            }
+        }
+        Ok(Faces {
+            classic: protocols.classic.then_some(ClassicFace {
+                ttl_ms: protocols.classic_ttl_seconds * 1_000,
+                strict_return: protocols.classic_strict_return,
+            }),
+            device_compat_200: protocols.device_compat_200,
+            trusted_proxies,
+        })
     }
 
     /// Private keys must not be part of what is backed up or copied as the node's data.
@@ -444,6 +475,9 @@ fn is_https_url(text: &str) -> bool {
 fn not_https(text: &str) -> String {
     format!("`{}` is not https://host:port", text.escape_default())
 }
+
+/// Thirty days: a seat that nobody renews must come back some day.
+const MAX_CLASSIC_TTL_SECONDS: u64 = 30 * 24 * 60 * 60;
 
 #[cfg(test)]
 mod tests;

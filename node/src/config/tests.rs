@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use storage::seam::{RealClock, RealEntropy};
 
-use crate::config::file::{LogFile, Preset};
+use crate::config::file::{LogFile, Preset, ProtocolsFile};
 use crate::provision::{self, NodePlan, Plan};
 
 use Edit::{Chmod, Copy, Remove, Text};
@@ -18,6 +18,7 @@ fn cluster(dir: &Path) -> PathBuf {
         org_domain: "bmw.com".to_owned(),
         preset: Preset::Lan,
         log: LogFile::default(),
+        protocols: ProtocolsFile::default(),
         nodes: (1..=2)
             .map(|id| NodePlan {
                 id,
@@ -63,6 +64,16 @@ const FAULTS: &[(Edit, &[&str])] = &[
         Text("listen = \"127.0.0.1:7401\"", "listen = \"localhost\""),
         &["node.toml:4", "socket address"],
     ),
+    (
+        Text("classic_ttl_seconds = 86400", "classic_ttl_seconds = 0"),
+        &["protocols.classic_ttl_seconds", "from 1 to 2592000"],
+    ),
+    (
+        Text("trusted_proxies = []", "trusted_proxies = [\"10.0.0.0/8\", \"proxy\"]"),
+        &["protocols.trusted_proxies", "`proxy`", "not an IP address"],
+    ),
+    (Text("[protocols]", "[protocols]\nmodern = true"), &["unknown field `modern`"]),
+    (Text("classic = false", "classic = 1"), &["node.toml", "invalid type"]),
     (Text("cluster_id = \"lh-", "cluster_id = \"LH/"), &["cluster_id", "lower-case"]),
     (
         Text(

@@ -29,7 +29,7 @@ use storage::seam::{Clock, Entropy, RealClock, RealEntropy};
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::config::file::{LogFile, Preset};
+use crate::config::file::{LogFile, Preset, ProtocolsFile};
 use crate::provision::{NodePlan, Plan, provision};
 use crate::{config, pki};
 use api::Api;
@@ -56,6 +56,9 @@ pub struct DevOptions {
     /// Stop as soon as everything was done once
     #[arg(long)]
     pub once: bool,
+    /// Also serve the older borrow and return API (`classic`)
+    #[arg(long)]
+    pub classic: bool,
 }
 
 fn nodes() -> impl TypedValueParser<Value = u64> {
@@ -213,6 +216,7 @@ fn make_files(
         org_domain: ORG_DOMAIN.to_owned(),
         preset: Preset::Lan,
         log: LogFile::default(),
+        protocols: ProtocolsFile { classic: state.classic, ..ProtocolsFile::default() },
         nodes: (1..=state.nodes)
             .map(|id| NodePlan {
                 id,

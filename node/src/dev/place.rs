@@ -41,6 +41,9 @@ pub(crate) struct State {
     version: u32,
     pub(crate) nodes: u64,
     base_port: u16,
+    /// Whether the nodes serve the classic face.
+    #[serde(default)]
+    pub(crate) classic: bool,
     /// Whether the cluster's files are all there.
     pub(crate) complete: bool,
     pub(crate) cluster_id: String,
@@ -91,7 +94,8 @@ impl Place {
         if dir.to_str().is_none() {
             return Err(DevError::Usage("--dir: the path is not UTF-8".to_owned()));
         }
-        let wanted = Wanted { nodes: options.nodes, base_port: options.base_port };
+        let wanted =
+            Wanted { nodes: options.nodes, base_port: options.base_port, classic: options.classic };
         if options.clean {
             // Nothing is removed for a start that cannot succeed.
             check_ports(&wanted.begin()?)?;
@@ -203,6 +207,7 @@ impl Place {
 struct Wanted {
     nodes: Option<u64>,
     base_port: Option<u16>,
+    classic: bool,
 }
 
 impl Wanted {
@@ -216,6 +221,7 @@ impl Wanted {
             version: STATE_VERSION,
             nodes,
             base_port,
+            classic: self.classic,
             complete: false,
             cluster_id: String::new(),
             admin_token: String::new(),
@@ -243,6 +249,11 @@ impl Wanted {
             Self { base_port: Some(port), .. } if *port != state.base_port => {
                 Err(differs("--base-port", state.base_port.to_string()))
             }
+            Self { classic: true, .. } if !state.classic => Err(DevError::Usage(format!(
+                "{} holds a cluster without --classic: leave the option out to resume it, \
+                     or add --clean to begin anew",
+                dir.display()
+            ))),
             _ => Ok(state),
         }
     }
@@ -347,7 +358,14 @@ mod tests {
     use super::*;
 
     fn options(dir: &Path) -> DevOptions {
-        DevOptions { dir: dir.to_owned(), nodes: None, base_port: None, clean: false, once: false }
+        DevOptions {
+            dir: dir.to_owned(),
+            nodes: None,
+            base_port: None,
+            clean: false,
+            once: false,
+            classic: false,
+        }
     }
 
     fn refused(options: &DevOptions, says: &str) {
@@ -374,6 +392,7 @@ mod tests {
         drop(again);
         refused(&DevOptions { nodes: Some(3), ..options(&dir) }, "with --nodes 5");
         refused(&DevOptions { base_port: Some(7400), ..options(&dir) }, "with --base-port 9000");
+        refused(&DevOptions { classic: true, ..options(&dir) }, "without --classic");
         let clean = DevOptions { clean: true, nodes: Some(1), ..options(&dir) };
         let place = Place::open(&clean).unwrap();
         assert!(place.state.cluster_id.is_empty() && place.state.nodes == 1);

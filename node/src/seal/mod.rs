@@ -18,12 +18,15 @@
 //! ```
 //!
 //! Lengths are u32 and all numbers big endian, so that no two identities share bytes. A row moved
-//! to another node, name, version or cluster does not open.
+//! to another node, name, version or cluster does not open. What records of the ledger keep secret is
+//! sealed likewise ([`vault`]).
 //!
 //! What it leaves to others: when secrets are made (`provision`), when they enter the log
 //! (`founding`) and what a node does while it is sealed (`keyholder`).
 
 pub mod kek;
+pub(crate) mod opened;
+pub mod vault;
 
 use aes_gcm::aead::{Aead, Payload};
 use aes_gcm::{Aes256Gcm, KeyInit, Nonce};
@@ -74,6 +77,12 @@ pub enum SealError {
         what: String,
         /// How long it is.
         bytes: usize,
+    },
+    /// Opens, but is not the key it should be.
+    #[error("{what} opens and is not a usable key")]
+    Unusable {
+        /// What it is.
+        what: String,
     },
     /// Too long for a row.
     #[error("a secret of {0} bytes is over the limit")]
@@ -169,7 +178,8 @@ impl DataKey {
     }
 
     /// Opens a sealed secret that must be a 32-byte key.
-    pub fn open_key(&self, cluster_id: &str, row: &SealedSecret) -> Result<[u8; 32], SealError> {
+    #[cfg(test)]
+    fn open_key(&self, cluster_id: &str, row: &SealedSecret) -> Result<[u8; 32], SealError> {
         let opened = self.open(cluster_id, row)?;
         let bytes = opened.expose();
         bytes.as_slice().try_into().map_err(|_| SealError::Length {

@@ -162,7 +162,7 @@ async fn admit_all(
             NotAdmitted::NoLease => DenialReason::UnknownLease,
             NotAdmitted::BadToken(_) => reasons.next().unwrap_or(DenialReason::RenewalTokenInvalid),
         };
-        shared.metrics.count_refusal(reason);
+        shared.metrics.count_refusal(reason.code());
         match reason {
             DenialReason::UnknownLease => BulkHeartbeatStatus::Unknown,
             DenialReason::LeaseEnded => BulkHeartbeatStatus::Ended,
@@ -258,18 +258,8 @@ fn extended(
 
 #[cfg(test)]
 mod tests {
-    use protocol::mac::MacKey;
-
     use super::*;
-
-    fn keys() -> Keys {
-        Keys {
-            lease_id: MacKey::new([1; 32]),
-            renewal: MacKey::new([2; 32]),
-            client_secret_pepper: MacKey::new([3; 32]),
-            operator_pepper: MacKey::new([4; 32]),
-        }
-    }
+    use crate::test_keys::keys;
 
     #[test]
     fn only_this_leases_token_of_this_epoch_has_a_sequence() {

@@ -53,9 +53,10 @@ pub(crate) async fn metrics(shared: &Shared, _call: &Call) -> Result<Reply, Fail
 }
 
 /// `GET /openapi.json`
-pub(crate) async fn openapi(_shared: &Shared, _call: &Call) -> Result<Reply, Failure> {
+pub(crate) async fn openapi(shared: &Shared, _call: &Call) -> Result<Reply, Failure> {
     let an_hour = HeaderValue::from_static("public, max-age=3600");
-    let reply = Reply::new(StatusCode::OK, JSON, document::document().into_bytes());
+    let reply =
+        Reply::new(StatusCode::OK, JSON, document::served(&shared.config.faces).into_bytes());
     Ok(reply.header(CACHE_CONTROL, an_hour))
 }
 

@@ -80,24 +80,26 @@ async fn every_operation_refuses_what_is_not_its_credential() {
     let nonsense = "eyJhbGciOiJub25lIn0.e30.";
     for operation in operations() {
         let method: Method = operation.method.http();
-        let path = operation.path.replace(['{', '}'], "");
+        let path = operation.path_with(str::to_owned);
+        let by_key = matches!(operation.credential, Credential::ApiKey(_));
         let ask = |token: Option<&str>| {
             let ask = world.ask(method.clone(), &path);
             match token {
+                Some(token) if by_key => ask.header("x-api-key", token),
                 Some(token) => ask.bearer(token),
                 None => ask,
             }
         };
         let mut want = Vec::new();
         match operation.credential {
-            Credential::Nobody | Credential::Client => continue,
+            Credential::Nobody | Credential::Client | Credential::Face => continue,
             Credential::AccessToken(scope) => {
                 want.push((Some(world.admin.as_str()), 401));
                 if scope.name() != "license:read" {
                     want.push((Some(read_only), 403));
                 }
             }
-            Credential::Operator(role) => {
+            Credential::Operator(role) | Credential::ApiKey(role) => {
                 want.push((Some(app.token.as_str()), 401));
                 if role != lease::command::Role::Auditor {
                     want.push((Some(world.auditor.as_str()), 403));
@@ -108,6 +110,7 @@ async fn every_operation_refuses_what_is_not_its_credential() {
             }
         }
         want.extend([(None, 401), (Some(nonsense), 401), (Some("lh_op_short"), 401)]);
+        want.push((Some("0123456789ABCDEF0123456789ABCDEF0123456789ABCDEF"), 401));
         for (token, status) in want {
             let answer = ask(token).send().await;
             assert_eq!(answer.status.as_u16(), status, "{} {token:?}", operation.id);

@@ -3,6 +3,10 @@
 mod admin;
 mod cloud;
 mod credentials;
+mod frame;
+mod keys;
 mod listener;
 mod measure;
 mod world;
+
+use gateway::{DeviceSigner, Keys, OfflineSigner, Vault, VaultError};

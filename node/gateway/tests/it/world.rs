@@ -8,7 +8,9 @@ use axum::body::to_bytes;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
-use gateway::{Gateway, GatewayConfig, GatewayContext, Keys, KeysCell, PeerProbe, TokenSigner};
+use gateway::{
+    ClassicFace, Faces, Gateway, GatewayConfig, GatewayContext, KeysCell, PeerProbe, TokenSigner,
+};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::Full;
 use lease::command::{Command, InitCluster, Member, Operator, Role};
@@ -16,12 +18,14 @@ use lease::entry::{Actor, Envelope};
 use lease::ids::{NodeId, OperatorId, TraceId};
 use lease::outcome::Outcome;
 use protocol::keys::PrivateKey;
-use protocol::mac::MacKey;
 use protocol::package::{sample_document, sign_document};
 use protocol::secret::Secret;
 use raft::{Cluster, ClusterConfig, PeerCall, Transport, TransportError};
 use serde_json::{Value, json};
 use storage::seam::{Clock, RealClock, RealDisk, RealEntropy};
+
+pub(crate) use crate::keys::keys;
+use crate::keys::operator_pepper;
 
 /// Nothing that must happen takes longer, not even on a machine that does ten other things.
 pub(crate) const LIVENESS: Duration = Duration::from_secs(30);
@@ -112,6 +116,18 @@ impl World {
 
     /// The same, with room for so many requests at once.
     pub(crate) async fn with_requests_in_flight(max_requests_in_flight: usize) -> Self {
+        Self::configured(|config| config.max_requests_in_flight = max_requests_in_flight).await
+    }
+
+    /// Founded and unsealed, with these faces.
+    pub(crate) async fn with_faces(faces: Faces) -> Self {
+        let world = Self::configured(|config| config.faces = faces).await;
+        world.keys.unseal(keys());
+        world
+    }
+
+    /// Founded, with a gateway as a test wants it; every face is switched on.
+    async fn configured(configure: impl FnOnce(&mut GatewayConfig)) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let mut config = ClusterConfig::new(1, dir.path().join("data"), 7);
         config.log_segment_bytes = 1 << 20;
@@ -137,10 +153,9 @@ impl World {
             entropy,
             peers: Arc::new(NoPeers),
         };
-        let config = GatewayConfig {
-            max_requests_in_flight,
-            ..GatewayConfig::new(1, "https://127.0.0.1:7401")
-        };
+        let mut config = GatewayConfig::new(1, "https://127.0.0.1:7401");
+        config.faces.classic = Some(ClassicFace::default());
+        configure(&mut config);
         let gateway = Gateway::new(config, context);
         let [admin, operator, auditor] = tokens.map(|(_, token)| token);
         let vendor = PrivateKey::ed25519(&Secret::new([9; 32]));
@@ -270,15 +285,6 @@ pub(crate) fn text_of<'a>(body: &'a Value, name: &str) -> &'a str {
     body[name].as_str().unwrap_or_else(|| panic!("no {name} in {body}"))
 }
 
-pub(crate) fn keys() -> Keys {
-    Keys {
-        lease_id: MacKey::new([1; 32]),
-        renewal: MacKey::new([2; 32]),
-        client_secret_pepper: MacKey::new([3; 32]),
-        operator_pepper: MacKey::new([4; 32]),
-    }
-}
-
 async fn found(cluster: &Cluster, signer: &TokenSigner, tokens: &[(Role, String); 3]) {
     let by_node = |command| Envelope {
         actor: Actor::Node(1),
@@ -309,7 +315,7 @@ async fn found(cluster: &Cluster, signer: &TokenSigner, tokens: &[(Role, String)
             operator: OperatorId(number),
             name: "test".into(),
             role: *role,
-            token_mac: gateway::operator_token_mac(&keys().operator_pepper, token),
+            token_mac: gateway::operator_token_mac(&operator_pepper(), token),
             expires_at_ms: None,
         }));
     }
