@@ -1,4 +1,4 @@
-//! The calls of applications: checkout, heartbeat, return, show, discover.
+//! The calls of applications: checkout, heartbeat, return, borrow, show, discover.
 //!
 //! Source: the protocol document's steps 5 to 7; an *extension* is an addition that an older client
 //! does not look at.
@@ -13,6 +13,10 @@ use crate::wire::{self, Money, UtcTime};
 pub const MAX_BULK_HEARTBEATS: usize = 1_000;
 /// Longest lease id or renewal token that is looked at.
 pub const MAX_TOKEN_CHARS: usize = 128;
+/// Longest offline token that is looked at.
+pub const MAX_OFFLINE_TOKEN_CHARS: usize = crate::offline::MAX_TOKEN_BYTES;
+/// Longest borrow that can be asked for: a leap year.
+pub const MAX_BORROW_SECONDS: u32 = 366 * 86_400;
 
 /// `POST /api/v1/licenses/checkout`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -180,6 +184,10 @@ pub struct HeartbeatResponse {
     pub renewal_token: String,
     /// Extension: The lease's fence, unchanged since checkout.
     pub fence: Fence,
+    /// Extension: Proof of the lease for when no server can be reached, where the package allows
+    /// one; it ends with the lease.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offline_token: Option<String>,
 }
 
 /// `POST /api/v1/licenses/heartbeats`, an extension
@@ -260,6 +268,137 @@ pub struct BulkHeartbeatResult {
     /// The lease's fence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fence: Option<Fence>,
+    /// Proof of the lease for when no server can be reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offline_token: Option<String>,
+}
+
+/// `POST /api/v1/licenses/{lease_id}/borrow`, an extension: lengthens the lease, so that an offline
+/// token may be signed that long.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BorrowRequest {
+    /// From the checkout or the last heartbeat; spent as by a heartbeat.
+    #[serde(deserialize_with = "token")]
+    #[schema(max_length = 128)]
+    pub renewal_token: String,
+    /// For how long, from now; the package and an operator's rules may allow less.
+    #[serde(deserialize_with = "borrow_seconds")]
+    #[schema(example = 86_400, minimum = 1, maximum = 31_622_400)]
+    pub duration_seconds: u32,
+}
+
+fn borrow_seconds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let seconds = u32::deserialize(deserializer)?;
+    if (1..=MAX_BORROW_SECONDS).contains(&seconds) {
+        Ok(seconds)
+    } else {
+        Err(serde::de::Error::custom(format_args!("want 1 to {MAX_BORROW_SECONDS}")))
+    }
+}
+
+/// Always `borrowed`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum BorrowedStatus {
+    /// The seat may leave the network.
+    Borrowed,
+}
+
+/// A seat that may leave the network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BorrowResponse {
+    /// Always `borrowed`.
+    pub status: BorrowedStatus,
+    /// Name of the lease.
+    pub lease_id: String,
+    /// Until when the offline token is good.
+    pub borrowed_until: UtcTime,
+    /// When the lease ends unless it is renewed or given back.
+    pub expires_at: UtcTime,
+    /// Milliseconds until then, counted from when the request was sent.
+    #[schema(example = 86_400_000)]
+    pub expires_in_ms: u64,
+    /// How often to renew while a server can be reached.
+    #[schema(example = 300_000)]
+    pub heartbeat_interval_ms: u64,
+    /// For the next heartbeat, or to give the borrow back.
+    pub renewal_token: String,
+    /// The lease's fence, unchanged since checkout.
+    pub fence: Fence,
+    /// Proof of the lease for when no server can be reached.
+    pub offline_token: String,
+}
+
+/// `POST /api/v1/licenses/{lease_id}/return-borrow`, an extension: ends a borrow early. The lease
+/// goes on as an ordinary one, renewed now; the answer is a heartbeat's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ReturnBorrowRequest {
+    /// From the borrow or the last heartbeat.
+    #[serde(deserialize_with = "token")]
+    #[schema(max_length = 128)]
+    pub renewal_token: String,
+}
+
+/// `POST /api/v1/offline/validate`, an extension: what a program asks when it can reach a server
+/// again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OfflineValidateRequest {
+    /// The token.
+    #[serde(deserialize_with = "offline_token")]
+    #[schema(max_length = 8_192)]
+    pub offline_token: String,
+}
+
+fn offline_token<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let length = 1..=MAX_OFFLINE_TOKEN_CHARS;
+    if length.contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Ok(text)
+    } else {
+        Err(serde::de::Error::custom(format_args!(
+            "want 1 to {MAX_OFFLINE_TOKEN_CHARS} visible ASCII characters"
+        )))
+    }
+}
+
+/// What a lease of an offline token has come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OfflineState {
+    /// Its lease lives, and no newer token was given for it.
+    Live,
+    /// Its lease lives, and a newer token was given for it, or its license's version was raised.
+    Superseded,
+    /// Its lease has ended.
+    Ended,
+}
+
+/// What a server says of a token. A token that it cannot believe is no error: `valid` is false and
+/// `reason` says why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OfflineValidateResponse {
+    /// Whether it is genuine and its lease is `live`.
+    #[schema(example = true)]
+    pub valid: bool,
+    /// Why not: `bad_signature`, `unknown_key`, `expired`, `not_yet_valid`, `wrong_cluster`,
+    /// `wrong_epoch`, `superseded`, `lease_ended` and the like.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Name of the lease; of a genuine token only, like all that follows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_id: Option<String>,
+    /// What the lease has come to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<OfflineState>,
+    /// When the lease ends unless it is renewed; of a living one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<UtcTime>,
+    /// Milliseconds until then, counted from when the request was sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_in_ms: Option<u64>,
+    /// Whether the lease is borrowed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub borrowed: Option<bool>,
 }
 
 /// `POST /api/v1/licenses/{lease_id}/return`

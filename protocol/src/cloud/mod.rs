@@ -2,8 +2,8 @@
 //!
 //! | module | calls |
 //! |---|---|
-//! | [`lease`] | checkout, heartbeat (one and many), return, show, discover |
-//! | [`admin`] | import, packages, vendors, apps, leases |
+//! | [`lease`] | checkout, heartbeat (one and many), return, borrow, show, discover |
+//! | [`admin`] | packages, vendors, apps, leases, license keys, clients, activations, offline use |
 //! | [`denial`] | why a lease call is refused: the one table of codes and statuses |
 //! | [`problem`] | RFC 9457 bodies, for everything that has no body of its own |
 //! | [`body`] | reading a JSON body so that errors name the field |

@@ -9,6 +9,11 @@
 //! | `offline` | `on`, `off` | | `off` |
 //! | `offline_skew_seconds` | s | 0 to 86,400 | 600 |
 //! | `borrow_max_seconds` | s | 0 (none) to 31,622,400 (366 days) | 0 |
+//! | `borrow_seats_max` | seats | 0 to 1,000,000 | absent: as many as there are |
+//! | `borrow_online_reserve` | seats | 0 to 1,000,000 | 0 |
+//!
+//! `borrow_seats_max` bounds the seats that are borrowed at once; `borrow_online_reserve` is how
+//! many free seats a borrow must leave for those who are online.
 //!
 //! An unknown field is an error that names it: a restriction that a server does not understand must
 //! not be dropped in silence.
@@ -36,6 +41,10 @@ pub struct Policy {
     pub offline_skew_ms: u64,
     /// How long a seat may be borrowed; 0: not at all.
     pub borrow_max_ms: u64,
+    /// Seats that may be borrowed at once; `None`: as many as there are.
+    pub borrow_seats_max: Option<u32>,
+    /// Seats that borrowing must leave for online users.
+    pub borrow_online_reserve: u32,
 }
 
 /// Whose checkouts share one seat.
@@ -75,6 +84,8 @@ impl Default for Policy {
             offline: false,
             offline_skew_ms: 600_000,
             borrow_max_ms: 0,
+            borrow_seats_max: None,
+            borrow_online_reserve: 0,
         }
     }
 }
@@ -108,6 +119,9 @@ impl Policy {
                 MAX_BORROW_SECONDS,
                 default.borrow_max_ms,
             )?,
+            borrow_seats_max: optional_seats(&mut fields, "borrow_seats_max")?,
+            borrow_online_reserve: optional_seats(&mut fields, "borrow_online_reserve")?
+                .unwrap_or(0),
             renewal_rotation: fields.optional_switch("renewal_rotation")?.unwrap_or(true),
             offline: fields.optional_switch("offline")?.unwrap_or(false),
             sharing: fields
@@ -130,7 +144,12 @@ impl Policy {
             ("offline".to_owned(), switch(self.offline)),
             ("offline_skew_seconds".to_owned(), seconds(self.offline_skew_ms)),
             ("borrow_max_seconds".to_owned(), seconds(self.borrow_max_ms)),
+            ("borrow_online_reserve".to_owned(), Value::Integer(self.borrow_online_reserve.into())),
         ]);
+        // No number says "as many as there are".
+        if let Some(seats) = self.borrow_seats_max {
+            fields.insert("borrow_seats_max".to_owned(), Value::Integer(seats.into()));
+        }
         // A third of a short TTL is no whole number of seconds: left out, it comes out the same.
         if self.heartbeat_interval_ms != self.lease_ttl_ms / 3 {
             fields.insert(
@@ -142,9 +161,20 @@ impl Policy {
     }
 }
 
+/// A number of seats, if the document has it.
+fn optional_seats(
+    fields: &mut Fields<'_>,
+    name: &'static str,
+) -> Result<Option<u32>, PackageError> {
+    let seats = fields.optional_integer(name, 0, MAX_BORROW_SEATS)?;
+    Ok(seats.and_then(|seats| u32::try_from(seats).ok()))
+}
+
 /// A day: longer and a crashed holder keeps a seat past any reason for heartbeats.
 const MAX_LEASE_TTL_SECONDS: u64 = 86_400;
 /// A day: devices whose clock is further off are refused anyway.
 const MAX_OFFLINE_SKEW_SECONDS: u64 = 86_400;
 /// A leap year.
 const MAX_BORROW_SECONDS: u64 = 366 * 86_400;
+/// Each borrowed seat is looked at on its own, by people too; a million is more than anybody does.
+const MAX_BORROW_SEATS: u64 = 1_000_000;

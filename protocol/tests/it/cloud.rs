@@ -283,6 +283,7 @@ fn answers_keep_their_bytes() {
         heartbeat_interval_ms: 300_000,
         renewal_token: "renew-token-abc".to_owned(),
         fence: FENCE,
+        offline_token: None,
     };
     let returned = ReturnResponse {
         status: ReturnedStatus::Returned,

@@ -398,7 +398,8 @@ fn policy_is_typed_bounded_and_complete() {
         policy(json!({
             "lease_ttl_seconds": 60, "heartbeat_interval_seconds": 10, "renewal_rotation": "off",
             "sharing": "user_host", "offline": "on", "offline_skew_seconds": 0,
-            "borrow_max_seconds": 604_800
+            "borrow_max_seconds": 604_800, "borrow_seats_max": 0,
+            "borrow_online_reserve": 1_000_000
         })),
         Ok(Policy {
             lease_ttl_ms: 60_000,
@@ -408,6 +409,8 @@ fn policy_is_typed_bounded_and_complete() {
             offline: true,
             offline_skew_ms: 0,
             borrow_max_ms: 604_800_000,
+            borrow_seats_max: Some(0),
+            borrow_online_reserve: 1_000_000,
         })
     );
     let shortest = policy(json!({"lease_ttl_seconds": 1})).unwrap();
@@ -441,6 +444,22 @@ fn policy_is_typed_bounded_and_complete() {
             "borrow_max_seconds",
         ),
         (json!({"borrow_max_seconds": -1}), "package_field_out_of_bounds", "borrow_max_seconds"),
+        (
+            json!({"borrow_seats_max": 1_000_001}),
+            "package_field_out_of_bounds",
+            "borrow_seats_max",
+        ),
+        (json!({"borrow_seats_max": "all"}), "package_field_type", "borrow_seats_max"),
+        (
+            json!({"borrow_online_reserve": 1_000_001}),
+            "package_field_out_of_bounds",
+            "borrow_online_reserve",
+        ),
+        (
+            json!({"borrow_online_reserve": -1}),
+            "package_field_out_of_bounds",
+            "borrow_online_reserve",
+        ),
         (json!({"lease_ttl": 60}), "package_field_unknown", "lease_ttl"),
         (json!({"x_lease_ttl": 60}), "package_field_unknown", "x_lease_ttl"),
     ] {

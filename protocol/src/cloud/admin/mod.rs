@@ -1,16 +1,53 @@
-//! The admin API: packages, vendors, apps, leases. Unknown fields of requests are errors.
+//! The admin API. Unknown fields of requests are errors.
+//!
+//! | file | calls about |
+//! |---|---|
+//! | this one | leases, and what several calls share |
+//! | `package` | packages, and the vendors whose keys are pinned |
+//! | `app` | applications |
+//! | `license` | license keys and their plans |
+//! | `client` | whom license keys are issued to |
+//! | `activation` | devices, clusters and hosts that hold seats of a license |
+//! | `offline` | borrowing, who is offline, seats of lost devices |
+//! | `classic` | secrets that faces share with their callers |
 //!
 //! Only import and transfer are in the protocol document; the rest is ours. 64-bit numbers are
-//! strings, secrets are shown once, in the answer that made them.
+//! strings, secrets are shown once, in the answer that made them. A list of many pages takes
+//! `cursor` and gives `next`; `/admin/leases`, the first of them, calls the former `after`.
 
+mod activation;
 mod app;
+mod classic;
+mod client;
+mod license;
+mod offline;
 mod package;
 
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+pub use activation::{
+    ActivationChangeRequest, ActivationGroup, ActivationList, ActivationQuery, ActivationState,
+    ActivationView, RemoveActivationQuery, RemoveActivationResponse, RemovedStatus,
+};
 pub use app::{
     AppList, AppView, RegisterAppRequest, RegisterAppResponse, RotateSecretResponse, TokenAlgorithm,
+};
+pub use classic::{
+    ClassicVendorList, ClassicVendorRequest, ClassicVendorView, EvaluationKeys,
+    MAX_SHARED_SECRET_CHARS, MIN_SHARED_SECRET_CHARS, RotateEvaluationKeyRequest,
+};
+pub use client::{
+    AddClientRequest, ClientList, ClientQuery, ClientState, ClientView, MAX_EMAIL_CHARS, is_email,
+};
+pub use license::{
+    IssueLicenseRequest, IssuedLicenseResponse, LicenseList, LicensePlan, LicenseProtocol,
+    LicenseQuery, LicenseState, LicenseView, MAX_INTERVAL_SECONDS, MAX_LICENSE_DAYS,
+    MAX_METADATA_BYTES, PlanCheckMode, PlanFeature, PlanScope, QuotaAmount, ScopePermission,
+};
+pub use offline::{
+    BorrowLimitsView, BorrowParty, BorrowRules, BorrowRulesView, MAX_BORROW_PARTIES,
+    OfflineLeaseView, OfflineList, OfflineQuery, WriteOffRequest, WriteOffResponse,
 };
 pub use package::{
     IMPORT_DECIMAL_PATHS, ImportError, ImportForm, ImportRequest, ImportResponse, ImportStatus,
@@ -18,6 +55,7 @@ pub use package::{
     VendorList, VendorView,
 };
 
+use super::body::BodyError;
 use super::lease::{LeaseState, LeaseType};
 use crate::fence::Fence;
 use crate::wire::{self, Id64, Money, UtcTime};
@@ -74,6 +112,24 @@ fn page_items<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, 
     } else {
         Err(serde::de::Error::custom(format_args!("want 1 to {MAX_PAGE_ITEMS}")))
     }
+}
+
+/// Reads a whole number from `LEAST` to `MOST` that may be absent or null; a query string gives it
+/// as text.
+fn optional_count<'de, const LEAST: u32, const MOST: u32, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<u32>, D::Error> {
+    match Option::<u32>::deserialize(deserializer)? {
+        Some(count) if !(LEAST..=MOST).contains(&count) => {
+            Err(serde::de::Error::custom(format_args!("want {LEAST} to {MOST}")))
+        }
+        count => Ok(count),
+    }
+}
+
+/// A field that two rules of a request disagree about.
+fn wrong_field(field: &str, reason: &str) -> BodyError {
+    BodyError::Field { field: field.to_owned(), reason: reason.to_owned() }
 }
 
 /// Leases that are out, in order of lease id.

@@ -277,6 +277,14 @@ pub struct PolicyView {
     /// How long a seat may be borrowed; 0: not at all.
     #[schema(example = 0)]
     pub borrow_max_ms: u64,
+    /// Seats that may be borrowed at once; absent: as many as there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = 5)]
+    pub borrow_seats_max: Option<u32>,
+    /// Seats that borrowing must leave for online users.
+    #[serde(default)]
+    #[schema(example = 0)]
+    pub borrow_online_reserve: u32,
 }
 
 impl PolicyView {
@@ -289,6 +297,8 @@ impl PolicyView {
             offline: policy.offline,
             offline_skew_ms: policy.offline_skew_ms,
             borrow_max_ms: policy.borrow_max_ms,
+            borrow_seats_max: policy.borrow_seats_max,
+            borrow_online_reserve: policy.borrow_online_reserve,
         }
     }
 }
