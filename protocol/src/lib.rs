@@ -17,8 +17,10 @@
 //! | [`offline`] | offline tokens for every protocol, their key set, a clock's high-water mark |
 //! | [`deployment`] | the `deployment` protocol: wire, errors, tokens, telemetry, its client's rules |
 //! | [`evaluation`] | the `evaluation` protocol: wire, signed license file, its client's rules |
+//! | [`classic`] | the older borrow and return API: wire, request signatures, API keys |
 //! | [`wire`] | times, money and large numbers as JSON shows them |
 
+pub mod classic;
 pub mod cloud;
 pub mod deployment;
 pub mod device;
