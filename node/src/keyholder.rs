@@ -265,3 +265,6 @@ const RETRY: Duration = Duration::from_millis(50);
 const REFUSED_RETRY: Duration = Duration::from_secs(5);
 /// At most so long after it was applied, a new secret is in use.
 const REFRESH: Duration = Duration::from_millis(250);
+
+#[cfg(test)]
+mod tests;

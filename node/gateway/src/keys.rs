@@ -12,12 +12,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lease::command::{Sealed, SealedSecret};
-use parking_lot::RwLock;
 use protocol::keys::{Algorithm, KeyError, PrivateKey, PublicKey};
 use protocol::mac::MacKey;
 use protocol::oauth::claims::key_id;
 use protocol::secret::Secret;
 use thiserror::Error;
+use tokio::sync::watch;
 
 /// The keys that must be equal on every node.
 pub struct Keys {
@@ -120,22 +120,26 @@ pub enum VaultError {
 }
 
 /// Where the keys appear once the node is unsealed. Cheap to read on every request.
-#[derive(Default)]
-pub struct KeysCell(RwLock<Option<Arc<Keys>>>);
+pub struct KeysCell(watch::Sender<Option<Arc<Keys>>>);
 
 impl KeysCell {
     /// A sealed node's cell.
     pub fn sealed() -> Self {
-        Self::default()
+        Self(watch::Sender::new(None))
     }
 
     /// Puts the keys in, or newer ones in their place; from now on requests are served.
     pub fn unseal(&self, keys: Keys) {
-        *self.0.write() = Some(Arc::new(keys));
+        self.0.send_replace(Some(Arc::new(keys)));
     }
 
     /// The keys, or `None` while sealed.
     pub fn get(&self) -> Option<Arc<Keys>> {
-        self.0.read().clone()
+        self.0.borrow().clone()
+    }
+
+    /// Tells when the keys come, and when newer ones do.
+    pub fn watch(&self) -> watch::Receiver<Option<Arc<Keys>>> {
+        self.0.subscribe()
     }
 }

@@ -41,7 +41,8 @@ pub(crate) const CLASSIC_VENDOR: &str = "classic-vendor-";
 const FIRST_EVALUATION_KEY: &str = "evaluation-hmac-1";
 
 /// What founding brings.
-const FOUNDED: [&str; 4] = [LEASE_ID_MAC, RENEWAL_MAC, CLIENT_SECRET_PEPPER, OPERATOR_PEPPER];
+pub(crate) const FOUNDED: [&str; 4] =
+    [LEASE_ID_MAC, RENEWAL_MAC, CLIENT_SECRET_PEPPER, OPERATOR_PEPPER];
 /// What a cluster makes itself.
 const MADE: [&str; 4] =
     [LICENSE_KEY_MAC, OFFLINE_SIGNING_KEY, DEVICE_SIGNING_KEY, FIRST_EVALUATION_KEY];
