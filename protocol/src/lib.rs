@@ -13,7 +13,7 @@
 //! | [`lease_id`], [`renewal`], [`fence`] | identifiers and tokens of leases |
 //! | [`oauth`] | scopes, token requests, claims, key sets, metadata |
 //! | [`cloud`] | every request and answer of the `cloud` protocol and of the admin API |
-//! | [`device`] | the `device` protocol: wire, envelope, licence payload, stored files, schedules |
+//! | [`device`] | the `device` protocol: wire, envelope, license payload, stored files, schedules |
 //! | [`offline`] | offline tokens for every protocol, their key set, a clock's high-water mark |
 //! | [`deployment`] | the `deployment` protocol: wire, errors, tokens, telemetry, its client's rules |
 //! | [`evaluation`] | the `evaluation` protocol: wire, signed license file, its client's rules |

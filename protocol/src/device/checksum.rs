@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Whoever knows the fingerprint can make one, so this finds accidents and careless hands; the
-//! licence's signature is what an attacker does not get past. A missing file means that the client
+//! license's signature is what an attacker does not get past. A missing file means that the client
 //! must verify online; a wrong one is an error with no way back but a new activation. `created_at`
 //! is for people: the seal does not cover it.
 //!
@@ -29,7 +29,7 @@ pub const VERSION: u32 = 1;
 /// No checksum file is longer.
 pub const MAX_FILE_BYTES: usize = 4 * 1024;
 
-/// Why a checksum does not vouch for a licence file.
+/// Why a checksum does not vouch for a license file.
 #[derive(Debug, Error)]
 pub enum ChecksumError {
     /// There is none: verify online before anything else.
@@ -58,7 +58,7 @@ pub enum ChecksumError {
     /// Sealed on another device, or changed.
     #[error("the checksum does not open on this device")]
     Undecryptable,
-    /// Another licence file.
+    /// Another license file.
     #[error("the license file is not the one that was written")]
     Mismatch,
 }
@@ -71,7 +71,7 @@ pub fn checksum_key(fingerprint: &str) -> Secret<[u8; 32]> {
     Secret::new(hash.finalize().into())
 }
 
-/// The bytes of the checksum file of a licence file. The nonce must be random and never used
+/// The bytes of the checksum file of a license file. The nonce must be random and never used
 /// before.
 pub fn seal(
     license_file: &[u8],
@@ -93,7 +93,7 @@ pub fn seal(
     serde_json::to_vec(&file).expect("a checksum is JSON")
 }
 
-/// Whether a checksum file, where there is one, vouches for a licence file on this device; says
+/// Whether a checksum file, where there is one, vouches for a license file on this device; says
 /// when it was written.
 pub fn verify(
     checksum_file: Option<&[u8]>,

@@ -1,13 +1,13 @@
-//! The licence of an answer: sealed to one device, signed by the server.
+//! The license of an answer: sealed to one device, signed by the server.
 //!
 //! ```text
 //! transport key = SHA-256(fingerprint ‖ lower-case hex of the nonce)
-//! plaintext     = session key (32 bytes) ‖ licence JSON
+//! plaintext     = session key (32 bytes) ‖ license JSON
 //! ciphertext    = AES-256-GCM(transport key, nonce, plaintext), tag appended, no associated data
 //! signature     = RSA-PSS-SHA-256(ciphertext with its tag), longest salt
 //! ```
 //!
-//! The fingerprint is no secret, so sealing hides the licence from nobody who saw the request; it
+//! The fingerprint is no secret, so sealing hides the license from nobody who saw the request; it
 //! binds the answer to the device. What makes it trustworthy is the signature, and what makes the
 //! signature worth anything is that the client knows the key: the reference client believes any key
 //! that comes along, ours compares it with the one it knows ([`SealedLicense::open`]).
@@ -33,7 +33,7 @@ pub const SESSION_KEY_BYTES: usize = 32;
 /// Bytes that sealing adds.
 pub const TAG_BYTES: usize = 16;
 
-/// Seals the requests and answers of one device under one licence; made at the first activation and
+/// Seals the requests and answers of one device under one license; made at the first activation and
 /// kept from then on.
 pub type SessionKey = Secret<[u8; SESSION_KEY_BYTES]>;
 
@@ -66,7 +66,7 @@ impl LicenseSigner {
         &self.public
     }
 
-    /// Seals a licence to a device and signs it. The nonce must be random and never used before.
+    /// Seals a license to a device and signs it. The nonce must be random and never used before.
     pub fn seal(
         &self,
         fingerprint: &str,
@@ -85,7 +85,7 @@ impl LicenseSigner {
     }
 }
 
-/// A sealed and signed licence, as answers and stored files carry it.
+/// A sealed and signed license, as answers and stored files carry it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SealedLicense {
     /// Ciphertext and tag.
@@ -98,15 +98,15 @@ pub struct SealedLicense {
     pub public_key: PublicKey,
 }
 
-/// What a sealed licence holds.
+/// What a sealed license holds.
 pub struct OpenedLicense {
     /// For envelopes from now on.
     pub session_key: SessionKey,
-    /// The licence, JSON.
+    /// The license, JSON.
     pub license_json: Zeroizing<Vec<u8>>,
 }
 
-/// Why a sealed licence is not believed. The client refuses to run; nothing is stored.
+/// Why a sealed license is not believed. The client refuses to run; nothing is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SealedLicenseError {
     /// Signed with another key than the one that is known.

@@ -25,6 +25,7 @@ pub const VERSION: u32 = 1;
 
 /// An envelope as JSON shows it; its texts are not looked at until it is opened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = DeviceEnvelope)]
 pub struct Envelope {
     /// Always 1.
     #[schema(example = 1)]

@@ -1,4 +1,4 @@
-//! Licence keys: 40 characters of base32, shown as eight groups of five.
+//! License keys: 40 characters of base32, shown as eight groups of five.
 //!
 //! ```text
 //!   0  21   random
@@ -38,10 +38,10 @@ pub const KEY_CHARS: usize = 40;
 /// Random bytes of a new key.
 pub const ENTROPY_BYTES: usize = 21;
 
-/// A licence key in its normal form: 40 characters of `A-Z 2-7`.
+/// A license key in its normal form: 40 characters of `A-Z 2-7`.
 pub struct LicenseKey(Secret<[u8; KEY_CHARS]>);
 
-/// A text that is no licence key. To a caller: 400, `invalid license key format`.
+/// A text that is no license key. To a caller: 400, `invalid license key format`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("not a license key: want 40 characters of A-Z and 2-7, hyphens and spaces aside")]
 pub struct NotALicenseKey;
@@ -97,9 +97,9 @@ impl LicenseKey {
         Secret::new(text)
     }
 
-    /// The last group, for lists: enough to tell keys apart, too little to guess one.
+    /// The last four characters, for lists: enough to tell keys apart, too little to guess one.
     pub fn last_characters(&self) -> String {
-        self.expose()[KEY_CHARS - GROUP_CHARS..].to_owned()
+        self.expose()[KEY_CHARS - HINT_CHARS..].to_owned()
     }
 
     /// Whether two keys are the same, in constant time.
@@ -110,3 +110,4 @@ impl LicenseKey {
 
 const KEY_BYTES: usize = 25;
 const GROUP_CHARS: usize = 5;
+const HINT_CHARS: usize = 4;

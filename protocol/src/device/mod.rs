@@ -1,12 +1,12 @@
-//! The `device` protocol: activate a device with a licence key, verify it again on a schedule.
+//! The `device` protocol: activate a device with a license key, verify it again on a schedule.
 //!
 //! | module | owns |
 //! |---|---|
-//! | [`key`] | licence keys: reading, making, hinting |
+//! | [`key`] | license keys: reading, making, hinting |
 //! | [`fingerprint`] | what a machine is known by |
-//! | [`crypto`] | the sealed and signed licence of an answer |
+//! | [`crypto`] | the sealed and signed license of an answer |
 //! | [`envelope`] | requests and answers under the session key |
-//! | [`payload`] | the licence inside: fields, entitlements, gates |
+//! | [`payload`] | the license inside: fields, entitlements, gates |
 //! | [`schedule`] | check modes, and when the next check is due |
 //! | [`stored`], [`checksum`] | `.license.dat` and `.license.dat.chk` |
 //! | [`wire`], [`trial`] | requests and answers of applications |
@@ -21,6 +21,7 @@
 //! What it leaves to others: whether a key is known and a device fits (`lease`), files and machines
 //! (the SDK), routes (`node`).
 
+pub mod admin;
 pub mod checksum;
 pub mod crypto;
 pub mod envelope;

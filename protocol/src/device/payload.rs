@@ -1,9 +1,9 @@
-//! The licence inside: what an application may know and do.
+//! The license inside: what an application may know and do.
 //!
 //! Some fields are always there and some only when they are set; the fields stand in the order of
 //! their names, as the reference server writes them. A time that never came is the zero time and
 //! not `""`, which the reference client cannot read. What is read may leave out or null whatever
-//! has a neutral value: licences of other servers differ, and what is missing allows nothing.
+//! has a neutral value: licenses of other servers differ, and what is missing allows nothing.
 //!
 //! What it leaves to others: sealing ([`super::crypto`]), deciding ([`super::schedule`]).
 
@@ -19,8 +19,9 @@ use super::time::{self, LicenseTime};
 use crate::cloud::body::{self, BodyError};
 use crate::secret::Disclosed;
 
-/// A licence as its device sees it. It holds the licence key, so it is not printed or copied.
+/// A license as its device sees it. It holds the license key, so it is not printed or copied.
 #[derive(Serialize, Deserialize, ToSchema)]
+#[schema(as = DeviceLicenseData)]
 pub struct LicenseData {
     /// Seconds between checks; only for `custom`.
     #[serde(default, deserialize_with = "positive", skip_serializing_if = "Option::is_none")]
@@ -29,7 +30,7 @@ pub struct LicenseData {
     /// How often to verify.
     #[serde(default)]
     pub check_mode: CheckMode,
-    /// The client that owns the licence, also where a delegate uses it.
+    /// The client that owns the license, also where a delegate uses it.
     #[serde(default, deserialize_with = "neutral")]
     #[schema(example = "6a3d09a9-7701-42b7-8f54-cfcda8b14d32")]
     pub client_id: String,
@@ -55,7 +56,7 @@ pub struct LicenseData {
     /// The owner who granted it; only for a delegate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub granted_by: Option<String>,
-    /// The licence.
+    /// The license.
     #[schema(example = "0c92c546-e1cb-4987-8025-6b3dd9513a5f")]
     pub id: String,
     /// Whether it was revoked.
@@ -116,7 +117,7 @@ pub struct LicenseData {
     pub trial_started_at: Option<LicenseTime>,
 }
 
-/// Bytes that are no licence.
+/// Bytes that are no license.
 #[derive(Debug, Error)]
 #[error("not a license: {0}")]
 pub struct NotALicense(#[from] BodyError);
@@ -150,14 +151,15 @@ impl LicenseData {
         self.entitlements.as_ref()?.scope(feature_slug, scope_slug)?.effective_limit()
     }
 
-    /// When a trial ends; none for a licence that is no trial.
+    /// When a trial ends; none for a license that is no trial.
     pub fn trial_ends_at(&self) -> Option<LicenseTime> {
         self.is_trial.then(|| self.trial_expires_at.unwrap_or(self.expires_at))
     }
 }
 
-/// A device of a licence.
+/// A device of a license.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = LicensedDevice)]
 pub struct Device {
     /// What it is known by.
     #[schema(example = "43c157f62dac446b3cd8ceb2e6ff28f41e02ca03cca6dadc576f270309110f39")]
@@ -170,8 +172,9 @@ pub struct Device {
     pub last_seen_at: LicenseTime,
 }
 
-/// Whether the owner or a delegate uses a licence.
+/// Whether the owner or a delegate uses a license.
 #[derive(Debug, Clone, PartialEq, Eq, Default, ToSchema)]
+#[schema(as = DeviceRelationship)]
 #[schema(rename_all = "lowercase")]
 pub enum Relationship {
     /// The owner. What an empty field means.
@@ -204,8 +207,9 @@ impl<'de> Deserialize<'de> for Relationship {
     }
 }
 
-/// What a plan includes, worked out for one licence.
+/// What a plan includes, worked out for one license.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = DeviceEntitlements)]
 pub struct Entitlements {
     /// The product.
     #[serde(default, deserialize_with = "neutral")]
@@ -246,6 +250,7 @@ impl Entitlements {
 
 /// A feature of a plan.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = DeviceFeatureGrant)]
 pub struct FeatureGrant {
     /// The feature.
     #[serde(default, deserialize_with = "neutral")]
@@ -266,6 +271,7 @@ pub struct FeatureGrant {
 
 /// A scope of a feature.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = DeviceScopeGrant)]
 pub struct ScopeGrant {
     /// The scope.
     #[serde(default, deserialize_with = "neutral")]
@@ -293,6 +299,7 @@ impl ScopeGrant {
 
 /// What a plan says of a scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, ToSchema)]
+#[schema(as = DevicePermission)]
 #[serde(rename_all = "lowercase")]
 pub enum Permission {
     /// It may be used.

@@ -1,4 +1,4 @@
-//! Check modes: when a device must verify its licence again.
+//! Check modes: when a device must verify its license again.
 //!
 //! The server works out the next check at every activation and verification and says it in the
 //! payload; the client obeys. Where the protocol's document and its reference disagree about
@@ -25,6 +25,7 @@ pub const BACKGROUND_RETRY_MS: u64 = 300_000;
 
 /// How often a device verifies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, ToSchema)]
+#[schema(as = DeviceCheckMode)]
 #[serde(rename_all = "snake_case")]
 pub enum CheckMode {
     /// Never.

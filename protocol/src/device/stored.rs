@@ -1,4 +1,4 @@
-//! `.license.dat`: the licence as a client keeps it between runs.
+//! `.license.dat`: the license as a client keeps it between runs.
 //!
 //! ```text
 //! {"encrypted_data":"<base64>","nonce":"<base64>","signature":"<base64>","public_key":"<base64>",
@@ -8,7 +8,7 @@
 //! Base64 has padding (RFC 4648, section 4), the public key is the SubjectPublicKeyInfo in DER, and
 //! the fields stand in this order. The signature covers `encrypted_data` alone; that the rest
 //! belongs to it is found by opening: the fingerprint makes the key, and `expires_at` must be what
-//! the licence inside says. Tampering with the file as a whole is what the checksum finds.
+//! the license inside says. Tampering with the file as a whole is what the checksum finds.
 //!
 //! What it leaves to others: files, permissions, renames (the SDK); the checksum
 //! ([`super::checksum`]).
@@ -31,19 +31,19 @@ pub const MAX_FILE_BYTES: usize = 2 * 1024 * 1024;
 /// What `.license.dat` holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredLicense {
-    /// The sealed licence.
+    /// The sealed license.
     pub sealed: SealedLicense,
     /// The device that it is sealed to.
     pub device_fingerprint: String,
-    /// When the licence ends.
+    /// When the license ends.
     pub expires_at: LicenseTime,
 }
 
-/// A stored licence that was believed and opened.
+/// A stored license that was believed and opened.
 pub struct OpenedStored {
     /// For envelopes from now on.
     pub session_key: super::crypto::SessionKey,
-    /// The licence.
+    /// The license.
     pub license: LicenseData,
 }
 
@@ -56,7 +56,7 @@ pub enum StoredError {
         /// How long it is.
         bytes: usize,
     },
-    /// Not the JSON of a stored licence.
+    /// Not the JSON of a stored license.
     #[error("not a license file")]
     Json(#[from] BodyError),
     /// Not base64 with padding.
@@ -83,10 +83,10 @@ pub enum StoredError {
     /// The signature, the key or the sealing is wrong.
     #[error("the license file is not believed")]
     Sealed(#[from] SealedLicenseError),
-    /// What was sealed is no licence.
+    /// What was sealed is no license.
     #[error("what the license file holds is no license")]
     License(#[from] NotALicense),
-    /// The date beside the licence is not the date inside.
+    /// The date beside the license is not the date inside.
     #[error("expires_at: {stored}, while the license says {sealed}")]
     ExpiresAt {
         /// Beside it.
@@ -134,7 +134,7 @@ impl StoredLicense {
     }
 
     /// Believes and opens the file on the device with this fingerprint, or says why not; with the
-    /// server's key known, only a licence signed with that one.
+    /// server's key known, only a license signed with that one.
     pub fn open(
         &self,
         fingerprint: &str,

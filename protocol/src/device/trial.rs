@@ -27,6 +27,7 @@ pub const MAX_URL_CHARS: usize = 2_048;
 
 /// `POST /api/trial/check`, or its query with `GET`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema, IntoParams)]
+#[schema(as = DeviceTrialCheckRequest)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct TrialCheckRequest {
@@ -66,6 +67,7 @@ impl TrialCheckRequest {
 
 /// Whether a device may have a trial: what the reference's server says, then what its client reads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = DeviceTrialCheckResponse)]
 pub struct TrialCheckResponse {
     /// What the device is known by.
     pub device_fingerprint: String,
@@ -135,6 +137,7 @@ impl TrialCheckResponse {
 
 /// `POST /api/trial`
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = DeviceTrialRequest)]
 #[serde(deny_unknown_fields)]
 pub struct TrialRequest {
     /// Who tries.
@@ -218,13 +221,14 @@ impl TrialRequest {
     }
 }
 
-/// A trial that began: an activation answer, and beside it the licence in the clear.
+/// A trial that began: an activation answer, and beside it the license in the clear.
 #[derive(Serialize, Deserialize, ToSchema)]
+#[schema(as = DeviceTrialResponse)]
 pub struct TrialResponse {
     /// What an activation answers.
     #[serde(flatten)]
     pub activation: ActivationResponse,
-    /// The licence.
+    /// The license.
     pub license: LicenseData,
     /// Always false in a success.
     #[serde(default)]

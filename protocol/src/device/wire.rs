@@ -23,7 +23,7 @@ use crate::wire::{MAX_TEXT_CHARS, is_text};
 
 /// Names the device, on every request.
 pub const FINGERPRINT_HEADER: &str = "X-Device-Fingerprint";
-/// Names the licence: the key without hyphens, in upper case.
+/// Names the license: the key without hyphens, in upper case.
 pub const KEY_HEADER: &str = "X-License-Key";
 /// `1` when the body is an envelope.
 pub const SECURE_HEADER: &str = "X-License-Secure";
@@ -39,11 +39,11 @@ pub const VERIFIED: &str = "License verified successfully";
 /// `POST /api/activate` and `POST /api/verify`, as the wire has it
 #[derive(Serialize, Deserialize, ToSchema)]
 pub struct DeviceRequest {
-    /// Who uses the licence.
+    /// Who uses the license.
     #[serde(default, deserialize_with = "neutral")]
     #[schema(example = "owner@example.com", max_length = 256)]
     pub email: String,
-    /// The client that owns the licence.
+    /// The client that owns the license.
     #[serde(default, deserialize_with = "neutral")]
     #[schema(example = "6a3d09a9-7701-42b7-8f54-cfcda8b14d32", max_length = 256)]
     pub client_id: String,
@@ -74,9 +74,9 @@ fn secret_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Disclosed, 
 
 /// A request that passed every check.
 pub struct DeviceCall {
-    /// Who uses the licence, trimmed.
+    /// Who uses the license, trimmed.
     pub email: String,
-    /// The client that owns the licence, trimmed.
+    /// The client that owns the license, trimmed.
     pub client_id: String,
     /// The key.
     pub license_key: LicenseKey,
@@ -87,7 +87,7 @@ pub struct DeviceCall {
 }
 
 impl DeviceCall {
-    /// What tells users of a licence apart: the address in lower case.
+    /// What tells users of a license apart: the address in lower case.
     pub fn identity(&self) -> String {
         self.email.to_lowercase()
     }
@@ -108,7 +108,7 @@ pub enum RequestFault {
     /// No client id.
     #[error("client_id is required")]
     ClientIdMissing,
-    /// Not a licence key.
+    /// Not a license key.
     #[error("invalid license key format")]
     LicenseKey,
     /// Not a fingerprint.
@@ -200,6 +200,7 @@ pub(super) fn product(text: Option<&str>) -> Result<Option<String>, RequestFault
 
 /// The answer of an activation or verification, as the wire has it
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = DeviceActivationResponse)]
 pub struct ActivationResponse {
     /// False only under `compat = 200`.
     #[serde(default, deserialize_with = "neutral")]
@@ -208,7 +209,7 @@ pub struct ActivationResponse {
     #[serde(default, deserialize_with = "neutral")]
     #[schema(example = "License activated successfully")]
     pub message: String,
-    /// The sealed licence, lower-case hex.
+    /// The sealed license, lower-case hex.
     #[serde(default, deserialize_with = "neutral", skip_serializing_if = "String::is_empty")]
     pub encrypted_license: String,
     /// Its nonce: 12 bytes, lower-case hex.
@@ -221,7 +222,7 @@ pub struct ActivationResponse {
     /// PEM of the RSA key that signed (`PUBLIC KEY`).
     #[serde(default, deserialize_with = "neutral", skip_serializing_if = "String::is_empty")]
     pub public_key: String,
-    /// When the licence ends; the zero time on a failure.
+    /// When the license ends; the zero time on a failure.
     #[serde(default, deserialize_with = "time::or_zero")]
     pub expires_at: LicenseTime,
 }
@@ -283,7 +284,7 @@ impl ActivationResponse {
         json_line(self)
     }
 
-    /// Reads an answer with a 2xx status: the sealed licence and when it ends. Nothing in it is
+    /// Reads an answer with a 2xx status: the sealed license and when it ends. Nothing in it is
     /// believed yet; see [`SealedLicense::open`].
     pub fn read(body: &[u8]) -> Result<(SealedLicense, LicenseTime), AnswerError> {
         let answer: Self = crate::cloud::body::decode(body)
@@ -294,7 +295,7 @@ impl ActivationResponse {
         answer.sealed().map(|sealed| (sealed, answer.expires_at))
     }
 
-    /// The sealed licence of a success.
+    /// The sealed license of a success.
     pub fn sealed(&self) -> Result<SealedLicense, AnswerError> {
         let nonce: [u8; NONCE_BYTES] =
             hex("nonce", &self.nonce)?.try_into().map_err(|nonce: Vec<u8>| AnswerError::Field {
@@ -323,6 +324,7 @@ fn hex(field: &'static str, text: &str) -> Result<Vec<u8>, AnswerError> {
 
 /// The body of a failed call: texts only, since the reference client reads it as a map of texts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = DeviceFailureBody)]
 pub struct FailureBody {
     /// What went wrong.
     #[schema(example = "Maximum devices (5) reached")]
@@ -359,6 +361,7 @@ pub const UNAUTHORIZED: &str = "Unauthorized";
 
 /// `GET /health`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = DeviceHealth)]
 pub struct Health {
     /// Always `ok`.
     pub status: HealthStatus,
@@ -366,6 +369,7 @@ pub struct Health {
 
 /// Always `ok`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = DeviceHealthStatus)]
 #[serde(rename_all = "lowercase")]
 pub enum HealthStatus {
     /// The server answers.
