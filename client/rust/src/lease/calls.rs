@@ -1,0 +1,194 @@
+//! The calls of a lease on the wire, and what their answers mean.
+//!
+//! Answers are read by what is used of them, so that a newer server is understood. A renewal token
+//! is spent by the call that carries it; asked again with the same one within 30 s, the server
+//! gives the same answer, so a call whose answer was lost is simply repeated.
+
+use std::time::Duration;
+
+use protocol::cloud::denial::DenialReason;
+use protocol::cloud::lease::{HeartbeatRequest, ReturnRequest, ReturnResponse, UsageMetadata};
+use protocol::wire::UtcTime;
+use reqwest::Method;
+use serde::{Deserialize, Serialize};
+
+use super::tenure::Term;
+use super::{Borrow, Release, ReturnBorrow};
+use crate::core::Core;
+use crate::denied::Denied;
+use crate::environment::Deadline;
+use crate::error::Error;
+use crate::transport::{Call, Reply};
+use crate::verdict::LostReason;
+
+/// An answer that lengthens a lease.
+pub(super) struct Extension {
+    pub(super) term: Term,
+    pub(super) renewal_token: String,
+    pub(super) offline_token: Option<String>,
+    /// The server's civil time when it answered, in Unix milliseconds.
+    pub(super) server_ms: i64,
+}
+
+/// What came of a heartbeat.
+pub(super) enum Renewal {
+    Extended(Extension),
+    /// The lease is no longer ours.
+    Lost(LostReason),
+}
+
+/// What is read of every answer that lengthens a lease.
+#[derive(Deserialize)]
+struct ExtendedBody {
+    expires_at: UtcTime,
+    expires_in_ms: u64,
+    #[serde(default)]
+    heartbeat_interval_ms: Option<u64>,
+    renewal_token: String,
+    #[serde(default)]
+    offline_token: Option<String>,
+}
+
+#[derive(Serialize)]
+struct BorrowBody<'a> {
+    duration_seconds: u64,
+    renewal_token: &'a str,
+}
+
+#[derive(Serialize)]
+struct ReturnBorrowBody<'a> {
+    renewal_token: &'a str,
+}
+
+#[derive(Deserialize)]
+struct StatusBody {
+    status: String,
+}
+
+/// `PUT /api/v1/licenses/{lease_id}/heartbeat`
+pub(super) async fn heartbeat(
+    core: &Core,
+    lease_id: &str,
+    renewal_token: &str,
+    deadline: Deadline,
+) -> Result<Renewal, Error> {
+    let body = HeartbeatRequest { renewal_token: renewal_token.to_owned(), still_active: true };
+    let call =
+        Call::new(Method::PUT, &["api", "v1", "licenses", lease_id, "heartbeat"]).json(&body)?;
+    let reply = core.send(call, deadline).await?;
+    if reply.status == 200 {
+        return Ok(Renewal::Extended(extension(&reply)?));
+    }
+    let denied = denied(&reply)?;
+    match denied.reason.known() {
+        Some(
+            DenialReason::LeaseEnded | DenialReason::AlreadyEnded | DenialReason::UnknownLease,
+        ) => Ok(Renewal::Lost(LostReason::Ended)),
+        Some(DenialReason::RenewalTokenReplayed | DenialReason::RenewalTokenInvalid) => {
+            Ok(Renewal::Lost(LostReason::Replayed))
+        }
+        // The seat is still taken: whoever corrects the credentials before its end keeps it.
+        Some(DenialReason::AppRemoved | DenialReason::InsufficientScope) => {
+            Err(Error::Unauthorized { reason: denied.to_string() })
+        }
+        // A reason that is not known is a decision all the same where the status says so.
+        None if reply.status == 410 => Ok(Renewal::Lost(LostReason::Ended)),
+        _ => Ok(Renewal::Lost(LostReason::Denied(denied.reason))),
+    }
+}
+
+/// `POST /api/v1/licenses/{lease_id}/return`
+pub(super) async fn give_back(
+    core: &Core,
+    lease_id: &str,
+    usage: UsageMetadata,
+    deadline: Deadline,
+) -> Result<Release, Error> {
+    let body = ReturnRequest { lease_id: lease_id.to_owned(), usage_metadata: usage };
+    let call =
+        Call::new(Method::POST, &["api", "v1", "licenses", lease_id, "return"]).json(&body)?;
+    let reply = core.send(call, deadline).await?;
+    if reply.status == 200 {
+        let ReturnResponse { total_cost, lease_duration, .. } = reply.json()?;
+        return Ok(Release::Returned { total_cost, lease_duration });
+    }
+    let denied = denied(&reply)?;
+    match denied.reason.known() {
+        Some(
+            DenialReason::LeaseEnded | DenialReason::AlreadyEnded | DenialReason::UnknownLease,
+        ) => Ok(Release::AlreadyEnded),
+        Some(DenialReason::AppRemoved | DenialReason::InsufficientScope) => {
+            Err(Error::Unauthorized { reason: denied.to_string() })
+        }
+        _ => Err(Error::Rejected {
+            status: reply.status,
+            code: denied.reason.code().to_owned(),
+            detail: denied.detail,
+        }),
+    }
+}
+
+/// `POST /api/v1/licenses/{lease_id}/borrow`
+pub(super) async fn borrow(
+    core: &Core,
+    lease_id: &str,
+    renewal_token: &str,
+    duration: Duration,
+) -> Result<(Borrow, Option<Extension>), Error> {
+    let body = BorrowBody { duration_seconds: duration.as_secs(), renewal_token };
+    let call = Call::new(Method::POST, &["api", "v1", "licenses", lease_id, "borrow"])
+        .json(&body)?
+        .idempotency_key(&core.new_key()?)?;
+    let reply = core.send(call, core.deadline()).await?;
+    if reply.status == 200 {
+        let extension = extension(&reply)?;
+        let until = crate::denied::system_time(
+            extension.term.sent.wall_ms.saturating_add(milliseconds(extension.term.expires_in)),
+        );
+        return Ok((Borrow::Granted { until }, Some(extension)));
+    }
+    Ok((Borrow::Denied(denied(&reply)?), None))
+}
+
+/// `POST /api/v1/licenses/{lease_id}/return-borrow`
+pub(super) async fn return_borrow(
+    core: &Core,
+    lease_id: &str,
+    renewal_token: &str,
+) -> Result<(ReturnBorrow, Option<Extension>), Error> {
+    let call = Call::new(Method::POST, &["api", "v1", "licenses", lease_id, "return-borrow"])
+        .json(&ReturnBorrowBody { renewal_token })?
+        .idempotency_key(&core.new_key()?)?;
+    let reply = core.send(call, core.deadline()).await?;
+    if reply.status == 200 {
+        let StatusBody { status } = reply.json()?;
+        return match status.as_str() {
+            "renewed" => Ok((ReturnBorrow::LivesOn, Some(extension(&reply)?))),
+            _ => Ok((ReturnBorrow::Ended, None)),
+        };
+    }
+    Ok((ReturnBorrow::Denied(denied(&reply)?), None))
+}
+
+fn extension(reply: &Reply) -> Result<Extension, Error> {
+    let body: ExtendedBody = reply.json()?;
+    let expires_in = Duration::from_millis(body.expires_in_ms);
+    let interval = match body.heartbeat_interval_ms {
+        Some(interval_ms) => Duration::from_millis(interval_ms),
+        None => expires_in / 3,
+    };
+    Ok(Extension {
+        term: Term { sent: reply.sent, expires_in, interval },
+        renewal_token: body.renewal_token,
+        offline_token: body.offline_token,
+        server_ms: body.expires_at.unix_ms.saturating_sub(milliseconds(expires_in)),
+    })
+}
+
+fn denied(reply: &Reply) -> Result<Denied, Error> {
+    Denied::read(&reply.body, reply.retry_after).ok_or_else(|| reply.unexpected())
+}
+
+fn milliseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
