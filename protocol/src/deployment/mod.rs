@@ -7,12 +7,16 @@
 //! | [`refusal`] | the one table of statuses, codes and sentences |
 //! | [`token`] | the access token of an activated cluster |
 //! | [`license_key`], [`cluster_id`] | the two identifiers |
+//! | [`client`] | what a program does with each answer, as a pure state machine |
+//! | [`config`] | `LICENSE_*` variables and the `license:` section of a file |
 //!
 //! Source: the protocol document "BZZZ licensing"; where it only sketches, the forms are ours.
 //! Offline tokens are [`crate::offline`]. What it leaves to others: who holds the slot and which
 //! token version is in force (`lease`), HTTP (`node`, SDKs).
 
+pub mod client;
 pub mod cluster_id;
+pub mod config;
 pub mod license_key;
 pub mod refusal;
 pub mod telemetry;

@@ -9,14 +9,24 @@
 //! | [`key_ring`] | versions of the signing key, which rotate |
 //! | [`python_json`] | JSON as Python's standard library writes it |
 //! | [`identity`] | hashed host names, activation ids |
+//! | [`client`] | when a program may run, as a pure state machine |
+//! | [`clock_skew`] | the offset between server and client |
+//! | [`message`] | what people read when it may not |
+//! | [`event`] | what stands in the log |
+//! | [`config`] | `EDON_*` variables |
 //!
 //! Source: the protocol document "License Enforcement" and its Python client. Nothing that
 //! identifies a person crosses the wire: host names go as hashes. What it leaves to others: which
 //! activations are in force (`lease`), files, HTTP (`node`, SDKs).
 
+pub mod client;
+pub mod clock_skew;
+pub mod config;
+pub mod event;
 pub mod identity;
 pub mod key_ring;
 pub mod license_file;
+pub mod message;
 pub mod python_json;
 pub mod refusal;
 pub mod wire;
