@@ -146,7 +146,7 @@ mod tests {
         worker
             .spawn(async move {
                 drop(wait_for.await);
-                drop(done.send(7).await);
+                done.send(7).await.unwrap();
             })
             .unwrap();
         drop(worker);

@@ -178,7 +178,7 @@ impl Actor {
             }
         };
         match outcome {
-            Ok(Renewal::Extended(extension)) => self.extended(extension, false).await,
+            Ok(Renewal::Extended(extension)) => self.extended(extension).await,
             Ok(Renewal::Lost(reason)) => {
                 tracing::warn!(lease = %self.shared.info.id, %reason, "a license is lost");
                 self.shared.tenure.lock().lose(reason);
@@ -188,18 +188,17 @@ impl Actor {
     }
 
     /// Takes in an answer that lengthened the lease.
-    async fn extended(&mut self, extension: Extension, is_borrow: bool) {
-        let Extension { term, renewal_token, offline_token, server_ms } = extension;
+    async fn extended(&mut self, extension: Extension) {
+        let Extension { term, renewal_token, offline_token, borrowed_for, server_ms } = extension;
         self.renewal_token = renewal_token;
         self.failures = 0;
         let random = random_u64(self.core.environment());
         let is_in_time = {
             let now_ns = self.core.environment().monotonic_ns();
             let mut tenure = self.shared.tenure.lock();
-            let is_in_time = if is_borrow {
-                tenure.borrowed(now_ns, term)
-            } else {
-                tenure.renewed(now_ns, term)
+            let is_in_time = match borrowed_for {
+                Some(borrowed_for) => tenure.borrowed(now_ns, term, borrowed_for),
+                None => tenure.renewed(now_ns, term),
             };
             self.renew_at_ns = tenure.renew_at_ns(random);
             is_in_time
@@ -280,7 +279,7 @@ impl Actor {
         let token = self.renewal_token.clone();
         let (borrow, extension) = calls::borrow(&core, &id, &token, duration).await?;
         if let Some(extension) = extension {
-            self.extended(extension, true).await;
+            self.extended(extension).await;
             if self.kept.is_none() {
                 return Err(Error::machine(
                     "the lease is borrowed, but its token could not be kept",
@@ -300,12 +299,8 @@ impl Actor {
                 self.forget().await;
                 self.shared.tenure.lock().no_longer_borrowed();
                 if let Some(extension) = extension {
-                    self.extended(extension, false).await;
+                    self.extended(extension).await;
                 }
-            }
-            ReturnBorrow::Ended => {
-                self.forget().await;
-                self.shared.tenure.lock().lose(LostReason::Returned);
             }
             ReturnBorrow::Denied(_) => {}
         }

@@ -7,15 +7,18 @@
 use std::time::Duration;
 
 use protocol::cloud::denial::DenialReason;
-use protocol::cloud::lease::{HeartbeatRequest, ReturnRequest, ReturnResponse, UsageMetadata};
+use protocol::cloud::lease::{
+    BorrowRequest, HeartbeatRequest, MAX_BORROW_SECONDS, ReturnBorrowRequest, ReturnRequest,
+    ReturnResponse, UsageMetadata,
+};
 use protocol::wire::UtcTime;
 use reqwest::Method;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::tenure::Term;
 use super::{Borrow, Release, ReturnBorrow};
 use crate::core::Core;
-use crate::denied::Denied;
+use crate::denied::{Denied, system_time};
 use crate::environment::Deadline;
 use crate::error::Error;
 use crate::transport::{Call, Reply};
@@ -26,6 +29,8 @@ pub(super) struct Extension {
     pub(super) term: Term,
     pub(super) renewal_token: String,
     pub(super) offline_token: Option<String>,
+    /// How long the token of a borrow is good, from the sending.
+    pub(super) borrowed_for: Option<Duration>,
     /// The server's civil time when it answered, in Unix milliseconds.
     pub(super) server_ms: i64,
 }
@@ -47,22 +52,8 @@ struct ExtendedBody {
     renewal_token: String,
     #[serde(default)]
     offline_token: Option<String>,
-}
-
-#[derive(Serialize)]
-struct BorrowBody<'a> {
-    duration_seconds: u64,
-    renewal_token: &'a str,
-}
-
-#[derive(Serialize)]
-struct ReturnBorrowBody<'a> {
-    renewal_token: &'a str,
-}
-
-#[derive(Deserialize)]
-struct StatusBody {
-    status: String,
+    #[serde(default)]
+    borrowed_until: Option<UtcTime>,
 }
 
 /// `PUT /api/v1/licenses/{lease_id}/heartbeat`
@@ -135,16 +126,19 @@ pub(super) async fn borrow(
     renewal_token: &str,
     duration: Duration,
 ) -> Result<(Borrow, Option<Extension>), Error> {
-    let body = BorrowBody { duration_seconds: duration.as_secs(), renewal_token };
+    let seconds = u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
+    let body = BorrowRequest {
+        renewal_token: renewal_token.to_owned(),
+        duration_seconds: seconds.clamp(1, MAX_BORROW_SECONDS),
+    };
     let call = Call::new(Method::POST, &["api", "v1", "licenses", lease_id, "borrow"])
         .json(&body)?
         .idempotency_key(&core.new_key()?)?;
     let reply = core.send(call, core.deadline()).await?;
     if reply.status == 200 {
         let extension = extension(&reply)?;
-        let until = crate::denied::system_time(
-            extension.term.sent.wall_ms.saturating_add(milliseconds(extension.term.expires_in)),
-        );
+        let good_for = extension.borrowed_for.unwrap_or(extension.term.expires_in);
+        let until = system_time(reply.sent.wall_ms.saturating_add(milliseconds(good_for)));
         return Ok((Borrow::Granted { until }, Some(extension)));
     }
     Ok((Borrow::Denied(denied(&reply)?), None))
@@ -157,15 +151,11 @@ pub(super) async fn return_borrow(
     renewal_token: &str,
 ) -> Result<(ReturnBorrow, Option<Extension>), Error> {
     let call = Call::new(Method::POST, &["api", "v1", "licenses", lease_id, "return-borrow"])
-        .json(&ReturnBorrowBody { renewal_token })?
+        .json(&ReturnBorrowRequest { renewal_token: renewal_token.to_owned() })?
         .idempotency_key(&core.new_key()?)?;
     let reply = core.send(call, core.deadline()).await?;
     if reply.status == 200 {
-        let StatusBody { status } = reply.json()?;
-        return match status.as_str() {
-            "renewed" => Ok((ReturnBorrow::LivesOn, Some(extension(&reply)?))),
-            _ => Ok((ReturnBorrow::Ended, None)),
-        };
+        return Ok((ReturnBorrow::LivesOn, Some(extension(&reply)?)));
     }
     Ok((ReturnBorrow::Denied(denied(&reply)?), None))
 }
@@ -177,11 +167,14 @@ fn extension(reply: &Reply) -> Result<Extension, Error> {
         Some(interval_ms) => Duration::from_millis(interval_ms),
         None => expires_in / 3,
     };
+    let server_ms = body.expires_at.unix_ms.saturating_sub(milliseconds(expires_in));
+    let left = |until: UtcTime| u64::try_from(until.unix_ms.saturating_sub(server_ms)).unwrap_or(0);
     Ok(Extension {
         term: Term { sent: reply.sent, expires_in, interval },
         renewal_token: body.renewal_token,
         offline_token: body.offline_token,
-        server_ms: body.expires_at.unix_ms.saturating_sub(milliseconds(expires_in)),
+        borrowed_for: body.borrowed_until.map(|until| Duration::from_millis(left(until))),
+        server_ms,
     })
 }
 

@@ -72,8 +72,6 @@ pub enum Borrow {
 pub enum ReturnBorrow {
     /// The lease lives on and needs servers again.
     LivesOn,
-    /// The lease ended with it.
-    Ended,
     /// The server decided against it.
     Denied(Denied),
 }

@@ -40,7 +40,7 @@ impl Tenure {
     /// A lease that an earlier run had borrowed: good to its end without any server.
     pub(crate) fn borrowed_before(term: Term) -> Self {
         let mut tenure = Self::new(term);
-        tenure.borrowed_until_ns = Some(tenure.ends_ns());
+        tenure.borrowed_until_ns = Some(tenure.term_ends_ns());
         tenure
     }
 
@@ -68,11 +68,11 @@ impl Tenure {
         self.verdict(now_ns).permits_use()
     }
 
-    /// It was borrowed: good until its end without any server.
-    pub(crate) fn borrowed(&mut self, now_ns: u64, term: Term) -> bool {
+    /// It was borrowed: good without any server for so long from the sending.
+    pub(crate) fn borrowed(&mut self, now_ns: u64, term: Term, borrowed_for: Duration) -> bool {
         let is_in_time = self.renewed(now_ns, term);
         if is_in_time {
-            self.borrowed_until_ns = Some(self.ends_ns());
+            self.borrowed_until_ns = Some(term.sent.ns.saturating_add(nanoseconds(borrowed_for)));
         }
         is_in_time
     }
@@ -106,15 +106,21 @@ impl Tenure {
         }
     }
 
-    /// When it ends, on the monotonic clock.
+    /// When it ends, on the monotonic clock: not before the end of a borrow, for which the seat
+    /// stays taken whatever a renewal in between says.
     pub(crate) fn ends_ns(&self) -> u64 {
+        self.term_ends_ns().max(self.borrowed_until_ns.unwrap_or(0))
+    }
+
+    fn term_ends_ns(&self) -> u64 {
         self.term.sent.ns.saturating_add(nanoseconds(self.term.expires_in))
     }
 
     /// When it ends, by the wall clock as it was when the request was sent.
     fn ends_wall_ms(&self) -> i64 {
-        let expires_in_ms = i64::try_from(self.term.expires_in.as_millis()).unwrap_or(i64::MAX);
-        self.term.sent.wall_ms.saturating_add(expires_in_ms)
+        let sent = self.term.sent;
+        let from_sending_ms = self.ends_ns().saturating_sub(sent.ns) / 1_000_000;
+        sent.wall_ms.saturating_add(i64::try_from(from_sending_ms).unwrap_or(i64::MAX))
     }
 
     /// How often to renew: at a third of the term, or more often where the server says so; never
@@ -192,12 +198,23 @@ mod tests {
     #[test]
     fn a_borrowed_lease_is_held_without_any_server_to_its_end() {
         let mut tenure = Tenure::new(term(0, 900));
-        assert!(tenure.borrowed(ns(10), term(9, 3_600)));
+        assert!(tenure.borrowed(ns(10), term(9, 3_700), Duration::from_secs(3_600)));
         tenure.troubled(GraceReason::Unreachable);
         assert_eq!(tenure.verdict(ns(3_608)), Verdict::Held);
+        // The lease may outlive the borrow by a little, as any other.
+        assert!(matches!(tenure.verdict(ns(3_609)), Verdict::Grace { .. }));
+        assert!(!tenure.verdict(ns(3_709)).permits_use());
+    }
+
+    #[test]
+    fn a_renewal_does_not_shorten_a_borrow_and_its_return_does() {
+        let mut tenure = Tenure::borrowed_before(term(0, 3_600));
+        assert!(tenure.renewed(ns(10), term(9, 900)));
+        tenure.troubled(GraceReason::Unreachable);
+        assert_eq!(tenure.verdict(ns(3_599)), Verdict::Held);
+        assert_eq!(tenure.remaining(ns(3_599)), Duration::from_secs(1));
         tenure.no_longer_borrowed();
-        assert!(matches!(tenure.verdict(ns(3_608)), Verdict::Grace { .. }));
-        assert!(!tenure.verdict(ns(3_609)).permits_use());
+        assert!(!tenure.verdict(ns(3_599)).permits_use());
     }
 
     #[test]
@@ -255,7 +272,9 @@ mod tests {
                     Event::Borrowed { took, expires_in } => {
                         now += took;
                         latest_end = latest_end.max(now - took + expires_in);
-                        tenure.borrowed(ns(now), term(now - took, expires_in));
+                        let borrowed_for = Duration::from_secs(expires_in);
+                        let term = term(now - took, expires_in / 2);
+                        tenure.borrowed(ns(now), term, borrowed_for);
                     }
                     Event::Troubled => tenure.troubled(GraceReason::Unreachable),
                     Event::BorrowEnds => tenure.no_longer_borrowed(),
