@@ -30,6 +30,8 @@ pub(crate) struct Refusal {
     pub(crate) would_be_satisfied_by: Option<Value>,
     /// The application that an earlier request of the same key has made.
     pub(crate) app_id: Option<String>,
+    /// The license that an earlier request of the same key has made.
+    pub(crate) license_id: Option<String>,
     /// Finds the request in the server's log.
     pub(crate) request_id: Option<String>,
     /// The key under which the request may be repeated; set by the client.
@@ -53,6 +55,7 @@ struct Body {
     available_at: Option<String>,
     would_be_satisfied_by: Option<Value>,
     app_id: Option<String>,
+    license_id: Option<String>,
 }
 
 impl Refusal {
@@ -79,6 +82,7 @@ impl Refusal {
             available_at: body.available_at,
             would_be_satisfied_by: body.would_be_satisfied_by.filter(|value| !value.is_null()),
             app_id: body.app_id,
+            license_id: body.license_id,
             request_id: request_id.or(body.instance),
             idempotency_key: None,
         }
@@ -101,7 +105,9 @@ impl Refusal {
 
     /// Whether a 403 is a decision about a seat rather than about who asks.
     fn is_denial(&self) -> bool {
-        self.code == "version_not_covered" || self.code.starts_with("package_")
+        matches!(self.code.as_str(), "version_not_covered" | "offline_not_allowed")
+            || self.code.starts_with("package_")
+            || self.code.starts_with("borrow_")
     }
 
     /// Whether what was sent proves nothing: a package that is no package, a signature that does
@@ -122,6 +128,10 @@ impl Refusal {
             (401, "invalid_client") => "check --client-id and the client secret",
             (401, _) => "check --token, LEASEHOLD_TOKEN or the context file",
             (403, "insufficient_scope") => "the token's scope or role is too narrow for this",
+            (409, "secret_shown_before") if self.license_id.is_some() => {
+                let license_id = self.license_id.as_deref().unwrap_or("LICENSE");
+                return Some(format!("`leasehold license rotate {license_id}` makes a new key"));
+            }
             (409, "secret_shown_before") => {
                 let app_id = self.app_id.as_deref().unwrap_or("APP");
                 return Some(format!("`leasehold app rotate-secret {app_id}` makes a new one"));
@@ -206,6 +216,8 @@ mod tests {
         check(403, r#"{"title":"Forbidden"}"#, "http_403", Exit::NotAllowed, "Forbidden");
         let denied = r#"{"status":"denied","reason":"package_suspended"}"#;
         check(403, denied, "package_suspended", Exit::Refused, "package suspended");
+        let denied = r#"{"status":"denied","reason":"borrow_too_long"}"#;
+        check(403, denied, "borrow_too_long", Exit::Refused, "borrow too long");
         let scope = r#"{"status":"denied","reason":"insufficient_scope"}"#;
         check(403, scope, "insufficient_scope", Exit::NotAllowed, "insufficient scope");
         let refused = |code: &str| format!(r#"{{"code":"{code}","detail":"no"}}"#);
@@ -247,6 +259,9 @@ mod tests {
         let shown = br#"{"code":"secret_shown_before","app_id":"app-1"}"#;
         let advice = Refusal::read(409, shown, None).advice();
         assert!(advice.is_some_and(|advice| advice.contains("rotate-secret app-1")));
+        let shown = br#"{"code":"secret_shown_before","license_id":"l-1"}"#;
+        let advice = Refusal::read(409, shown, None).advice();
+        assert!(advice.is_some_and(|advice| advice.contains("license rotate l-1")));
         let mut lost = Refusal::read(503, br#"{"outcome":"unknown"}"#, None);
         lost.idempotency_key = Some("k-1".to_owned());
         assert!(lost.advice().is_some_and(|advice| advice.contains("--idempotency-key k-1")));

@@ -119,6 +119,11 @@ impl<'a> Request<'a> {
 }
 
 impl Answer {
+    /// The body as it came.
+    pub(crate) fn body(&self) -> &[u8] {
+        &self.body
+    }
+
     /// Reads the body.
     pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T> {
         serde_json::from_slice(&self.body).map_err(|source| CliError::Answer {

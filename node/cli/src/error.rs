@@ -8,6 +8,7 @@ use std::io;
 use std::path::PathBuf;
 
 use protocol::keys::KeyError;
+use protocol::offline::{KeySetError, OfflineError};
 use protocol::package::{PackageError, SignError};
 use serde_json::{Map, Value, json};
 use thiserror::Error;
@@ -88,6 +89,17 @@ pub(crate) enum CliError {
         /// What is wrong with it.
         source: serde_json::Error,
     },
+    /// An offline token that proves nothing, or not here and now.
+    #[error("the token is not to be believed")]
+    Token(#[source] OfflineError),
+    /// Keys under which no token can be verified.
+    #[error("{from} has no usable keys")]
+    KeySet {
+        /// The file or server.
+        from: String,
+        /// What is wrong with them.
+        source: KeySetError,
+    },
     /// Anything else.
     #[error("{0}")]
     Failed(String),
@@ -103,6 +115,9 @@ impl CliError {
             Self::Usage(_) | Self::File { .. } => Exit::Usage,
             Self::Key { .. } | Self::Package { .. } | Self::Sign { .. } => Exit::Unverifiable,
             Self::NotReachable { .. } | Self::NoAnswer { .. } => Exit::NotReachable,
+            Self::KeySet { .. } | Self::Token(OfflineError::Jws(_)) => Exit::Unverifiable,
+            // Genuine, and not for this place or time.
+            Self::Token(_) => Exit::Refused,
             Self::Refused(refusal) => refusal.exit(),
             Self::NotServing(_) => Exit::Unhealthy,
             Self::KeyMaking(_) | Self::Answer { .. } | Self::Failed(_) => Exit::Failed,
@@ -122,6 +137,8 @@ impl CliError {
             Self::NoAnswer { .. } => "no_answer",
             Self::Refused(refusal) | Self::NotServing(refusal) => &refusal.code,
             Self::Answer { .. } => "answer_not_understood",
+            Self::Token(source) => source.code(),
+            Self::KeySet { .. } => "key_set_unusable",
             Self::Failed(_) => "failed",
         }
     }

@@ -62,6 +62,20 @@ pub(crate) fn read_secret(path: &Path) -> Result<String> {
     Ok(secret.to_owned())
 }
 
+/// Reads a text of at most `max_bytes` from standard input, without the line ends at its end.
+pub(crate) fn read_stdin(max_bytes: u64) -> Result<String> {
+    let cannot_read =
+        |source| CliError::File { action: "read", path: "standard input".into(), source };
+    let mut bytes = Vec::new();
+    io::stdin().take(max_bytes + 1).read_to_end(&mut bytes).map_err(cannot_read)?;
+    if bytes.len() as u64 > max_bytes {
+        return Err(cannot_read(io::Error::other(format!("it is longer than {max_bytes} bytes"))));
+    }
+    let text = String::from_utf8(bytes)
+        .map_err(|_| cannot_read(io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8")))?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+
 /// Reads a vendor's public key through the gate of `protocol`.
 pub(crate) fn read_public_key(path: &Path) -> Result<PublicKey> {
     let text = read_text(path, MAX_KEY_BYTES)?;

@@ -35,21 +35,38 @@ use clap::Subcommand;
 
 pub use exit::{EXIT_CODES, Exit};
 pub use options::{
-    AppOptions, GlobalOptions, Hidden, MAX_WAIT_MS, MutationOptions, OutputFormat, Wait,
+    AppOptions, GlobalOptions, Hidden, MAX_SPAN_SECONDS, MAX_WAIT_MS, MutationOptions,
+    OutputFormat, Span, Wait,
 };
 pub use verbs::ReasonOptions;
+pub use verbs::activation::{ActivationListArgs, ActivationVerb, ReinstateArgs, RevokeArgs};
 pub use verbs::app::{AppArgs, AppVerb, RegisterArgs};
 pub use verbs::application::{CheckoutArgs, HeartbeatArgs, ReturnArgs, TokenArgs};
+pub use verbs::borrow::{
+    BorrowArgs, BorrowRulesVerb, OfflineArgs, ReturnBorrowArgs, RulesArgs, SetRulesArgs,
+    WriteOffArgs,
+};
+pub use verbs::client::{ClientAddArgs, ClientChangeArgs, ClientListArgs, ClientVerb};
 pub use verbs::cluster::ClusterVerb;
+pub use verbs::device::{DeviceListArgs, DeviceRemoveArgs, DeviceVerb};
 pub use verbs::lease::{LeaseVerb, ListArgs, ReleaseArgs, ShowArgs};
+pub use verbs::license::{
+    IssueArgs, LicenseArgs, LicenseChangeArgs, LicenseListArgs, LicenseRotateArgs, LicenseVerb,
+};
+pub use verbs::offline_token::{InspectArgs, OfflineTokenVerb, VerifyTokenArgs};
 pub use verbs::package::{ChangeArgs, ImportArgs, PackageArgs, PackageVerb, ServerVerb};
+pub use verbs::plan::PlanArgs;
+pub use verbs::shared_secret::{AddVendorArgs, ClassicVerb, EvaluationVerb, RotateKeyArgs};
 pub use verbs::vendor::{AddArgs, TrustVerb, VendorVerb};
 pub use verbs::workshop::{BenchVerb, KeyAlgorithm, KeygenArgs, SignArgs, VerifyArgs};
 
 use crate::error::{CliError, Result};
 use crate::report::Report;
 use crate::session::Session;
-use crate::verbs::{app, application, cluster, lease, package, vendor, workshop};
+use crate::verbs::{
+    activation, app, application, cluster, device, lease, license, offline_token, package,
+    shared_secret, vendor, workshop,
+};
 
 /// What a user can ask of a cluster.
 #[derive(Debug, Clone, Subcommand)]
@@ -69,6 +86,24 @@ pub enum Verb {
     /// Look at the seats that are out, and take them back
     #[command(subcommand)]
     Lease(LeaseVerb),
+    /// Issue and manage license keys
+    #[command(subcommand)]
+    License(LicenseVerb),
+    /// Manage those to whom license keys are issued
+    #[command(subcommand)]
+    Client(ClientVerb),
+    /// Look at the devices of a license, and remove them
+    #[command(subcommand)]
+    Device(DeviceVerb),
+    /// Look at what licenses were activated on, and revoke it
+    #[command(subcommand)]
+    Activation(ActivationVerb),
+    /// Look at the key that signs evaluation licenses, and rotate it
+    #[command(subcommand)]
+    Evaluation(EvaluationVerb),
+    /// Manage the vendors of the classic face
+    #[command(subcommand)]
+    Classic(ClassicVerb),
     /// Take a seat, as an application
     #[command(after_help = "\
 Example:
@@ -78,10 +113,15 @@ Example:
     Heartbeat(HeartbeatArgs),
     /// Give a seat back, as an application
     Return(ReturnArgs),
-    /// Get an access token, as an application
-    #[command(after_help = "\
-Example:
-  curl -H \"Authorization: Bearer $(leasehold token)\" …")]
+    /// Get an access token, as an application; look at offline tokens
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_help = "\
+Examples:
+  curl -H \"Authorization: Bearer $(leasehold token)\" …
+  leasehold token inspect - < offline.jwt
+  leasehold token verify - --keys offline-keys.json < offline.jwt"
+    )]
     Token(TokenArgs),
     /// Import a signed package (the same as `package import`)
     #[command(after_help = package::IMPORT_EXAMPLES)]
@@ -125,7 +165,31 @@ fn act(
             ask(options, var, async |at| application::heartbeat(args, at).await)
         }
         Verb::Return(args) => ask(options, var, async |at| application::give_back(args, at).await),
-        Verb::Token(args) => ask(options, var, async |at| application::token(args, at).await),
+        Verb::License(verb) => ask(options, var, async |at| license::run(verb, at).await),
+        Verb::Client(verb) => ask(options, var, async |at| verbs::client::run(verb, at).await),
+        Verb::Device(verb) => ask(options, var, async |at| device::run(verb, at).await),
+        Verb::Activation(verb) => ask(options, var, async |at| activation::run(verb, at).await),
+        Verb::Evaluation(verb) => {
+            ask(options, var, async |at| shared_secret::evaluation(verb, at).await)
+        }
+        Verb::Classic(verb) => ask(options, var, async |at| shared_secret::classic(verb, at).await),
+        Verb::Token(args) => token(args, options, var),
+    }
+}
+
+/// An access token asks a server; an offline token needs one only for keys that no file has.
+fn token(
+    args: TokenArgs,
+    options: &GlobalOptions,
+    var: &dyn Fn(&str) -> Option<String>,
+) -> Result<Report> {
+    match &args.verb {
+        None => ask(options, var, async |at| application::token(args, at).await),
+        Some(OfflineTokenVerb::Inspect(args)) => offline_token::show(args),
+        Some(OfflineTokenVerb::Verify(args)) if args.needs_server() => {
+            ask(options, var, async |at| offline_token::verify_with_server(args, at).await)
+        }
+        Some(OfflineTokenVerb::Verify(args)) => offline_token::verify_with_file(args),
     }
 }
 
@@ -165,7 +229,7 @@ mod tests {
     }
 
     fn parse(line: &str) -> std::result::Result<CommandLine, clap::Error> {
-        CommandLine::try_parse_from(line.split(' '))
+        CommandLine::try_parse_from(line.split_whitespace())
     }
 
     #[test]
@@ -196,6 +260,47 @@ mod tests {
             "leasehold heartbeat lease-1 --renewal-token rt1-x",
             "leasehold return lease-1 --client-secret-file -",
             "leasehold token --scope license:read",
+            "leasehold token inspect -",
+            "leasehold token verify eyJ.x.y --keys k.json --hostname h --product p",
+            "leasehold token verify - --server https://a:1",
+            "leasehold --server https://a:1 token verify -",
+            "leasehold license issue --protocol device --package p-1 --email a@b.c --days 365",
+            "leasehold license issue --protocol deployment --package p-1 --max-nodes 5 \
+             --feature export:create=allow --quota tokens=1000 --slot-ttl 24h --offline 24h",
+            "leasehold license issue --protocol evaluation --package p-1 --open \
+             --valid-until 2027-12-31 --activation-days 30",
+            "leasehold license issue --protocol device --package p-1 --client c-1 \
+             --check-mode each-execution --max-activations 3 --trial --plan-file plan.json",
+            "leasehold license list --protocol device --state not-yet-valid --limit 5",
+            "leasehold license show l-1",
+            "leasehold license suspend l-1 --reason unpaid",
+            "leasehold license resume l-1",
+            "leasehold license cancel l-1",
+            "leasehold license revoke l-1",
+            "leasehold license reinstate l-1",
+            "leasehold license rotate l-1 --idempotency-key k",
+            "leasehold client add a@b.c",
+            "leasehold client list --state banned",
+            "leasehold client ban c-1 --reason fraud",
+            "leasehold client unban c-1",
+            "leasehold device list --license l-1",
+            "leasehold device remove a-1 --write-off --reason lost",
+            "leasehold device remove --license l-1 --fingerprint 6b7d0c9b",
+            "leasehold activation list --protocol evaluation --expires this-month --org X \
+             --project Y",
+            "leasehold activation revoke a-1 --write-off",
+            "leasehold activation reinstate a-1",
+            "leasehold package borrow-rules show p-1",
+            "leasehold package borrow-rules set p-1 --max 7d --seats-max 5 --online-reserve 2 \
+             --include user:alice --exclude host:kiosk",
+            "leasehold package offline p-1",
+            "leasehold lease write-off lease-1 --reason stolen",
+            "leasehold lease borrow lease-1 --renewal-token t --duration 8h --client-id c",
+            "leasehold lease return-borrow lease-1 --renewal-token t",
+            "leasehold evaluation keys",
+            "leasehold evaluation rotate-key --minimum 2 --secret-file -",
+            "leasehold classic add-vendor --vendor v --secret-file s.txt",
+            "leasehold classic vendors",
             "leasehold import --package p.json",
             "leasehold import --package p.json --verify-signature --vendor-public-key k.pem",
             "leasehold import --package p.json --vendor-public-key k.pem --trust",
@@ -220,6 +325,22 @@ mod tests {
             ("leasehold token --client-secret a --client-secret-file b", "cannot be used with"),
             ("leasehold cluster status --timeout 5h", "want a time as"),
             ("leasehold cluster status -o yaml", "table, json"),
+            ("leasehold license issue --protocol devcie --package p", "`deployment`"),
+            ("leasehold license issue --protocol device --package p --days 0", "0"),
+            ("leasehold license issue --protocol device --package p --valid-until soon", "a day"),
+            (
+                "leasehold license issue --protocol device --package p --client c --email a@b.c",
+                "cannot be used with",
+            ),
+            ("leasehold device remove", "ACTIVATION_ID"),
+            ("leasehold device remove --fingerprint 6b7d0c9b", "--license"),
+            ("leasehold device remove a-1 --license l --fingerprint 6b7d0c9b", "cannot be used"),
+            ("leasehold activation list --expires soon", "this-month"),
+            ("leasehold package borrow-rules set p --include alice", "user:NAME"),
+            ("leasehold lease write-off lease-1", "--reason"),
+            ("leasehold lease borrow l --renewal-token t --duration 400d", "366 days"),
+            ("leasehold token --scope license:read inspect -", "cannot be used with"),
+            ("leasehold token verify - --hostname a --fingerprint b", "cannot be used with"),
         ] {
             let error = parse(line).err().unwrap();
             assert_eq!(error.exit_code(), 2, "{line}");

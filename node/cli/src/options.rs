@@ -140,6 +140,38 @@ impl FromStr for Wait {
     }
 }
 
+/// A length of time that something lasts, on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// Seconds, 0 to [`MAX_SPAN_SECONDS`].
+    pub seconds: u32,
+}
+
+/// Longest span that can be given: a leap year, as the server's own bound is.
+pub const MAX_SPAN_SECONDS: u32 = 366 * 86_400;
+
+impl FromStr for Span {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const WANT: &str = "want a time as 90s, 30m, 12h or 7d, 366 days at most";
+        let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (digits, unit) = text.split_at(split);
+        let factor = match unit {
+            "" | "s" => 1,
+            "m" => 60,
+            "h" => 3_600,
+            "d" => 86_400,
+            _ => return Err(WANT),
+        };
+        let number: u32 = digits.parse().map_err(|_| WANT)?;
+        match number.checked_mul(factor) {
+            Some(seconds @ ..=MAX_SPAN_SECONDS) => Ok(Self { seconds }),
+            _ => Err(WANT),
+        }
+    }
+}
+
 const CONNECTION: &str = "Connection";
 const OUTPUT: &str = "Output";
 const APPLICATION: &str = "Application";
@@ -168,6 +200,27 @@ mod tests {
         check("1h", None);
         check("99999999999999999999s", None);
         check("18446744073709551615s", None);
+    }
+
+    #[test]
+    fn spans_have_units_and_bounds() {
+        for (text, seconds) in [
+            ("90", Some(90)),
+            ("90s", Some(90)),
+            ("30m", Some(1_800)),
+            ("12h", Some(43_200)),
+            ("7d", Some(604_800)),
+            ("0", Some(0)),
+            ("366d", Some(MAX_SPAN_SECONDS)),
+            ("367d", None),
+            ("99999999h", None),
+            ("1w", None),
+            ("-1d", None),
+            ("1.5h", None),
+            ("", None),
+        ] {
+            assert_eq!(text.parse::<Span>().ok().map(|span| span.seconds), seconds, "{text:?}");
+        }
     }
 
     #[test]

@@ -169,6 +169,12 @@ pub(crate) fn print(
     }
 }
 
+/// What people read on a terminal of 80 columns.
+#[cfg(test)]
+pub(crate) fn shown(report: &Report) -> String {
+    render(&report.parts, Screen { width: Some(80), color: false })
+}
+
 /// Says something beside the report, unless told to be quiet or read by a script.
 pub(crate) fn warn(text: &str, options: &GlobalOptions) {
     if !options.quiet && options.output == OutputFormat::Table {
@@ -274,8 +280,8 @@ fn render_grid(grid: &Grid, screen: Screen) -> String {
 fn tone(state: &str) -> Option<Color> {
     match state {
         "leader" | "follower" | "active" | "yes" => Some(Color::Green),
-        "learner" | "not yet valid" | "suspended" => Some(Color::Yellow),
-        "unreachable" | "expired" | "revoked" | "no" => Some(Color::Red),
+        "learner" | "not yet valid" | "suspended" | "released" => Some(Color::Yellow),
+        "unreachable" | "expired" | "revoked" | "cancelled" | "banned" | "no" => Some(Color::Red),
         _ => None,
     }
 }

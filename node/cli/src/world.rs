@@ -27,8 +27,8 @@ impl Stopwatch {
     }
 }
 
-/// Unix milliseconds of the wall clock; used to show how long something still lasts, never to
-/// decide anything.
+/// Unix milliseconds of the wall clock: shows how long something still lasts, says which month
+/// this is, and, like any reader's clock, whether an offline token has ended.
 #[expect(clippy::disallowed_methods, reason = "the CLI is outside every simulation")]
 pub(crate) fn wall_ms() -> i64 {
     Timestamp::now().as_millisecond()

@@ -10,6 +10,7 @@ use protocol::wire::{MAX_TEXT_CHARS, is_text};
 use reqwest::Method;
 use serde_json::json;
 
+use super::offline_token::OfflineTokenVerb;
 use super::{document, require_id, words};
 use crate::client::Request;
 use crate::error::{CliError, Result};
@@ -85,9 +86,11 @@ pub struct ReturnArgs {
     mutation: MutationOptions,
 }
 
-/// Options of `token`.
+/// Options of `token`, which without a verb gives an access token.
 #[derive(Debug, Clone, Args)]
 pub struct TokenArgs {
+    #[command(subcommand)]
+    pub(crate) verb: Option<OfflineTokenVerb>,
     /// What the token is for; repeat it to name more. Everything allowed when left out
     #[arg(long, value_name = "SCOPE")]
     scope: Vec<String>,
@@ -183,7 +186,12 @@ pub(crate) async fn heartbeat(args: HeartbeatArgs, session: &Session<'_>) -> Res
         ("renewal token", renewed.renewal_token.clone()),
     ];
     let ids = vec![renewed.renewal_token.clone()];
-    Ok(Report::done(document(&renewed)?, vec![Part::Facts(facts)], ids))
+    let mut parts = vec![Part::Facts(facts)];
+    if let Some(offline_token) = &renewed.offline_token {
+        parts.push(Part::Line("offline token".to_owned()));
+        parts.push(Part::Line(offline_token.clone()));
+    }
+    Ok(Report::done(document(&renewed)?, parts, ids))
 }
 
 pub(crate) async fn give_back(args: ReturnArgs, session: &Session<'_>) -> Result<Report> {

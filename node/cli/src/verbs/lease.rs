@@ -1,9 +1,11 @@
-//! `lease list | show | release`: seats that are out, as an operator sees them.
+//! `lease list | show | release`: seats that are out, as an operator sees them. Its verbs about
+//! offline use are in `borrow`.
 
 use clap::{Args, Subcommand};
 use protocol::cloud::admin::{LeaseList, LeaseView, MAX_PAGE_ITEMS, ReleaseResponse};
 use serde_json::json;
 
+use super::borrow::{self, BorrowArgs, ReturnBorrowArgs, WriteOffArgs};
 use super::{ReasonOptions, document, require_id, words};
 use crate::client::Request;
 use crate::error::Result;
@@ -20,6 +22,21 @@ pub enum LeaseVerb {
     Show(ShowArgs),
     /// Take a seat back from its holder
     Release(ReleaseArgs),
+    /// Free the seat of a device that is lost, although an offline token of it is outstanding
+    ///
+    /// The token stays good until it ends, so the seat may be used twice until then.
+    #[command(after_help = "\
+Example:
+  leasehold lease write-off lease-aaaqcaqdaqcqmbyibeflcnvw5no6slnpjxga --reason \"stolen\"")]
+    WriteOff(WriteOffArgs),
+    /// Borrow a seat that is out, to use it offline, as an application
+    #[command(after_help = "\
+Example:
+  leasehold lease borrow lease-aaaqcaqdaqcqmbyibeflcnvw5no6slnpjxga --renewal-token rt1-… \\
+      --duration 7d --out offline.jwt")]
+    Borrow(BorrowArgs),
+    /// Give a borrow back early and keep the lease, as an application
+    ReturnBorrow(ReturnBorrowArgs),
 }
 
 /// Options of `lease list`.
@@ -59,6 +76,9 @@ pub(crate) async fn run(verb: LeaseVerb, session: &Session<'_>) -> Result<Report
         LeaseVerb::List(args) => list(args, session).await,
         LeaseVerb::Show(args) => show(args, session).await,
         LeaseVerb::Release(args) => release(args, session).await,
+        LeaseVerb::WriteOff(args) => borrow::write_off(args, session).await,
+        LeaseVerb::Borrow(args) => borrow::borrow(args, session).await,
+        LeaseVerb::ReturnBorrow(args) => borrow::return_borrow(args, session).await,
     }
 }
 

@@ -1,4 +1,5 @@
-//! `package import | list | show | suspend | resume | revoke`, and the document's `import`.
+//! `package import | list | show | suspend | resume | revoke | borrow-rules | offline`, and the
+//! document's `import`.
 //!
 //! Import with a key verifies the package under that key here first, whatever the cluster thinks;
 //! the server then verifies it under the key it has pinned and compares the two. `--trust` pins the
@@ -13,8 +14,9 @@ use protocol::cloud::admin::{
 use protocol::keys::PublicKey;
 use serde_json::Value;
 
+use super::borrow::{self, BorrowRulesVerb, OfflineArgs};
 use super::workshop::{self, BenchVerb, MAX_PACKAGE_BYTES};
-use super::{ReasonOptions, document, require_id, vendor, words};
+use super::{ReasonOptions, document, offline_line, require_id, vendor, words};
 use crate::error::Result;
 use crate::files;
 use crate::options::MutationOptions;
@@ -48,6 +50,11 @@ pub enum ServerVerb {
     Resume(ChangeArgs),
     /// End a package for good
     Revoke(ChangeArgs),
+    /// Show or set an operator's rules for borrowing
+    #[command(subcommand)]
+    BorrowRules(BorrowRulesVerb),
+    /// Show who holds offline tokens of a package, until when
+    Offline(OfflineArgs),
 }
 
 /// Options of `import`.
@@ -95,6 +102,8 @@ pub(crate) async fn run(verb: ServerVerb, session: &Session<'_>) -> Result<Repor
         ServerVerb::Suspend(args) => change("suspend", args, session).await,
         ServerVerb::Resume(args) => change("resume", args, session).await,
         ServerVerb::Revoke(args) => change("revoke", args, session).await,
+        ServerVerb::BorrowRules(verb) => borrow::rules(verb, session).await,
+        ServerVerb::Offline(args) => borrow::offline(args, session).await,
     }
 }
 
@@ -214,6 +223,15 @@ async fn show(args: PackageArgs, session: &Session<'_>) -> Result<Report> {
                 "{}, renewed every {}",
                 duration(policy.lease_ttl_ms),
                 duration(policy.heartbeat_interval_ms)
+            ),
+        ),
+        (
+            "offline",
+            offline_line(
+                policy.offline,
+                policy.borrow_max_ms,
+                policy.borrow_seats_max,
+                policy.borrow_online_reserve,
             ),
         ),
         ("imported", package.imported_at.to_string()),

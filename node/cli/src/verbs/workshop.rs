@@ -4,12 +4,15 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 use protocol::keys::{PrivateKey, PublicKey, RsaSize};
-use protocol::package::{LicensePackage, UnverifiedPackage, VerifiedPackage, sign_document};
+use protocol::package::{
+    LicensePackage, Policy, UnverifiedPackage, VerifiedPackage, sign_document,
+};
 use protocol::secret::Secret;
 use protocol::strict_json;
 use protocol::wire::{Money, UtcTime};
 use serde_json::{Value, json};
 
+use super::offline_line;
 use crate::error::{CliError, Result};
 use crate::files::{self, Access};
 use crate::options::GlobalOptions;
@@ -223,6 +226,10 @@ fn description(verified: &VerifiedPackage, standing: &str) -> Value {
         "overage_per_use": Money(entitlement.pricing.overage_per_use),
         "currency": entitlement.pricing.currency,
         "features": package.features,
+        "offline": package.policy.offline,
+        "borrow_max_seconds": package.policy.borrow_max_ms / 1_000,
+        "borrow_seats_max": package.policy.borrow_seats_max,
+        "borrow_online_reserve": package.policy.borrow_online_reserve,
         "valid_from": UtcTime::from_unix_ms(package.validity.start_ms),
         "valid_until": UtcTime::from_unix_ms(package.validity.end_ms),
         "validity": standing,
@@ -260,6 +267,10 @@ fn described(package: &LicensePackage, standing: &str) -> Vec<(&'static str, Str
         ),
         ("lease", format!("{} without a heartbeat", duration(package.policy.lease_ttl_ms))),
     ];
+    let Policy { offline, borrow_max_ms, borrow_seats_max, borrow_online_reserve, .. } =
+        package.policy;
+    let line = offline_line(offline, borrow_max_ms, borrow_seats_max, borrow_online_reserve);
+    facts.push(("offline", line));
     if !package.features.is_empty() {
         facts.push(("features", package.features.join(", ")));
     }
