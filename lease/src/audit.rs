@@ -15,7 +15,11 @@ use sha2::{Digest, Sha256};
 use crate::command::{Role, SeatClass};
 use crate::entry::{Actor, Cause};
 use crate::format::{self, FormatError, Kind};
-use crate::ids::{AppId, Fence, LeaseId, Name, NodeId, OperatorId, SubjectRef, TraceId};
+use crate::ids::{
+    ActivationId, ApiKeyId, AppId, ClientId, Face, Fence, LeaseId, LicenseId, Name, NodeId, OperatorId,
+    ProductId, SubjectRef, TraceId, UserId,
+};
+use crate::license::{ActivationChange, LicenseState};
 use crate::limits::MAX_BLOCK_BYTES;
 use crate::money::Money;
 use crate::outcome::RefusalCode;
@@ -106,6 +110,50 @@ pub enum AuditKind {
     RenewalTokenReplayed,
     /// Something was refused (once per actor, package, reason and civil minute).
     Refused,
+    /// A license was issued.
+    LicenseIssued,
+    /// A license was suspended, resumed, cancelled, revoked or reinstated.
+    LicenseChanged,
+    /// A license got a new key.
+    LicenseKeyRotated,
+    /// A license was set up: somebody accepted its terms.
+    LicenseSetUp,
+    /// A device, cluster or host took a seat under a license.
+    Activated,
+    /// An activation lost its seat.
+    ActivationEnded,
+    /// An activation was removed, revoked or reinstated.
+    ActivationChanged,
+    /// A trial began.
+    TrialStarted,
+    /// Somebody other than its owner activated a license for the first time.
+    IdentityDelegated,
+    /// A client was added.
+    ClientAdded,
+    /// A client was banned, or no longer is.
+    ClientChanged,
+    /// A product of the catalog was stored.
+    ProductPut,
+    /// A product of the catalog was removed.
+    ProductRemoved,
+    /// A user of the admin API that `device` tools speak was added.
+    UserAdded,
+    /// Other versions of a rotating key are in use.
+    KeyWindowSet,
+    /// A lease was lengthened for offline use.
+    LeaseBorrowed,
+    /// A borrow was ended early.
+    BorrowReturned,
+    /// A seat was taken back from a lost device.
+    LeaseWrittenOff,
+    /// Rules for borrowing were set or removed.
+    BorrowRulesSet,
+    /// A key of the classic face was added.
+    ApiKeyAdded,
+    /// A key of the classic face was removed.
+    ApiKeyRemoved,
+    /// The bound of a month's overage was set.
+    BudgetSet,
 }
 
 /// The particulars of an event. Append-only.
@@ -235,6 +283,108 @@ pub enum AuditDetail {
     Refusal {
         /// The reason.
         code: RefusalCode,
+    },
+    /// Of an issue.
+    License {
+        /// Its id.
+        license: LicenseId,
+        /// Through which face it is used.
+        face: Face,
+        /// To whom.
+        client: Option<ClientId>,
+    },
+    /// Of a change to a license.
+    LicenseChange {
+        /// Its id.
+        license: LicenseId,
+        /// Where it stands now.
+        state: LicenseState,
+        /// Its token version now.
+        token_version: u32,
+        /// The operator's reason.
+        reason: Box<str>,
+    },
+    /// Of a license set up, or a trial.
+    OfLicense(LicenseId),
+    /// Of an activation.
+    Activation {
+        /// Its license.
+        license: LicenseId,
+        /// Its id.
+        activation: ActivationId,
+    },
+    /// Of a change to an activation.
+    ActivationChange {
+        /// Its license.
+        license: LicenseId,
+        /// Its id.
+        activation: ActivationId,
+        /// What became of it.
+        change: ActivationChange,
+        /// Whether its seat was freed although an offline token may be outstanding.
+        write_off: bool,
+        /// The operator's reason.
+        reason: Box<str>,
+    },
+    /// Of a delegate.
+    Identity {
+        /// The license.
+        license: LicenseId,
+        /// The client id that the delegate got.
+        subject_client: ClientId,
+    },
+    /// Of a client.
+    Client {
+        /// Their id.
+        client: ClientId,
+        /// Whether they are banned now.
+        banned: bool,
+        /// The operator's reason; may be empty.
+        reason: Box<str>,
+    },
+    /// Of a product of the catalog.
+    Product {
+        /// Its id.
+        product: ProductId,
+        /// Its version.
+        version: u32,
+    },
+    /// Of a user of the admin API that `device` tools speak.
+    User(UserId),
+    /// Of a rotating key.
+    KeyWindow {
+        /// Which key.
+        name: Name,
+        /// What new documents are signed with.
+        current: u32,
+        /// The oldest that is accepted.
+        minimum: u32,
+    },
+    /// Of a borrow.
+    Borrow {
+        /// Last civil millisecond.
+        ends_ms: i64,
+        /// Seats.
+        quantity: u32,
+    },
+    /// Of rules for borrowing. Who is named in them is not part of the event.
+    BorrowRules {
+        /// Longest borrow.
+        max_ms: Option<u64>,
+        /// Seats at once.
+        seats_max: Option<u32>,
+        /// Seats left for online users.
+        online_reserve: u32,
+    },
+    /// Of a key of the classic face.
+    ApiKey {
+        /// Its id.
+        key: ApiKeyId,
+    },
+    /// Of a budget.
+    Budget {
+        /// The bound; `None`: none.
+        max_spend: Option<Money>,
     },
 }
 

@@ -1,10 +1,12 @@
 //! Time passing: clocks, leases that are due, requests that are forgotten.
 //!
 //! A lease is due when the lease clock has reached its end, when the civil clock has passed its
-//! own last millisecond, or when its package is over. A due lease is treated as ended by every
-//! verb; the sweep at the start of each entry ends up to a bounded number of them, and a verb that
-//! touches one ends it on the spot. Seats that a package has only for a while are handled likewise:
-//! when they lapse while in use, the newest grants of their class end first.
+//! own last millisecond, or when its package is over. While there is a hold on it, a lease is not
+//! due unless its package is over: the hold goes first, when the civil clock has passed the end of
+//! the newest token by the skew, and then the lease is due as any other. A due lease is treated as
+//! ended by every verb; the sweep at the start of each entry ends up to a bounded number of them,
+//! and a verb that touches one ends it on the spot. Seats that a package has only for a while are
+//! handled likewise: when they lapse while in use, the newest grants of their class end first.
 
 use crate::audit::{AuditDetail, AuditKind};
 use crate::command::SeatClass;
@@ -35,15 +37,24 @@ impl Ledger {
             self.state.forget_logged_refusals();
         }
         self.requests.forget(clock.led_ms);
+        self.forget_guesses(clock.led_ms);
         self.sweep(&Origin::time(header.origin));
     }
 
     /// Whether a lease has ended although it has not been swept yet.
     pub(crate) fn is_due(&self, lease: &Lease) -> bool {
         let clock = self.clock();
-        lease.expires_led_ms() <= clock.led_ms
-            || lease.not_after_ms().is_some_and(|end| clock.civil_ms > end)
-            || self.state.at(lease.package()).is_over(clock.civil_ms)
+        let ended = lease.expires_led_ms() <= clock.led_ms
+            || lease.not_after_ms().is_some_and(|end| clock.civil_ms > end);
+        (ended && !self.is_kept(lease)) || self.state.at(lease.package()).is_over(clock.civil_ms)
+    }
+
+    /// Whether an offline token may be outstanding for a lease: some clock within the skew shows a
+    /// time at which it is good.
+    pub(crate) fn is_kept(&self, lease: &Lease) -> bool {
+        let civil_ms = self.clock().civil_ms;
+        lease.is_held()
+            && self.state.hold(lease.id()).is_some_and(|hold| civil_ms < hold.free_at_ms())
     }
 
     /// Ends a lease if it is due; whether it is live still.
@@ -56,7 +67,8 @@ impl Ledger {
         false
     }
 
-    /// Ends due leases of a package until `enough` or none is due.
+    /// Takes holds away that are over, and ends due leases of a package, until `enough` or none is
+    /// due.
     pub(crate) fn settle_package(
         &mut self,
         origin: &Origin,
@@ -64,10 +76,24 @@ impl Ledger {
         enough: impl Fn(&Package) -> bool,
     ) {
         while !enough(self.state.at(slot)) {
+            if self.let_go_first(slot) {
+                continue;
+            }
             match self.state.at(slot).first_to_end() {
                 Some((at, lease)) if at <= self.clock().led_ms => self.end_due(origin, lease),
                 _ => return,
             }
+        }
+    }
+
+    /// Takes away the hold of a package that is over first, if any is; its lease may be due then.
+    pub(crate) fn let_go_first(&mut self, slot: u32) -> bool {
+        match self.state.at(slot).first_hold() {
+            Some((at, lease)) if at <= self.clock().civil_ms => {
+                self.state.remove_hold(lease);
+                true
+            }
+            _ => false,
         }
     }
 
@@ -94,20 +120,32 @@ impl Ledger {
             let Some((_, lease)) = first else { break };
             self.end_due(origin, lease);
         }
+        self.sweep_licenses(origin, &mut budget);
     }
 
-    /// A package that is over loses all leases, one that is overdrawn its newest ones.
+    /// A package that is over loses all leases; one that is not, holds that are over, and when it is
+    /// overdrawn its newest leases without a hold.
     fn sweep_package(&mut self, origin: &Origin, name: &Name, budget: &mut usize) {
         let Some(slot) = self.state.slot(name) else { return };
         let civil_ms = self.clock().civil_ms;
         if self.state.at(slot).is_over(civil_ms) {
-            while let Some((_, lease)) = self.state.at(slot).first_to_end() {
-                if *budget == 0 {
-                    break;
-                }
+            loop {
+                let next = self.state.at(slot).leases().next();
+                let Some(lease) = next.filter(|_| *budget > 0) else { break };
                 *budget -= 1;
                 self.end_due(origin, lease);
             }
+        }
+        while *budget > 0 && self.let_go_first(slot) {
+            *budget -= 1;
+        }
+        // What ends by itself now is not missing: only then are there more seats out than bought.
+        while let Some((at, lease)) = self.state.at(slot).first_to_end() {
+            if at > self.clock().led_ms || *budget == 0 {
+                break;
+            }
+            *budget -= 1;
+            self.end_due(origin, lease);
         }
         while let Some(class) = self.state.at(slot).overdrawn(civil_ms) {
             let newest = self.newest_of(slot, class);
@@ -126,10 +164,11 @@ impl Ledger {
         self.state.reindex_package(name);
     }
 
-    /// A package's leases of one class, newest grant first. Walks all of them: seats lapse rarely.
+    /// A package's leases of one class without a hold, newest grant first. Walks all of them: seats
+    /// lapse rarely.
     fn newest_of(&self, slot: u32, class: SeatClass) -> Vec<(Fence, LeaseId)> {
         let leases = self.state.at(slot).leases().filter_map(|id| self.state.lease(id));
-        let of_class = leases.filter(|lease| lease.class() == class);
+        let of_class = leases.filter(|lease| lease.class() == class && !lease.is_held());
         let mut newest: Vec<_> = of_class.map(|lease| (lease.fence(), lease.id())).collect();
         newest.sort_unstable_by(|one, other| other.cmp(one));
         newest
@@ -164,6 +203,7 @@ impl Ledger {
             LeaseEnd::Released => (&mut usage.released, AuditKind::LeaseReleased),
             LeaseEnd::WithPackage => (&mut usage.released, AuditKind::LeaseEndedWithPackage),
             LeaseEnd::WithSeats => (&mut usage.released, AuditKind::LeaseEndedWithSeats),
+            LeaseEnd::WrittenOff => (&mut usage.released, AuditKind::LeaseWrittenOff),
         };
         *count = count.saturating_add(1);
         let (class, quantity) = (lease.class(), lease.quantity());
@@ -175,6 +215,7 @@ impl Ledger {
             }
         };
         self.record(origin, Event::of_lease(kind, &package, &lease, detail));
+        self.seat_ended(origin, id);
         self.requests.push(RequestRecord::Lease(EndedLease {
             lease: id,
             app: lease.app(),

@@ -3,6 +3,8 @@
 //! Every tier of tests calls [`check_all`] after every command; a node calls [`check_loaded`]
 //! when it has loaded its state. A violation is a bug or damage, never something a caller did.
 
+mod licensing;
+
 use std::collections::BTreeMap;
 
 use crate::audit::{AuditHead, verify_chain};
@@ -11,6 +13,12 @@ use crate::entry::Stamp;
 use crate::ids::{Fence, Name};
 use crate::ledger::Ledger;
 use crate::requests::RequestRecord;
+
+pub use licensing::{
+    activations_in_force_hold_a_seat, every_face_takes_the_same_seats,
+    guesses_stay_within_their_limits, leases_of_faces_belong_to_activations, plans_are_kept,
+    what_hangs_on_licenses_is_there,
+};
 
 /// A rule that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,6 +38,7 @@ pub struct Before {
     audit: AuditHead,
     index: u64,
     refusals: u64,
+    token_versions: u64,
 }
 
 impl Before {
@@ -41,6 +50,7 @@ impl Before {
             audit: ledger.audit_head(),
             index: ledger.applied_index(),
             refusals: ledger.state.refusals().values().sum(),
+            token_versions: token_versions(ledger),
         }
     }
 }
@@ -49,11 +59,14 @@ impl Before {
 pub fn check_all(before: &Before, ledger: &Ledger) -> Result<(), Violation> {
     check_loaded(ledger)?;
     every_lease_is_indexed_once(ledger)?;
+    leases_of_faces_belong_to_activations(ledger)?;
+    every_face_takes_the_same_seats(ledger)?;
     a_request_id_made_at_most_one_lease(ledger)?;
     no_fence_is_held_twice(ledger)?;
     the_audit_chain_is_unbroken(ledger)?;
     fences_strictly_increase(before, ledger)?;
     clocks_never_go_back(before, ledger)?;
+    token_versions_never_fall(before, ledger)?;
     refusals_are_counted(before, ledger)
 }
 
@@ -62,6 +75,10 @@ pub fn check_loaded(ledger: &Ledger) -> Result<(), Violation> {
     seats_out_never_exceed_what_was_bought(ledger)?;
     pools_share_exactly_the_seats_there_are(ledger)?;
     what_is_due_is_found_in_time(ledger)?;
+    activations_in_force_hold_a_seat(ledger)?;
+    plans_are_kept(ledger)?;
+    what_hangs_on_licenses_is_there(ledger)?;
+    guesses_stay_within_their_limits(ledger)?;
     names_lead_to_exactly_one_row(ledger)
 }
 
@@ -213,6 +230,18 @@ pub fn clocks_never_go_back(before: &Before, ledger: &Ledger) -> Result<(), Viol
         && ledger.applied_index() >= before.index
         && ledger.audit_head().seq >= before.audit.seq;
     ensure("clocks_never_go_back", forward, || format!("{clock:?} after {:?}", before.clock))
+}
+
+/// What was suspended, revoked or rotated once makes older tokens stale for ever.
+pub fn token_versions_never_fall(before: &Before, ledger: &Ledger) -> Result<(), Violation> {
+    let now = token_versions(ledger);
+    ensure("token_versions_never_fall", now >= before.token_versions, || {
+        format!("{now} after {}", before.token_versions)
+    })
+}
+
+fn token_versions(ledger: &Ledger) -> u64 {
+    ledger.licenses(None).map(|row| u64::from(row.token_version)).sum()
 }
 
 /// Counts of refusals never shrink.

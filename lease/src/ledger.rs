@@ -147,9 +147,12 @@ impl Ledger {
     pub fn next_due(&self) -> Due {
         let own = self.state.first_not_after().map(|(at, _)| at.saturating_add(1));
         let civil = self.state.first_civil_due();
+        let led = self.state.first_led_due().map(|(at, _)| at);
+        // Nothing happens when a held lease's end comes, but until then the lease clock counts.
+        let held = self.state.offline().next_led_end(self.clock().led_ms);
         Due {
-            led_ms: self.state.first_led_due().map(|(at, _)| at),
-            civil_ms: own.into_iter().chain(civil).min(),
+            led_ms: led.into_iter().chain(held).min(),
+            civil_ms: own.into_iter().chain(civil).chain(self.licenses_due()).min(),
         }
     }
 

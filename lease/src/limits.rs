@@ -66,6 +66,55 @@ pub const MAX_BLOCK_BYTES: usize = 32 * 1024;
 /// People and hosts whose names are kept. A name beyond gets a reference that stands for nothing:
 /// a full book of names must not keep anybody from working.
 pub const MAX_SUBJECTS: usize = 4_194_304;
+/// Licenses: with a plan of usual size a row takes about a kilobyte of memory.
+pub const MAX_LICENSES: usize = 262_144;
+/// Bytes of a license's row: it holds a copy of its plan and must fit into a row of 64 KiB.
+pub const MAX_LICENSE_BYTES: usize = 48 * 1024;
+/// Features of a plan, scopes of a feature, metrics with a quota.
+pub const MAX_PLAN_ITEMS: usize = 64;
+/// Bytes of a scope's metadata, and of what a cluster says of itself.
+pub const MAX_METADATA_BYTES: usize = 1024;
+/// Bytes of a fingerprint, cluster id or host hash: the longest that a protocol allows.
+pub const MAX_HOLDER_BYTES: usize = 128;
+/// Bytes of a session key sealed for one activation.
+pub const MAX_SESSION_BYTES: usize = 1024;
+/// Activations, given back ones included: as many as leases are planned for, four times over.
+pub const MAX_ACTIVATIONS: usize = 4_194_304;
+/// Clusters of one license that are remembered after they gave its slot back: whoever has the key
+/// can name as many clusters as they like. Beyond, the one heard longest ago is forgotten.
+pub const MAX_RELEASED_CLUSTERS: usize = 64;
+/// Delegates of one license: whoever has its key can name as many addresses as they like.
+pub const MAX_DELEGATES: usize = 256;
+/// Clients, users and trials: each row takes some hundred bytes.
+pub const MAX_CLIENTS: usize = 1_048_576;
+/// Products of the catalog.
+pub const MAX_PRODUCTS: usize = 4096;
+/// Bytes of a product's document: a row holds at most 64 KiB.
+pub const MAX_PRODUCT_BYTES: usize = 48 * 1024;
+/// Metrics counted for one license.
+pub const MAX_LICENSE_METRICS: usize = 256;
+/// Rotating keys.
+pub const MAX_KEY_WINDOWS: usize = 64;
+/// Led milliseconds over which wrong keys are counted.
+pub const GUESS_WINDOW_MS: u64 = 15 * 60 * 1000;
+/// Wrong keys from one address in a window: room for a person who mistypes.
+pub const MAX_GUESSES_PER_ADDRESS: u32 = 10;
+/// Wrong keys from all addresses in a window: against 2^200 device keys hopeless, and against the
+/// shorter keys of other faces slow.
+pub const MAX_GUESSES: u32 = 1000;
+/// Addresses counted one by one; those beyond count in the total alone.
+pub const MAX_GUESS_ROWS: usize = 65_536;
+/// Users and hosts named in either list of a package's borrow rules.
+pub const MAX_BORROW_PARTIES: usize = 256;
+/// Bytes of a package's borrow rules: a row holds at most 64 KiB.
+pub const MAX_BORROW_RULES_BYTES: usize = 48 * 1024;
+/// Keys of the classic face.
+pub const MAX_API_KEYS: usize = 65_536;
+/// Led milliseconds that a seat of the classic face lasts at least: shorter than any session.
+pub const MIN_CLASSIC_TTL_MS: u64 = 1000;
+/// Led milliseconds that a seat of the classic face lasts at most: nobody renews it, so one that is
+/// forgotten is gone for so long.
+pub const MAX_CLASSIC_TTL_MS: u64 = 31 * 24 * 3600 * 1000;
 
 /// The bounds that tests need to reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

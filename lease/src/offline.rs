@@ -112,6 +112,14 @@ pub struct HoldRow {
     pub borrowed: bool,
 }
 
+impl HoldRow {
+    /// First civil millisecond at which the hold no longer keeps the seat: no clock within the
+    /// skew still shows a time at which a token is good.
+    pub fn free_at_ms(&self) -> i64 {
+        self.ends_ms.saturating_add(self.skew_ms.into()).saturating_add(1)
+    }
+}
+
 /// An offline token that may be signed now: never for longer, never for more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OfflineProof {

@@ -40,6 +40,11 @@ impl Event {
         Self { package: Some(package.clone()), ..Self::new(kind, detail) }
     }
 
+    /// Of somebody, by reference.
+    pub(crate) fn by(self, user: SubjectRef) -> Self {
+        Self { user, ..self }
+    }
+
     /// Of a lease.
     pub(crate) fn of_lease(
         kind: AuditKind,

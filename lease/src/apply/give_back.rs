@@ -11,12 +11,22 @@ use crate::requests::{EndedLease, LeaseEnd, RequestRecord};
 impl Ledger {
     pub(super) fn give_back(&mut self, context: &Context, give_back: &Return) -> Decision {
         let app = self.credentials(context)?.app;
+        self.give_back_of(context, app, give_back.lease, &give_back.usage)
+    }
+
+    /// Gives a lease back in the name of the application, or face, that holds it.
+    pub(super) fn give_back_of(
+        &mut self,
+        context: &Context,
+        app: AppId,
+        id: LeaseId,
+        usage: &UsageReport,
+    ) -> Decision {
         if let Some(request) = &context.request
             && let Some(receipt) = self.returned_before(request)?
         {
             return Ok(Outcome::Returned(receipt));
         }
-        let id = give_back.lease;
         if self.state.lease(id).is_some_and(|lease| lease.app() != app) {
             return refuse(RefusalCode::UnknownLease);
         }
@@ -34,7 +44,7 @@ impl Ledger {
         let slot = lease.package();
         let end = self.returned(lease, context.request);
         self.end_lease(&context.origin, id, end, None);
-        self.count_usage(slot, &give_back.usage);
+        self.count_usage(slot, usage);
         Ok(Outcome::Returned(receipt(id, &end, false)))
     }
 
@@ -43,6 +53,7 @@ impl Ledger {
         if !self.settle_lease(&context.time, id) {
             return refuse(RefusalCode::AlreadyEnded);
         }
+        self.has_no_token_out(id)?;
         self.end_lease(&context.origin, id, LeaseEnd::Released, Some(reason));
         Ok(Outcome::Done)
     }

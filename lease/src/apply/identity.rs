@@ -50,7 +50,8 @@ impl Ledger {
     }
 
     pub(super) fn register_app(&mut self, context: &Context, new: &RegisterApp) -> Decision {
-        let taken = self.state.apps().contains_key(&new.app)
+        let taken = new.app > AppId::LAST
+            || self.state.apps().contains_key(&new.app)
             || self.state.app_by_client(&new.client_id).is_some();
         if taken {
             return refuse(RefusalCode::AppIdTaken);

@@ -2,7 +2,7 @@
 //!
 //! The order is the same for all: the cluster must be founded, the actor allowed, the request id
 //! unused (or the earlier answer is given again); then the verb. A refusal changes nothing but the
-//! counters of refusals and takes no row in the request table.
+//! counters of refusals and of wrong keys, and takes no row in the request table.
 
 mod cluster;
 mod give_back;
@@ -11,6 +11,7 @@ mod licensing;
 mod offline;
 mod package;
 mod renew;
+mod seat;
 mod take;
 
 use crate::command::{Command, Role};
@@ -18,6 +19,7 @@ use crate::entry::{Actor, EntryHeader, Envelope};
 use crate::ids::{AppId, Face, Fence, KeyOrigin, LeaseId, Name, RequestId};
 use crate::ledger::Ledger;
 use crate::limits::{MAX_NAME_BYTES, MAX_TEXT_CHARS};
+use crate::offline::{Borrow, ReturnBorrow, WriteOff};
 use crate::outcome::{AppOutcome, Outcome, Refusal, RefusalCode};
 use crate::record::Origin;
 use crate::requests::{Remembered, RememberedOutcome, RequestRecord};
@@ -136,7 +138,7 @@ impl Ledger {
         match self.decide(&context, command) {
             Ok(outcome) => outcome,
             Err(refusal) => {
-                let (package, lease) = self.concerns(command);
+                let (package, lease) = self.concerns(actor, command);
                 self.record_refusal(&origin, package.as_deref(), lease, refusal.code);
                 Outcome::Refused(refusal)
             }
@@ -153,6 +155,14 @@ impl Ledger {
             Command::Checkout(checkout) => return self.check_out(context, checkout),
             Command::Heartbeat { leases } => return self.heartbeat(context, leases),
             Command::Return(give_back) => return self.give_back(context, give_back),
+            // These are repeatable by themselves, once per holder.
+            Command::Activate(_) | Command::Verify(_) | Command::Deactivate(_) => {
+                return self.perform_licensing(context, command);
+            }
+            Command::Borrow(borrow) => return self.borrow(context, borrow),
+            Command::ReturnBorrow(give_back) => return self.return_borrow(context, give_back),
+            Command::ClassicCheckout(checkout) => return self.classic_checkout(context, checkout),
+            Command::ClassicReturn { lease } => return self.classic_return(context, *lease),
             _ => {}
         }
         if let Some(request) = context.request {
@@ -189,16 +199,16 @@ impl Ledger {
             Command::TransferSeats(transfer) => self.transfer_seats(context, transfer),
             Command::AgreeStateSum { index, sum } => self.agree_state_sum(*index, *sum),
             Command::SetKeyWindow(window) => self.set_key_window(context, window),
-            Command::Checkout(_) | Command::Heartbeat { .. } | Command::Return(_) => {
-                unreachable!("decided before")
-            }
-            Command::ImportEntitlement(_)
+            Command::Checkout(_)
+            | Command::Heartbeat { .. }
+            | Command::Return(_)
             | Command::Borrow(_)
             | Command::ReturnBorrow(_)
+            | Command::ClassicCheckout(_)
+            | Command::ClassicReturn { .. } => unreachable!("decided before"),
+            Command::ImportEntitlement(_)
             | Command::WriteOff(_)
             | Command::SetBorrowRules(_)
-            | Command::ClassicCheckout(_)
-            | Command::ClassicReturn { .. }
             | Command::AddApiKey(_)
             | Command::RemoveApiKey { .. }
             | Command::SetBudget(_) => self.perform_offline(context, command),
@@ -267,6 +277,8 @@ impl Ledger {
             Some(_) => return Err(reused),
         };
         Ok(Some(match &remembered.outcome {
+            RememberedOutcome::Activation { activation } => self.activated_before(*activation)?,
+            RememberedOutcome::Counted { license } => self.usage_totals(*license),
             RememberedOutcome::Done => Outcome::Done,
             RememberedOutcome::Unchanged => Outcome::Unchanged,
             RememberedOutcome::Imported => Outcome::Imported { already: true },
@@ -283,6 +295,10 @@ impl Ledger {
         let outcome = match outcome {
             Outcome::Unchanged => RememberedOutcome::Unchanged,
             Outcome::Imported { .. } => RememberedOutcome::Imported,
+            Outcome::Activated(activated) if let Some(activation) = activated.activation => {
+                RememberedOutcome::Activation { activation }
+            }
+            Outcome::Counted(totals) => RememberedOutcome::Counted { license: totals.license },
             Outcome::App(app) => RememberedOutcome::App {
                 app: app.app,
                 client_id: app.client_id.clone(),
@@ -306,7 +322,7 @@ impl Ledger {
     }
 
     /// The package and lease that a refused command was about.
-    fn concerns(&self, command: &Command) -> (Option<Name>, Option<LeaseId>) {
+    fn concerns(&self, actor: Actor, command: &Command) -> (Option<Name>, Option<LeaseId>) {
         match command {
             Command::Checkout(checkout) => (Some(checkout.package.clone()), None),
             Command::ImportPackage(import) => (Some(import.terms.package.clone()), None),
@@ -315,8 +331,16 @@ impl Ledger {
             | Command::RevokePackage(change) => (Some(change.package.clone()), None),
             Command::TransferSeats(transfer) => (Some(transfer.package.clone()), None),
             Command::Return(give_back) => (self.package_of(give_back.lease), Some(give_back.lease)),
-            Command::Release { lease, .. } => (self.package_of(*lease), Some(*lease)),
-            _ => (None, None),
+            Command::Release { lease, .. }
+            | Command::Borrow(Borrow { lease, .. })
+            | Command::ReturnBorrow(ReturnBorrow { lease, .. })
+            | Command::WriteOff(WriteOff { lease, .. })
+            | Command::ClassicReturn { lease } => (self.package_of(*lease), Some(*lease)),
+            Command::ImportEntitlement(_)
+            | Command::SetBorrowRules(_)
+            | Command::SetBudget(_)
+            | Command::ClassicCheckout(_) => (self.package_of_offline(command), None),
+            _ => (self.licensed_package(actor, command), None),
         }
     }
 

@@ -3,7 +3,8 @@
 //! The gateway has checked that the renewal token is ours; here only its sequence counts. The
 //! current one extends the lease and, where the package rotates tokens, gives way to its successor.
 //! The one before gets the answer of that renewal again for 30 seconds of led time, with nothing
-//! extended: the holder's answer was lost. Anything else is a replay.
+//! extended: the holder's answer was lost. Anything else is a replay. Where the package allows
+//! offline tokens, a renewal holds the lease for one (see `offline`).
 
 use crate::apply::{Context, Decision, within};
 use crate::audit::{AuditDetail, AuditKind};
@@ -15,6 +16,15 @@ use crate::outcome::{Outcome, Refusal, RefusalCode, RenewalOutcome};
 use crate::record::Event;
 use crate::rows::PackageState;
 use crate::state::{Lease, Package};
+
+/// What a sequence is to its lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// In force.
+    Current,
+    /// The one before, lately: its holder's answer was lost.
+    Before,
+}
 
 /// Milliseconds of a led minute.
 const LED_MINUTE_MS: u64 = 60 * 1000;
@@ -47,37 +57,66 @@ impl Ledger {
         let Some(lease) = self.state.lease(id) else {
             return Err(Refusal::new(RefusalCode::LeaseEnded));
         };
-        let package = self.state.at(lease.package());
-        is_renewable(package)?;
-        let policy = &package.terms().policy;
-        let (sequence, led_ms) = (lease.sequence(), self.clock().led_ms);
-        let current = if policy.renewal_rotation {
-            renewal.sequence == sequence
-        } else {
-            (1..=sequence).contains(&renewal.sequence)
-        };
-        if current && renewal.still_active {
-            let next = if policy.renewal_rotation { sequence.saturating_add(1) } else { sequence };
-            let expires = led_ms.saturating_add(policy.lease_ttl_ms.into());
-            self.state.renew_lease(id, led_ms, expires, next);
-        } else if !current {
-            let before = renewal.sequence > 0 && renewal.sequence.checked_add(1) == Some(sequence);
-            let lost = led_ms.saturating_sub(lease.renewed_led_ms()) <= PREVIOUS_TOKEN_MS;
-            if !(before && lost) {
-                self.note_replay(context, id, renewal.sequence);
-                return Err(Refusal::new(RefusalCode::RenewalTokenReplayed));
+        let slot = lease.package();
+        is_renewable(self.state.at(slot))?;
+        match self.judge_sequence(lease, renewal.sequence) {
+            None => return Err(self.replayed(context, id, renewal.sequence)),
+            Some(Shown::Current) if renewal.still_active => {
+                let next = self.next_sequence(lease);
+                self.extend(id, slot, next, 0);
+                self.hold_renewed(id, slot);
             }
+            Some(Shown::Current | Shown::Before) => {}
         }
-        match self.state.lease(id) {
-            Some(lease) => Ok(self.renewed(lease)),
-            None => Err(Refusal::new(RefusalCode::LeaseEnded)),
+        self.renewed(id)
+    }
+
+    /// What the sequence of a renewal token is to its lease; `None`: a replay.
+    pub(super) fn judge_sequence(&self, lease: &Lease, shown: u32) -> Option<Shown> {
+        let (sequence, led_ms) = (lease.sequence(), self.clock().led_ms);
+        let current = if self.state.at(lease.package()).terms().policy.renewal_rotation {
+            shown == sequence
+        } else {
+            (1..=sequence).contains(&shown)
+        };
+        if current {
+            return Some(Shown::Current);
         }
+        let before = shown > 0 && shown.checked_add(1) == Some(sequence);
+        let lost = led_ms.saturating_sub(lease.renewed_led_ms()) <= PREVIOUS_TOKEN_MS;
+        (before && lost).then_some(Shown::Before)
+    }
+
+    /// The refusal of a replay, which is noted.
+    pub(super) fn replayed(&mut self, context: &Context, id: LeaseId, shown: u32) -> Refusal {
+        self.note_replay(context, id, shown);
+        Refusal::new(RefusalCode::RenewalTokenReplayed)
+    }
+
+    /// Moves a lease's end to its TTL from now, or longer, never towards the present, and lets its
+    /// renewal token give way to the next.
+    pub(super) fn extend(&mut self, id: LeaseId, slot: u32, next: u32, at_least_ms: u64) {
+        let ttl_ms = self.state.at(slot).terms().policy.lease_ttl_ms;
+        let led_ms = self.clock().led_ms;
+        let expires_led_ms = led_ms.saturating_add(at_least_ms.max(ttl_ms.into()));
+        self.state.renew_lease(id, led_ms, expires_led_ms, next);
+    }
+
+    /// The sequence after a renewal: the next, where the package rotates tokens.
+    pub(super) fn next_sequence(&self, lease: &Lease) -> u32 {
+        let rotates = self.state.at(lease.package()).terms().policy.renewal_rotation;
+        lease.sequence().saturating_add(rotates.into())
     }
 
     /// Another application's lease is not there for this one, live or ended, while its end is
     /// remembered; any other that is not live has ended. What the package's state forbids is said
     /// before a lease that it ended is called ended.
-    fn is_holder(&mut self, context: &Context, app: AppId, id: LeaseId) -> Result<(), Refusal> {
+    pub(super) fn is_holder(
+        &mut self,
+        context: &Context,
+        app: AppId,
+        id: LeaseId,
+    ) -> Result<(), Refusal> {
         let Some(lease) = self.state.lease(id) else {
             let foreign = self.requests.ended(id).is_some_and(|ended| ended.app != app);
             let code = if foreign { RefusalCode::UnknownLease } else { RefusalCode::LeaseEnded };
@@ -97,16 +136,22 @@ impl Ledger {
         if self.settle_lease(&context.time, id) { Ok(()) } else { Err(Refusal::new(over)) }
     }
 
-    fn renewed(&self, lease: &Lease) -> RenewalOutcome {
+    /// The answer that a live lease was renewed, with the token that may be signed for it.
+    pub(super) fn renewed(&self, id: LeaseId) -> Result<RenewalOutcome, Refusal> {
+        let ended = Refusal::new(RefusalCode::LeaseEnded);
+        let lease = self.state.lease(id).ok_or(ended)?;
+        if let Some(renewed) = self.renewed_offline(lease) {
+            return Ok(RenewalOutcome::RenewedOffline(Box::new(renewed)));
+        }
         let (expires_in_ms, expires_at_ms) = self.remaining(lease);
         let policy = &self.state.at(lease.package()).terms().policy;
-        RenewalOutcome::Renewed {
+        Ok(RenewalOutcome::Renewed {
             expires_in_ms,
             expires_at_ms,
             heartbeat_interval_ms: policy.heartbeat_interval_ms,
             sequence: lease.sequence(),
             fence: lease.fence(),
-        }
+        })
     }
 
     /// One audit event per lease and led minute.
@@ -126,7 +171,7 @@ impl Ledger {
 }
 
 /// A suspended package keeps its leases until they run out.
-fn is_renewable(package: &Package) -> Result<(), Refusal> {
+pub(super) fn is_renewable(package: &Package) -> Result<(), Refusal> {
     match package.state() {
         PackageState::Active => Ok(()),
         PackageState::Suspended => Err(Refusal::new(RefusalCode::PackageSuspended)),

@@ -22,6 +22,8 @@ pub(crate) struct Lease {
     pub(super) class: SeatClass,
     /// 0 no request, 1 caller's key, 2 gateway's key.
     origin: u8,
+    /// Whether there is a hold on it; derived.
+    held: bool,
     pub(super) app: AppId,
     pub(super) expires_led_ms: u64,
     /// `i64::MAX`: none.
@@ -66,6 +68,7 @@ impl Lease {
             id: row.lease,
             position: row.fence.position,
             class: row.class,
+            held: false,
             origin: match row.request.map(|request| request.origin) {
                 None => 0,
                 Some(KeyOrigin::Caller) => 1,
@@ -158,6 +161,11 @@ impl Lease {
         self.replay_minute
     }
 
+    /// Whether an offline token is outstanding for it.
+    pub(crate) fn is_held(&self) -> bool {
+        self.held
+    }
+
     pub(crate) fn not_after_ms(&self) -> Option<i64> {
         (self.not_after_ms != i64::MAX).then_some(self.not_after_ms)
     }
@@ -212,7 +220,7 @@ pub(super) struct LeaseTable {
     free: Vec<u32>,
     by_id: BTreeMap<LeaseId, u32>,
     by_scope: BTreeMap<[u8; 16], u32>,
-    /// Leases that have a last civil millisecond of their own.
+    /// Leases that have a last civil millisecond of their own and no hold.
     not_after: BTreeSet<(i64, LeaseId)>,
 }
 
@@ -291,6 +299,21 @@ impl LeaseTable {
         Some(lease)
     }
 
+    /// Notes whether there is a hold on a lease.
+    pub(super) fn set_held(&mut self, id: LeaseId, held: bool) -> Option<&Lease> {
+        let slot = *self.by_id.get(&id)? as usize;
+        let lease = self.chunks[slot / CHUNK][slot % CHUNK].as_mut()?;
+        lease.held = held;
+        if let Some(not_after_ms) = lease.not_after_ms() {
+            if held {
+                self.not_after.remove(&(not_after_ms, id));
+            } else {
+                self.not_after.insert((not_after_ms, id));
+            }
+        }
+        Some(lease)
+    }
+
     /// Whether every record is found by id, by request and by civil end, and by nothing else.
     pub(super) fn is_indexed(&self) -> bool {
         let records = self.chunks.iter().flatten().flatten();
@@ -298,11 +321,12 @@ impl LeaseTable {
         let found = records.into_iter().all(|lease| {
             all += 1;
             keyed += usize::from(lease.request().is_some());
-            ending += usize::from(lease.not_after_ms().is_some());
+            let own_end = lease.not_after_ms().filter(|_| !lease.held);
+            ending += usize::from(own_end.is_some());
             let same = |found: Option<&Lease>| found.is_some_and(|found| found.id == lease.id);
             same(self.get(lease.id))
                 && lease.request().is_none_or(|request| same(self.by_scope(&request.scope)))
-                && lease.not_after_ms().is_none_or(|end| self.not_after.contains(&(end, lease.id)))
+                && own_end.is_none_or(|end| self.not_after.contains(&(end, lease.id)))
         });
         found
             && all == self.by_id.len()

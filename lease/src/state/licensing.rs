@@ -32,8 +32,12 @@ pub(crate) struct Licensing {
     holders: BTreeSet<(Name, ActivationId)>,
     of_license: BTreeSet<(LicenseId, ActivationId)>,
     by_lease: BTreeMap<LeaseId, ActivationId>,
-    /// Activations in force per license; none: no entry.
+    /// Activations in force.
+    in_force: BTreeSet<(LicenseId, ActivationId)>,
+    /// How many per license; none: no entry.
     active: BTreeMap<LicenseId, u32>,
+    /// Licenses that are revoked or cancelled and have activations in force.
+    ending: BTreeSet<LicenseId>,
     clients: BTreeMap<ClientId, ClientRow>,
     client_by_email: BTreeMap<SubjectRef, ClientId>,
     products: BTreeMap<ProductId, ProductRow>,
@@ -100,6 +104,17 @@ impl Licensing {
         let from = (holder.clone(), ActivationId(0));
         let to = (holder.clone(), ActivationId(u128::MAX));
         self.holders.range(from..=to).filter_map(|(_, id)| self.activations.get(id))
+    }
+
+    /// Activations of a license that are in force, in order of id.
+    pub(crate) fn in_force(&self, license: LicenseId) -> impl Iterator<Item = &ActivationRow> {
+        let range = (license, ActivationId(0))..=(license, ActivationId(u128::MAX));
+        self.in_force.range(range).filter_map(|(_, id)| self.activations.get(id))
+    }
+
+    /// An activation in force of a license that is revoked or cancelled.
+    pub(crate) fn first_to_end(&self) -> Option<&ActivationRow> {
+        self.in_force(*self.ending.first()?).next()
     }
 
     /// Activations of a license that are in force.
@@ -260,6 +275,7 @@ impl Licensing {
             self.open.insert(id);
         }
         self.licenses.insert(id, row);
+        self.index_ending(id);
     }
 
     fn unindex_license(&mut self, id: LicenseId) {
@@ -278,9 +294,11 @@ impl Licensing {
             self.by_lease.insert(lease, id);
         }
         if row.state == ActivationState::Active {
+            self.in_force.insert((license, id));
             *self.active.entry(license).or_default() += 1;
         }
         self.activations.insert(id, row);
+        self.index_ending(license);
     }
 
     fn unindex_activation(&mut self, id: ActivationId) {
@@ -292,7 +310,7 @@ impl Licensing {
         if let Some(lease) = before.lease {
             self.by_lease.remove(&lease);
         }
-        if before.state == ActivationState::Active
+        if self.in_force.remove(&(license, id))
             && let Some(active) = self.active.get_mut(&license)
         {
             *active -= 1;
@@ -300,6 +318,22 @@ impl Licensing {
                 self.active.remove(&license);
             }
         }
+        self.index_ending(license);
+    }
+
+    fn index_ending(&mut self, license: LicenseId) {
+        if self.is_ending(license) {
+            self.ending.insert(license);
+        } else {
+            self.ending.remove(&license);
+        }
+    }
+
+    fn is_ending(&self, license: LicenseId) -> bool {
+        let over = |row: &LicenseRow| {
+            matches!(row.state, LicenseState::Revoked | LicenseState::Cancelled)
+        };
+        self.active(license) > 0 && self.licenses.get(&license).is_some_and(over)
     }
 
     /// Whether every index leads to exactly the rows there are.
@@ -319,6 +353,8 @@ impl Licensing {
             && [self.by_holder.len(), self.holders.len(), self.of_license.len()] == [activations; 3]
             && self.by_lease.len() == seats
             && self.active == active
+            && self.in_force.len() as u64 == active.values().map(|one| u64::from(*one)).sum()
+            && self.licenses.keys().all(|id| self.ending.contains(id) == self.is_ending(*id))
             && self.client_by_email.len() == self.clients.len()
             && self.product_by_slug.len() == self.products.len()
             && self.user_by_name.len() == self.users.len()
@@ -331,6 +367,7 @@ impl Licensing {
             && self.holders.contains(&(row.holder.clone(), id))
             && self.of_license.contains(&(row.license, id))
             && row.lease.is_none_or(|lease| self.by_lease.get(&lease) == Some(&id))
+            && self.in_force.contains(&(row.license, id)) == (row.state == ActivationState::Active)
     }
 }
 

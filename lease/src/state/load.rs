@@ -85,6 +85,9 @@ impl State {
         if !self.leases.index_loaded() {
             return Err(LoadError::Key { table: table::LEASE });
         }
+        if !self.index_loaded_holds() {
+            return Err(LoadError::Missing("a held lease is missing".into()));
+        }
         for slot in 0..self.packages.len() {
             self.reindex(slot as u32);
         }

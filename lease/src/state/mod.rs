@@ -290,6 +290,7 @@ impl State {
     }
 
     pub(crate) fn remove_lease(&mut self, id: LeaseId) -> Option<Lease> {
+        self.remove_hold(id);
         self.touch_lease(id);
         let lease = self.leases.remove(id)?;
         self.packages[lease.package as usize].free_seats(&lease);
@@ -299,16 +300,31 @@ impl State {
 
     /// Moves a lease's end, never towards the present, and sets its sequence.
     pub(crate) fn renew_lease(&mut self, id: LeaseId, led_ms: u64, expires: u64, sequence: u32) {
+        self.change_end(id, |lease| {
+            lease.expires_led_ms = lease.expires_led_ms.max(expires);
+            lease.renewed_led_ms = led_ms;
+            lease.sequence = sequence;
+        });
+    }
+
+    /// Sets a lease's end on the lease clock, be it sooner or later than before.
+    pub(crate) fn end_lease_at(&mut self, id: LeaseId, expires: u64) {
+        self.change_end(id, |lease| lease.expires_led_ms = expires);
+    }
+
+    fn change_end(&mut self, id: LeaseId, change: impl FnOnce(&mut Lease)) {
         self.touch_lease(id);
         let Some(lease) = self.leases.get_mut(id) else { return };
         let before = lease.expires_led_ms;
-        lease.expires_led_ms = before.max(expires);
-        lease.renewed_led_ms = led_ms;
-        lease.sequence = sequence;
+        change(lease);
         let (after, slot) = (lease.expires_led_ms, lease.package);
-        let expiry = &mut self.packages[slot as usize].expiry;
-        expiry.remove(&(before, id));
-        expiry.insert((after, id));
+        if lease.is_held() {
+            self.move_held(id, before, after);
+        } else {
+            let expiry = &mut self.packages[slot as usize].expiry;
+            expiry.remove(&(before, id));
+            expiry.insert((after, id));
+        }
         self.reindex(slot);
     }
 
@@ -377,7 +393,7 @@ impl State {
     fn reindex(&mut self, slot: u32) {
         let civil_ms = self.meta.clock.civil_ms;
         let package = &mut self.packages[slot as usize];
-        let led_due = package.expiry.first().map(|(at, _)| *at);
+        let led_due = package.first_led_end();
         if led_due != package.led_due {
             let name = &package.terms.package;
             if let Some(at) = package.led_due {
@@ -405,28 +421,31 @@ impl State {
 /// What invariants look at.
 impl State {
     pub(crate) fn leases_are_indexed(&self) -> bool {
-        let listed: usize = self.packages.iter().map(|package| package.expiry.len()).sum();
+        let listed: usize = self.packages.iter().map(Package::live).sum();
         let in_package = self.leases.after(None).all(|lease| {
             let expiry = &self.at(lease.package).expiry;
-            expiry.contains(&(lease.expires_led_ms, lease.id))
+            lease.is_held() || expiry.contains(&(lease.expires_led_ms, lease.id))
         });
-        listed == self.leases.len() && in_package && self.leases.is_indexed()
+        let indexed = self.leases.is_indexed() && self.holds_are_indexed();
+        listed == self.leases.len() && in_package && indexed
     }
 
     pub(crate) fn due_orders_are_right(&self) -> bool {
         let right = |package: &Package| {
             let name = &package.terms.package;
-            let led_due = package.expiry.first().map(|(at, _)| *at);
+            let led_due = package.first_led_end();
             let civil_due = package.civil_due;
             led_due == package.led_due
-                && civil_due.is_some() == led_due.is_some()
+                && civil_due.is_some() == (package.live() > 0)
                 && led_due.is_none_or(|at| self.led_due.contains(&(at, name.clone())))
                 && civil_due.is_none_or(|at| self.civil_due.contains(&(at, name.clone())))
         };
-        let with_leases = self.packages.iter().filter(|package| !package.expiry.is_empty()).count();
+        let having = |what: fn(&Package) -> bool| {
+            self.packages.iter().filter(|package| what(package)).count()
+        };
         self.packages.iter().all(right)
-            && self.led_due.len() == with_leases
-            && self.civil_due.len() == with_leases
+            && self.led_due.len() == having(|package| package.first_led_end().is_some())
+            && self.civil_due.len() == having(|package| package.live() > 0)
     }
 
     pub(crate) fn names_are_indexed(&self) -> bool {
@@ -434,5 +453,7 @@ impl State {
             && self.operator_by_mac.len() == self.operators.len()
             && self.app_by_client.len() == self.apps.len()
             && self.package_by_name.len() == self.packages.len()
+            && self.licensing.is_indexed()
+            && self.api_keys_are_indexed()
     }
 }

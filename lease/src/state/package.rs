@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::command::{PackageTerms, SeatClass};
 use crate::ids::{LeaseId, Name};
 use crate::money::Money;
+use crate::offline::HoldRow;
 use crate::rows::{Document, PackageRow, PackageState, Usage};
 
 use super::lease::Lease;
@@ -27,8 +28,14 @@ pub(crate) struct Package {
     pub(super) unassigned_in_use: u32,
     pub(super) commit_in_use: u32,
     pub(super) overage_in_use: u32,
-    /// Its live leases by end on the lease clock.
+    /// Its live leases without a hold by end on the lease clock.
     pub(super) expiry: BTreeSet<(u64, LeaseId)>,
+    /// Its held leases by the civil time from which the hold no longer keeps them.
+    pub(super) held: BTreeSet<(i64, LeaseId)>,
+    /// Commit and overage seats of held leases.
+    pub(super) held_in_use: [u32; 2],
+    /// Seats that are borrowed.
+    pub(super) borrowed: u32,
     /// Where it stands in the ledger's order of led ends.
     pub(super) led_due: Option<u64>,
     /// Where it stands in the ledger's order of civil changes.
@@ -59,6 +66,9 @@ impl Package {
             commit_in_use: 0,
             overage_in_use: 0,
             expiry: BTreeSet::new(),
+            held: BTreeSet::new(),
+            held_in_use: [0; 2],
+            borrowed: 0,
             led_due: None,
             civil_due: None,
         }
@@ -120,17 +130,44 @@ impl Package {
 
     /// Live leases.
     pub(crate) fn live(&self) -> usize {
-        self.expiry.len()
+        self.expiry.len() + self.held.len()
     }
 
-    /// The lease that ends first by the lease clock.
+    /// The lease without a hold that ends first by the lease clock.
     pub(crate) fn first_to_end(&self) -> Option<(u64, LeaseId)> {
         self.expiry.first().copied()
     }
 
-    /// Live leases in order of their end.
+    /// The first end on the lease clock, if some lease has one.
+    pub(crate) fn first_led_end(&self) -> Option<u64> {
+        self.expiry.first().map(|(at, _)| *at).filter(|at| *at != u64::MAX)
+    }
+
+    /// Live leases: those without a hold in order of their end, then the held ones in order of the
+    /// end of their hold.
     pub(crate) fn leases(&self) -> impl Iterator<Item = LeaseId> + '_ {
-        self.expiry.iter().map(|(_, lease)| *lease)
+        let held = self.held.iter().map(|(_, lease)| *lease);
+        self.expiry.iter().map(|(_, lease)| *lease).chain(held)
+    }
+
+    /// The hold that lets go of its lease first: from which civil millisecond on.
+    pub(crate) fn first_hold(&self) -> Option<(i64, LeaseId)> {
+        self.held.first().copied()
+    }
+
+    /// Seats of held leases.
+    pub(crate) fn held_seats(&self) -> u32 {
+        self.held_in_use.iter().fold(0, |sum, seats| sum.saturating_add(*seats))
+    }
+
+    /// Seats of held leases of a class.
+    pub(crate) fn held_of(&self, class: SeatClass) -> u32 {
+        self.held_in_use[class as usize]
+    }
+
+    /// Borrowed seats.
+    pub(crate) fn borrowed_seats(&self) -> u32 {
+        self.borrowed
     }
 
     /// Whether validity is over at this civil time.
@@ -186,11 +223,23 @@ impl Package {
         }
     }
 
-    /// The class from whose seats more are out than there are at this civil time.
+    /// The class from whose seats more are out than there are at this civil time, if some of them
+    /// can be taken back: no token outlives the seats it came from, but a hold does by its skew.
     pub(crate) fn overdrawn(&self, civil_ms: i64) -> Option<SeatClass> {
-        [SeatClass::Commit, SeatClass::Overage]
-            .into_iter()
-            .find(|class| self.in_use(*class) > self.capacity(*class, civil_ms))
+        [SeatClass::Commit, SeatClass::Overage].into_iter().find(|class| {
+            let out = self.in_use(*class);
+            out > self.capacity(*class, civil_ms) && out > self.held_of(*class)
+        })
+    }
+
+    /// Last civil millisecond at which all seats of a class are there that are there now.
+    pub(crate) fn seats_last_until_ms(&self, class: SeatClass, civil_ms: i64) -> i64 {
+        let ends = self.terms.sources.iter().filter(|source| {
+            source.class == class
+                && (source.valid_from_ms..=source.valid_until_ms).contains(&civil_ms)
+        });
+        let first = ends.map(|source| source.valid_until_ms).min();
+        first.map_or(self.terms.valid_until_ms, |end| end.min(self.terms.valid_until_ms))
     }
 
     /// What a lease of this package costs.
@@ -206,9 +255,9 @@ impl Package {
     }
 
     /// The first civil millisecond at which some of its leases are due, if it has any: now when
-    /// it is over or overdrawn, else when it, or seats of it, end.
+    /// it is over or overdrawn, else when it, seats of it, or a hold end.
     pub(super) fn next_civil_due(&self, civil_ms: i64) -> Option<i64> {
-        if self.expiry.is_empty() {
+        if self.live() == 0 {
             return None;
         }
         if self.is_over(civil_ms) || self.overdrawn(civil_ms).is_some() {
@@ -220,7 +269,30 @@ impl Package {
             .filter(|end| *end >= civil_ms)
             .min()
             .unwrap_or(self.terms.valid_until_ms);
-        Some(first.saturating_add(1))
+        let hold = self.first_hold().map(|(at, _)| at);
+        Some(hold.into_iter().fold(first.saturating_add(1), i64::min))
+    }
+
+    /// Moves a lease from the order of ends to that of holds.
+    pub(super) fn hold(&mut self, lease: &Lease, hold: &HoldRow) {
+        self.expiry.remove(&(lease.expires_led_ms(), lease.id()));
+        self.held.insert((hold.free_at_ms(), lease.id()));
+        self.held_in_use[lease.class() as usize] += lease.quantity();
+        self.borrowed += if hold.borrowed { lease.quantity() } else { 0 };
+    }
+
+    /// Moves it back.
+    pub(super) fn let_go(&mut self, lease: &Lease, hold: &HoldRow) {
+        self.expiry.insert((lease.expires_led_ms(), lease.id()));
+        self.held.remove(&(hold.free_at_ms(), lease.id()));
+        self.held_in_use[lease.class() as usize] -= lease.quantity();
+        self.borrowed -= if hold.borrowed { lease.quantity() } else { 0 };
+    }
+
+    /// Whether a lease stands in the order of holds, and there alone.
+    pub(super) fn is_held_until(&self, at: i64, lease: &Lease) -> bool {
+        self.held.contains(&(at, lease.id()))
+            && !self.expiry.contains(&(lease.expires_led_ms(), lease.id()))
     }
 
     pub(super) fn take_seats(&mut self, lease: &Lease) {

@@ -1,5 +1,8 @@
 //! Reading the ledger. Nothing here changes it; what is due but not swept yet is shown as ended.
 
+mod licensing;
+mod offline;
+
 use crate::audit::AuditEvent;
 use crate::command::{
     Member, Operator, PackageTerms, SealedSecret, SeatClass, SigningKey, Vendor, WrappedDataKey,

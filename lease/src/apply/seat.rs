@@ -1,0 +1,254 @@
+//! A seat out of a package, whoever asks: the one way in which leases come to be.
+//!
+//! Checkouts, the classic face and activations judge who may ask in their own way; then they come
+//! here. Commit seats go first, then overage while the package's budget lasts, never more than the
+//! total or the pool's share. Who is named gets a reference only when a seat is granted, so that a
+//! refusal leaves nothing behind.
+
+use rust_decimal::prelude::ToPrimitive;
+
+use crate::apply::Context;
+use crate::audit::{AuditDetail, AuditKind};
+use crate::command::{SeatClass, Subject};
+use crate::ids::{AppId, LeaseId, Name, RequestId, SubjectRef, group_of};
+use crate::ledger::Ledger;
+use crate::money::Money;
+use crate::outcome::{Refusal, RefusalCode, SatisfiedBy};
+use crate::record::Event;
+use crate::rows::{LeaseRow, SubjectKind};
+use crate::state::{Lease, Package};
+
+/// A seat to take, once it is settled that the asker may have one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SeatRequest<'a> {
+    /// Id for the lease, if granted.
+    pub(crate) lease: LeaseId,
+    /// Who holds it: an application, or the id of a face.
+    pub(crate) app: AppId,
+    /// Pool to take it from; `None`: the unassigned seats. Must be there.
+    pub(crate) pool: Option<&'a Name>,
+    /// Seats, at least 1.
+    pub(crate) quantity: u32,
+    /// Features, as they were asked for.
+    pub(crate) features: &'a [Name],
+    /// Who uses it; `None`: nobody is named.
+    pub(crate) user: Option<&'a Subject>,
+    /// On which host; `None`: none is named.
+    pub(crate) host: Option<&'a Subject>,
+    /// Version of the product; may be empty.
+    pub(crate) version: &'a str,
+    /// The application's session; may be empty.
+    pub(crate) session: &'a str,
+    /// The request that makes it, if asking again is to find the lease.
+    pub(crate) request: Option<RequestId>,
+    /// When it ends on the lease clock.
+    pub(crate) expires_led_ms: u64,
+    /// Its own last civil millisecond.
+    pub(crate) not_after_ms: Option<i64>,
+}
+
+/// Why a package has no seat for a request.
+enum Full {
+    Package,
+    Pool,
+    Budget,
+}
+
+impl Ledger {
+    /// Takes a seat of a package that is in force.
+    pub(crate) fn take_seat(
+        &mut self,
+        context: &Context,
+        slot: u32,
+        request: SeatRequest<'_>,
+    ) -> Result<&Lease, Refusal> {
+        let taken = Refusal::new(RefusalCode::LeaseIdTaken);
+        let group = group_of(&self.state.at(slot).terms().package);
+        if request.lease.group != group || self.was_used(request.lease) {
+            return Err(taken);
+        }
+        let civil_ms = self.clock().civil_ms;
+        let paid_overage = self.payable_overage(slot);
+        let choose = |package: &Package| Room { package, civil_ms, paid_overage }.choose(&request);
+        // A commit seat that is due but not swept is not charged for as overage.
+        self.settle_package(&context.time, slot, |package| {
+            matches!(choose(package), Ok(SeatClass::Commit))
+        });
+        match choose(self.state.at(slot)) {
+            Ok(class) => {
+                self.grant(context, slot, &request, class);
+                self.state.lease(request.lease).ok_or(taken)
+            }
+            Err(full) => Err(self.refuse_full(slot, &request, &full)),
+        }
+    }
+
+    /// What a package could give now.
+    pub(super) fn room(&self, slot: u32) -> Room<'_> {
+        let (package, civil_ms) = (self.state.at(slot), self.clock().civil_ms);
+        Room { package, civil_ms, paid_overage: self.payable_overage(slot) }
+    }
+
+    /// Whether a lease of this id is live or ended lately.
+    fn was_used(&self, lease: LeaseId) -> bool {
+        self.state.lease(lease).is_some() || self.requests.ended(lease).is_some()
+    }
+
+    fn grant(&mut self, context: &Context, slot: u32, request: &SeatRequest<'_>, class: SeatClass) {
+        let clock = self.clock();
+        let mut refer = |kind, named: Option<&Subject>| {
+            named.map_or(SubjectRef(0), |subject| self.refer_to(kind, subject))
+        };
+        let user = refer(SubjectKind::User, request.user);
+        let host = refer(SubjectKind::Host, request.host);
+        let fence = self.next_fence(context);
+        let package = self.state.at(slot);
+        let name = package.terms().package.clone();
+        let cost = package.cost(class, request.quantity);
+        let row = LeaseRow {
+            lease: request.lease,
+            app: request.app,
+            package: name.clone(),
+            pool: request.pool.cloned(),
+            class,
+            quantity: request.quantity,
+            features: request.features.to_vec(),
+            parent: None,
+            fence,
+            granted_at_ms: clock.civil_ms,
+            renewed_led_ms: clock.led_ms,
+            expires_led_ms: request.expires_led_ms,
+            not_after_ms: request.not_after_ms,
+            sequence: FIRST_SEQUENCE,
+            user,
+            host,
+            version: request.version.into(),
+            session: request.session.into(),
+            request: request.request,
+            replay_minute: 0,
+        };
+        let lease = Lease::new(row, slot);
+        let (quantity, pool) = (request.quantity, request.pool.cloned());
+        let detail = AuditDetail::Grant { fence, class, quantity, pool, cost };
+        let event = Event::of_lease(AuditKind::LeaseGranted, &name, &lease, detail);
+        self.state.insert_lease(lease);
+        self.count_grant(slot, class, cost);
+        self.record(&context.origin, event);
+    }
+
+    fn count_grant(&mut self, slot: u32, class: SeatClass, cost: Option<Money>) {
+        let out = self.state.at(slot).total_in_use();
+        let usage = self.state.usage_mut(slot);
+        usage.peak_concurrent = usage.peak_concurrent.max(out);
+        let count = match class {
+            SeatClass::Commit => &mut usage.commit_checkouts,
+            SeatClass::Overage => &mut usage.overage_checkouts,
+        };
+        *count = count.saturating_add(1);
+        if let Some(Money(cost)) = cost {
+            usage.overage_charged.0 = usage.overage_charged.0.saturating_add(cost);
+            self.charge_budget(slot, cost);
+        }
+    }
+
+    fn refuse_full(&self, slot: u32, request: &SeatRequest<'_>, full: &Full) -> Refusal {
+        let room = self.room(slot);
+        let fewer = room.most(request.pool);
+        let satisfied_by = if fewer > 0 {
+            Some(SatisfiedBy::Quantity(fewer))
+        } else {
+            match full {
+                Full::Package | Full::Budget => None,
+                Full::Pool => room.other_pool(request.quantity),
+            }
+        };
+        let code = match full {
+            Full::Package => RefusalCode::MaxOverageExceeded,
+            Full::Pool => RefusalCode::PoolExhausted,
+            Full::Budget => RefusalCode::BudgetReached,
+        };
+        let (retry_in_ms, available_at_ms) = match full {
+            Full::Budget => (None, Some(self.next_month_ms())),
+            Full::Package | Full::Pool => self.first_to_free(slot),
+        };
+        Refusal { code, available_at_ms, retry_in_ms, satisfied_by }
+    }
+
+    /// When the first lease of a package may end: led milliseconds until then, and the civil time.
+    fn first_to_free(&self, slot: u32) -> (Option<u64>, Option<i64>) {
+        let clock = self.clock();
+        let first = self.state.at(slot).first_to_end().map(|(at, _)| at);
+        let Some(at) = first.filter(|at| *at != u64::MAX) else { return (None, None) };
+        let wait = at.saturating_sub(clock.led_ms);
+        let civil_ms = i64::try_from(wait).ok().map(|wait| clock.civil_ms.saturating_add(wait));
+        (Some(wait), civil_ms)
+    }
+}
+
+/// Seats that a package could give at a civil time.
+#[derive(Clone, Copy)]
+pub(super) struct Room<'a> {
+    package: &'a Package,
+    civil_ms: i64,
+    /// Overage seats that its budget pays for.
+    paid_overage: u32,
+}
+
+impl Room<'_> {
+    /// Whether so many seats of a pool would be granted.
+    pub(super) fn has(&self, pool: Option<&Name>, quantity: u32) -> bool {
+        self.most(pool) >= quantity
+    }
+
+    /// The largest quantity that would be granted from a pool.
+    pub(super) fn most(&self, pool: Option<&Name>) -> u32 {
+        let pool = self.package.pool(pool).unwrap_or_default();
+        let of_one_class = self.free(SeatClass::Commit).max(self.free(SeatClass::Overage));
+        let of_pool = pool.share.saturating_sub(pool.in_use);
+        of_one_class.min(self.package.total_free()).min(of_pool)
+    }
+
+    /// Another pool that would grant as many: the unassigned seats, else the first by name.
+    fn other_pool(&self, quantity: u32) -> Option<SatisfiedBy> {
+        let named = self.package.pools().keys().map(Some);
+        let found = std::iter::once(None).chain(named).find(|pool| self.has(*pool, quantity))?;
+        Some(SatisfiedBy::Pool(found.cloned()))
+    }
+
+    /// Commit seats first, then overage; a lease is of one class.
+    fn choose(&self, request: &SeatRequest<'_>) -> Result<SeatClass, Full> {
+        let SeatRequest { quantity, pool, .. } = *request;
+        let classes = [SeatClass::Commit, SeatClass::Overage];
+        if self.package.total_free() < quantity {
+            return Err(Full::Package);
+        }
+        let Some(class) = classes.into_iter().find(|class| self.free(*class) >= quantity) else {
+            let overage = self.package.free(SeatClass::Overage, self.civil_ms);
+            return Err(if overage >= quantity { Full::Budget } else { Full::Package });
+        };
+        match self.package.pool(pool) {
+            Some(pool) if pool.share.saturating_sub(pool.in_use) >= quantity => Ok(class),
+            _ => Err(Full::Pool),
+        }
+    }
+
+    fn free(&self, class: SeatClass) -> u32 {
+        let free = self.package.free(class, self.civil_ms);
+        match class {
+            SeatClass::Commit => free,
+            SeatClass::Overage => free.min(self.paid_overage),
+        }
+    }
+}
+
+/// How many seats at a price an amount pays for.
+pub(super) fn seats_for(amount: Money, price: Money) -> u32 {
+    if price.0.is_zero() {
+        return u32::MAX;
+    }
+    let seats = amount.0.checked_div(price.0).unwrap_or_default().floor();
+    if seats.is_sign_negative() { 0 } else { seats.to_u32().unwrap_or(u32::MAX) }
+}
+
+/// Sequence of the first renewal token of a lease; 0 is never issued.
+const FIRST_SEQUENCE: u32 = 1;
