@@ -356,8 +356,11 @@ fn announced_bytes(headers: &HeaderMap) -> Option<u64> {
 mod tests {
     use http::HeaderValue;
     use storage::seam::{RealClock, RealEntropy};
+    use tower::ServiceExt;
 
     use super::*;
+    use crate::reply::Reply;
+    use crate::routes::{Protocol, RequestShape, Verb};
 
     #[test]
     fn a_key_is_the_callers_or_ours_and_never_a_guess() {
@@ -397,6 +400,32 @@ mod tests {
             let announced = read_body(&headers, Body::empty(), bound).await;
             assert_eq!(announced.err().map(|failure| failure.status()), too_large);
         }
+    }
+
+    #[tokio::test]
+    async fn segments_have_names_and_are_decoded() {
+        static ROW: Operation = Operation {
+            id: "showPlace",
+            method: Verb::Get,
+            path: "/a/{first}/b/{second}",
+            credential: Credential::Nobody,
+            protocol: Protocol::Operations,
+            summary: "Shows a place.",
+            request: RequestShape::Nothing,
+            answers: &[],
+            failures: &[],
+            handler: |_, _| Box::pin(async { Ok(Reply::no_content()) }),
+        };
+        let show =
+            |found: RawPathParams| async move { format!("{:?}", Params::of(&ROW, &found).0) };
+        let router = axum::Router::new().route(ROW.path, axum::routing::get(show));
+        let path = "/a/ECU%20Development%2FSuite/b/x";
+        let request = http::Request::get(path).body(Body::empty()).unwrap();
+        let response = router.oneshot(request).await.unwrap();
+        let body = axum::body::to_bytes(response.into_body(), 1_000).await.unwrap();
+        let want = r#"[("first", "ECU Development/Suite"), ("second", "x")]"#;
+        assert_eq!(std::str::from_utf8(&body).unwrap(), want);
+        assert_eq!(ROW.path_with(|name| format!("<{name}>")), "/a/<first>/b/<second>");
     }
 
     #[test]

@@ -220,16 +220,12 @@ impl Failure {
 
 /// 405, naming what would do.
 pub(crate) fn method_not_allowed(protocol: Protocol, allowed: &str, trace_id: TraceId) -> Reply {
-    let failure = Failure::problem(
+    let reply = Failure::problem(
         StatusCode::METHOD_NOT_ALLOWED,
         "method_not_allowed",
         "This resource does not take this method.",
-    );
-    // The token endpoint has no word for it.
-    let reply = match protocol {
-        Protocol::OAuth => failure.into_reply(trace_id),
-        protocol => failure.into_reply_of(protocol, trace_id),
-    };
+    )
+    .into_reply_of(protocol, trace_id);
     match HeaderValue::from_str(allowed) {
         Ok(allowed) => reply.header(ALLOW, allowed),
         Err(_) => reply,

@@ -148,10 +148,7 @@ fn router(shared: &Arc<Shared>) -> Router {
 
 async fn not_found(shared: Arc<Shared>, request: Request<Body>) -> Response<Body> {
     let protocol = routes::protocol_at(request.uri().path(), &shared.config.faces);
-    match protocol {
-        Protocol::OAuth => refuse(nothing_there(), Protocol::Operations, arrived(&request).trace),
-        protocol => refuse(nothing_there(), protocol, arrived(&request).trace),
-    }
+    refuse(nothing_there(), protocol, arrived(&request).trace)
 }
 
 fn nothing_there() -> Failure {

@@ -234,10 +234,13 @@ pub(crate) fn allowed_methods(path: &str, faces: &Faces) -> String {
     allowed.join(", ")
 }
 
-/// In whose words to answer at a path: those of what is there, else of what is there around it.
+/// In whose words to answer what reaches no operation of a path: those of what is there, else of
+/// what is there around it. The words of the token endpoint are for calls that reach it.
 pub(crate) fn protocol_at(path: &str, faces: &Faces) -> Protocol {
-    if let Some(operation) = at_path(path, faces).first() {
-        return operation.protocol;
+    match at_path(path, faces).first().map(|operation| operation.protocol) {
+        Some(Protocol::OAuth) => return Protocol::Operations,
+        Some(protocol) => return protocol,
+        None => {}
     }
     let around = AROUND.iter().find(|(beginning, _)| path.starts_with(beginning));
     match around.map(|(_, protocol)| *protocol) {
@@ -383,6 +386,7 @@ mod tests {
         let table = [
             ("/api/v1/licenses/checkout", Protocol::Cloud, Protocol::Cloud),
             ("/api/v1/nothing", Protocol::Cloud, Protocol::Cloud),
+            ("/oauth/token", Protocol::Operations, Protocol::Operations),
             ("/api/products/x/nothing", Protocol::DeviceAdmin, Protocol::DeviceAdmin),
             ("/api/nothing", Protocol::Device, Protocol::Device),
             ("/v1/license/nothing", Protocol::Deployment, Protocol::Deployment),
