@@ -3,7 +3,7 @@
 //! The reference implementation writes nanoseconds and its zero time, `0001-01-01T00:00:00Z`, where
 //! others would leave a field out; and it cannot read an empty text. So what we write is always a
 //! time in UTC, never `""`; what we read is any RFC 3339 offset, and null, an absent field or `""`
-//! as the zero time. [`crate::wire::UtcTime`] is stricter and coarser, so this is a type of its own.
+//! as the zero time. [`crate::wire::UtcTime`] is stricter and coarser, so this is another type.
 
 use std::borrow::Cow;
 use std::fmt;

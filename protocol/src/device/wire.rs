@@ -139,8 +139,8 @@ impl RequestFault {
 }
 
 impl DeviceRequest {
-    /// Reads a body and checks it: body, e-mail address, client id, key, fingerprint, in this order.
-    /// Ours come after the reference's: a client id or product that no record can have.
+    /// Reads a body and checks it: body, e-mail address, client id, key, fingerprint, in this
+    /// order. Ours come after the reference's: a client id or product that no record can have.
     pub fn read(body: &[u8]) -> Result<DeviceCall, RequestFault> {
         if body.len() > MAX_BODY_BYTES {
             return Err(RequestFault::Unreadable);

@@ -1,10 +1,11 @@
 //! RSA-PSS (RFC 8017, section 8.1) with SHA-256 and MGF1 with SHA-256, for the `device` protocol.
 //!
 //! That protocol's reference signs with the longest salt that fits the key, and its clients differ:
-//! the Go and TypeScript ones find the salt's length by themselves, the PHP one demands the longest.
-//! So we sign with the longest, and a verifier says which of the two it is. The library checks one
-//! length at a time; finding it means trying them, the likely ones first. A signature that verifies
-//! under none costs one public-key operation per length: 223 for RSA-2048, a few milliseconds.
+//! the Go and TypeScript ones find the salt's length by themselves, the PHP one demands the
+//! longest. So we sign with the longest, and a verifier says which of the two it is. The library
+//! checks one length at a time; finding it means trying them, the likely ones first. A signature
+//! that verifies under none costs one public-key operation per length: 223 for RSA-2048, a few
+//! milliseconds.
 //!
 //! What it leaves to others: what is signed ([`crate::device::crypto`]).
 

@@ -1,8 +1,8 @@
 //! Licenses, the trail of their activations, and subscriptions, which issue licenses by plan.
 //!
-//! The admin's license is not the device's ([`super::super::payload`]): its devices are an object by
-//! fingerprint and not a list, and it lists who else may use it. The key is whole in the answer that
-//! made it and masked from then on.
+//! The admin's license is not the device's ([`super::super::payload`]): its devices are an object
+//! by fingerprint and not a list, and it lists who else may use it. The key is whole in the answer
+//! that made it and masked from then on.
 
 use std::collections::BTreeMap;
 
