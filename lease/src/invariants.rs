@@ -4,6 +4,7 @@
 //! when it has loaded its state. A violation is a bug or damage, never something a caller did.
 
 mod licensing;
+mod offline;
 
 use std::collections::BTreeMap;
 
@@ -18,6 +19,10 @@ pub use licensing::{
     activations_in_force_hold_a_seat, every_face_takes_the_same_seats,
     guesses_stay_within_their_limits, leases_of_faces_belong_to_activations, plans_are_kept,
     what_hangs_on_licenses_is_there,
+};
+pub use offline::{
+    borrowed_seats_stay_within_their_caps, every_hold_keeps_a_live_lease,
+    no_seat_with_a_token_outstanding_is_free,
 };
 
 /// A rule that does not hold.
@@ -39,6 +44,7 @@ pub struct Before {
     index: u64,
     refusals: u64,
     token_versions: u64,
+    offline: offline::OfflineBefore,
 }
 
 impl Before {
@@ -51,6 +57,7 @@ impl Before {
             index: ledger.applied_index(),
             refusals: ledger.state.refusals().values().sum(),
             token_versions: token_versions(ledger),
+            offline: offline::OfflineBefore::of(ledger),
         }
     }
 }
@@ -67,6 +74,8 @@ pub fn check_all(before: &Before, ledger: &Ledger) -> Result<(), Violation> {
     fences_strictly_increase(before, ledger)?;
     clocks_never_go_back(before, ledger)?;
     token_versions_never_fall(before, ledger)?;
+    no_seat_with_a_token_outstanding_is_free(before, ledger)?;
+    borrowed_seats_stay_within_their_caps(before, ledger)?;
     refusals_are_counted(before, ledger)
 }
 
@@ -75,6 +84,7 @@ pub fn check_loaded(ledger: &Ledger) -> Result<(), Violation> {
     seats_out_never_exceed_what_was_bought(ledger)?;
     pools_share_exactly_the_seats_there_are(ledger)?;
     what_is_due_is_found_in_time(ledger)?;
+    every_hold_keeps_a_live_lease(ledger)?;
     activations_in_force_hold_a_seat(ledger)?;
     plans_are_kept(ledger)?;
     what_hangs_on_licenses_is_there(ledger)?;
@@ -95,7 +105,8 @@ pub fn seats_out_never_exceed_what_was_bought(ledger: &Ledger) -> Result<(), Vio
         let awaits = ledger.next_due().civil_ms.is_some_and(|at| at <= civil_ms);
         for class in [SeatClass::Commit, SeatClass::Overage] {
             let (out, bought) = (package.in_use(class), package.capacity(class, civil_ms));
-            ensure(rule, out <= bought || awaits, || {
+            // A token never outlives the seats it came from, but its hold does, by the skew.
+            ensure(rule, out <= bought.max(package.held_of(class)) || awaits, || {
                 format!("{name}: {out} of {bought} {class:?} seats")
             })?;
         }

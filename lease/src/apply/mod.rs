@@ -25,6 +25,8 @@ use crate::record::Origin;
 use crate::requests::{Remembered, RememberedOutcome, RequestRecord};
 use crate::rows::App;
 
+pub(crate) use offline::BorrowCaps;
+
 /// What a verb decides: an answer, or why not.
 pub(crate) type Decision = Result<Outcome, Refusal>;
 

@@ -26,7 +26,8 @@ pub fn activations_in_force_hold_a_seat(ledger: &Ledger) -> Result<(), Violation
         ensure(rule, same, what)?;
         ensure(rule, lease.quantity() == license.terms.plan.seats_per_activation, what)?;
         ensure(rule, lease.user().0 == 0 && lease.host().0 == 0, what)?;
-        ensure(rule, active || ledger.state.hold(lease.id()).is_some(), what)?;
+        let kept = ledger.state.hold(lease.id()).is_some() || ledger.is_due(lease);
+        ensure(rule, active || kept, what)?;
     }
     Ok(())
 }
@@ -40,7 +41,7 @@ pub fn leases_of_faces_belong_to_activations(ledger: &Ledger) -> Result<(), Viol
             None | Some(Face::Classic) => continue,
             Some(_) => ledger.state.licensing().activation_of_lease(lease.id()).is_some(),
         };
-        let kept = ledger.state.hold(lease.id()).is_some();
+        let kept = ledger.state.hold(lease.id()).is_some() || ledger.is_due(lease);
         ensure(rule, owned || kept, || format!("{:?} is nobody's", lease.id()))?;
     }
     Ok(())

@@ -14,6 +14,8 @@ mod borrow;
 mod budget;
 mod classic;
 
+pub(crate) use borrow::BorrowCaps;
+
 use crate::apply::{Context, Decision, is_text, refuse, within};
 use crate::command::{Command, ImportPackage, PackageTerms};
 use crate::ids::{LeaseId, Name, SubjectRef};
