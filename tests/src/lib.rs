@@ -3,9 +3,11 @@
 //!
 //! Everything here stands outside the product: it drives the release binary through its command
 //! line, its HTTPS face and signals, and judges by what came back. The scenarios are in `it/`.
+//! Only [`decoders`] looks inside: every reader of bytes, for the mutation loop and the fuzzer.
 
 pub mod api;
 pub mod cluster;
+pub mod decoders;
 pub mod holds;
 pub mod packages;
 pub mod tenant;

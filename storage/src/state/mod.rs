@@ -38,6 +38,8 @@ mod install;
 mod open;
 mod redo;
 mod sled_engine;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod view;
 
 use std::path::PathBuf;

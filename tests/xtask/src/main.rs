@@ -15,7 +15,7 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo xtask <command>
 
-  test [--tier NAME]...   run the gate: tidy, format, lint, docs, supply, unit, cluster
+  test [--tier NAME]...   run the gate: tidy, format, lint, supply, unit, mutation, cluster
   fix                     format, apply lint suggestions, write generated documents
   load [ARGS]...          measure checkouts against a running `leasehold dev`
 ";

@@ -40,6 +40,7 @@ const TIERS: &[Tier] = &[
     Tier { name: "lint", what: "clippy, warnings are errors", run: run_lint },
     Tier { name: "supply", what: "cargo deny: advisories, licences, bans", run: run_supply },
     Tier { name: "unit", what: "every crate's tests and documentation tests", run: run_unit },
+    Tier { name: "mutation", what: "every decoder against changed input", run: run_mutation },
     Tier { name: "cluster", what: "real processes under load and faults", run: run_cluster },
 ];
 
@@ -157,6 +158,14 @@ fn run_unit() -> Result<Tally> {
         return Ok(Tally::of(false));
     }
     counted(&["test", "--release", "--workspace", "--no-fail-fast"])
+}
+
+/// A minute over all decoders; its report has the result line of a test, one test a decoder.
+fn run_mutation() -> Result<Tally> {
+    if !cargo(&["build", "--release", "--workspace", "--all-targets"])? {
+        return Ok(Tally::of(false));
+    }
+    counted(&["test", "--release", "--workspace", "--test", "mutation", "--", "--seconds", "60"])
 }
 
 fn run_cluster() -> Result<Tally> {

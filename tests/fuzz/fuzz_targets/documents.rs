@@ -1,0 +1,11 @@
+//! One input to every decoder of packages, keys and strict JSON.
+#![no_main]
+
+use std::sync::LazyLock;
+
+use leasehold_tests::decoders::{Decoder, Family, family, fuzz};
+use libfuzzer_sys::fuzz_target;
+
+static DECODERS: LazyLock<Vec<Decoder>> = LazyLock::new(|| family(Family::Documents));
+
+fuzz_target!(|bytes: &[u8]| fuzz(&DECODERS, bytes));
