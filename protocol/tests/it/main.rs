@@ -2,15 +2,25 @@
 //! other programs (OpenSSL and Python's standard library), and properties.
 
 #[cfg(test)]
+mod admin;
+#[cfg(test)]
+mod classic;
+#[cfg(test)]
 mod cloud;
 #[cfg(test)]
+mod deployment;
+#[cfg(test)]
 mod device;
+#[cfg(test)]
+mod evaluation;
 #[cfg(test)]
 mod keys;
 #[cfg(test)]
 mod mutation;
 #[cfg(test)]
 mod oauth;
+#[cfg(test)]
+mod offline;
 #[cfg(test)]
 mod package;
 #[cfg(test)]
