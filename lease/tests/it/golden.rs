@@ -189,21 +189,21 @@ fn wrapped_key() -> WrappedDataKey {
     }
 }
 
-fn rows_text(store: &Store) -> String {
+pub(crate) fn rows_text(store: &Store) -> String {
     store.iter().fold(String::new(), |mut text, ((table, key), value)| {
         let _ = writeln!(text, "{table} {} {}", hex(key), hex(value));
         text
     })
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
     })
 }
 
-fn bytes(hex: &str) -> Vec<u8> {
+pub(crate) fn bytes(hex: &str) -> Vec<u8> {
     (0..hex.len() / 2)
         .map(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).expect("two digits"))
         .collect()
@@ -213,7 +213,7 @@ fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
 }
 
-fn read(name: &str) -> String {
+pub(crate) fn read(name: &str) -> String {
     std::fs::read_to_string(path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
@@ -275,7 +275,12 @@ fn the_golden_files_cover_everything() {
 #[test]
 #[ignore = "writes files; run by hand when a format gets a new version"]
 fn write_missing_golden_files() {
-    for (name, text) in golden() {
+    write_missing(&golden());
+}
+
+/// Makes golden files that are not there.
+pub(crate) fn write_missing(files: &[(&'static str, String)]) {
+    for (name, text) in files {
         if !path(name).exists() {
             std::fs::create_dir_all(path("")).expect("a directory");
             std::fs::write(path(name), text).expect("a file");

@@ -106,7 +106,8 @@ impl Ledger {
             return None;
         }
         let before = self.state.hold(id);
-        let still_borrowed = before.is_some_and(|hold| hold.borrowed && hold.ends_ms >= civil_ms);
+        // A borrow that the ordinary term outlasts is one no longer.
+        let still_borrowed = before.is_some_and(|hold| hold.borrowed && hold.ends_ms >= ends_ms);
         let hold = HoldRow {
             lease: id,
             ends_ms: before.map_or(ends_ms, |hold| hold.ends_ms.max(ends_ms)),
