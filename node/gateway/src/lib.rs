@@ -30,6 +30,7 @@ mod face;
 mod failure;
 mod gateway;
 mod keys;
+mod licensing;
 mod metrics;
 pub mod openapi;
 mod refusal;

@@ -55,6 +55,7 @@ pub(crate) async fn heartbeat(shared: &Shared, call: &Call) -> Result<Reply, Fai
             heartbeat_interval_ms: (*heartbeat_interval_ms).into(),
             renewal_token: view::renewal_token(&keys, epoch, lease, *sequence),
             fence: view::fence(epoch, *fence),
+            offline_token: None,
         })),
         [RenewalOutcome::Refused(refusal)] => Err(cloud_failure(refusal, &[])),
         _ => Err(Failure::internal("one renewal did not get one outcome")),
@@ -217,6 +218,7 @@ fn without_lease(lease_id: String, status: BulkHeartbeatStatus) -> BulkHeartbeat
         heartbeat_interval_ms: None,
         renewal_token: None,
         fence: None,
+        offline_token: None,
     }
 }
 
@@ -242,6 +244,7 @@ fn extended(
             heartbeat_interval_ms: Some((*heartbeat_interval_ms).into()),
             renewal_token: Some(view::renewal_token(keys, epoch, lease, *sequence)),
             fence: Some(view::fence(epoch, *fence)),
+            offline_token: None,
         },
         RenewalOutcome::RenewedOffline(renewed) => BulkHeartbeatResult {
             lease_id,
@@ -251,6 +254,7 @@ fn extended(
             heartbeat_interval_ms: Some(renewed.heartbeat_interval_ms.into()),
             renewal_token: Some(view::renewal_token(keys, epoch, lease, renewed.sequence)),
             fence: Some(view::fence(epoch, renewed.proof.fence)),
+            offline_token: None,
         },
         RenewalOutcome::Refused(_) => without_lease(lease_id, BulkHeartbeatStatus::Ended),
     }
