@@ -52,6 +52,7 @@ pub enum Refusal {
 
 /// The body.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = ClassicDetail)]
 pub struct Detail {
     /// What is wrong.
     #[schema(example = "No licenses available for CAN Bus Analyzer Pro")]

@@ -14,6 +14,7 @@ pub const HTTP_STATUS: u16 = 422;
 
 /// The body.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = ClassicValidationErrors)]
 pub struct ValidationErrors {
     /// One entry per field.
     pub detail: Vec<FieldError>,
@@ -21,6 +22,7 @@ pub struct ValidationErrors {
 
 /// What is wrong with one field.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = ClassicFieldError)]
 pub struct FieldError {
     /// `missing`, `string_type`, `string_too_short`, `string_too_long`, `json_invalid`, …
     #[serde(rename = "type")]

@@ -13,6 +13,7 @@ use crate::wire::Money;
 
 /// `POST /licenses/borrow`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = ClassicBorrowRequest)]
 pub struct BorrowRequest {
     /// The tool: a product.
     #[schema(example = "CAN Bus Analyzer Pro", min_length = 1, max_length = 256)]
@@ -33,6 +34,7 @@ impl BorrowRequest {
 
 /// A seat that is out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = ClassicBorrow)]
 pub struct Borrow {
     /// Its name; shorter than 64 characters.
     #[schema(example = "0a0a5cc9-66ef-437d-8402-3966f50a42c0")]
@@ -48,6 +50,7 @@ pub struct Borrow {
 
 /// `POST /licenses/return`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = ClassicReturnRequest)]
 pub struct ReturnRequest {
     /// Name of the borrow.
     #[schema(example = "0a0a5cc9-66ef-437d-8402-3966f50a42c0", min_length = 1, max_length = 256)]
@@ -66,6 +69,7 @@ impl ReturnRequest {
 /// Always `ok`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = ClassicOkStatus)]
 pub enum OkStatus {
     /// The call was done.
     Ok,
@@ -73,6 +77,7 @@ pub enum OkStatus {
 
 /// Answer of a return.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = ClassicReturnAnswer)]
 pub struct ReturnAnswer {
     /// Always `ok`.
     pub status: OkStatus,
@@ -82,6 +87,7 @@ pub struct ReturnAnswer {
 
 /// `GET /licenses/{tool}/status`; a list of them at `GET /licenses/status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = ClassicToolStatus)]
 pub struct ToolStatus {
     /// The tool.
     #[schema(example = "ECU Development Suite")]
@@ -152,6 +158,7 @@ impl ToolStatus {
 
 /// `GET /overage-charges`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = ClassicOverageCharges)]
 pub struct OverageCharges {
     /// Newest first.
     pub charges: Vec<OverageCharge>,
@@ -159,6 +166,7 @@ pub struct OverageCharges {
 
 /// What one borrow beyond the seats paid for cost.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = ClassicOverageCharge)]
 pub struct OverageCharge {
     /// Name of the borrow.
     pub id: String,
@@ -174,6 +182,7 @@ pub struct OverageCharge {
 
 /// `GET /version`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = ClassicVersion)]
 pub struct Version {
     /// Of the server.
     #[schema(example = "0.1.0")]
@@ -182,6 +191,7 @@ pub struct Version {
 
 /// `GET /config/budget`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = ClassicBudget)]
 pub struct Budget {
     /// In order of name.
     pub tools: Vec<ToolBudget>,
@@ -189,6 +199,7 @@ pub struct Budget {
 
 /// What a tool costs and may cost.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = ClassicToolBudget)]
 pub struct ToolBudget {
     /// The tool.
     pub tool: String,
@@ -232,6 +243,7 @@ impl ToolBudget {
 
 /// `PUT /config/protection` and `PUT /config/budget`: what overage of a tool may cost in a month.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = ClassicProtectionRequest)]
 pub struct ProtectionRequest {
     /// The tool.
     #[schema(example = "ECU Development Suite", min_length = 1, max_length = 256)]
@@ -252,6 +264,7 @@ impl ProtectionRequest {
 
 /// Answer of `PUT /config/protection`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = ClassicProtectionAnswer)]
 pub struct ProtectionAnswer {
     /// Always `ok`.
     pub status: OkStatus,
@@ -263,6 +276,7 @@ pub struct ProtectionAnswer {
 
 /// `POST /api/keys`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = ClassicNewKeyRequest)]
 pub struct NewKeyRequest {
     /// What the key is for.
     #[schema(example = "build farm", min_length = 1, max_length = 256)]
@@ -290,6 +304,7 @@ impl NewKeyRequest {
 
 /// Answer of `POST /api/keys`: the only time that the key is shown.
 #[derive(Serialize, Deserialize, ToSchema)]
+#[schema(as = ClassicNewKeyAnswer)]
 pub struct NewKeyAnswer {
     /// Its name in lists.
     #[schema(example = "key_1a5399c30c9c32e0")]
@@ -300,6 +315,7 @@ pub struct NewKeyAnswer {
 
 /// `GET /api/keys`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = ClassicKeys)]
 pub struct Keys {
     /// Newest first.
     pub keys: Vec<KeyView>,
@@ -308,6 +324,7 @@ pub struct Keys {
 /// Whether a key is in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = ClassicKeyStatus)]
 pub enum KeyStatus {
     /// It is.
     Active,
@@ -317,6 +334,7 @@ pub enum KeyStatus {
 
 /// A key without its secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = ClassicKeyView)]
 pub struct KeyView {
     /// Its name in lists.
     pub id: String,
@@ -336,6 +354,7 @@ pub struct KeyView {
 
 /// Answer of `DELETE /api/keys/{id}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = ClassicKeyRevoked)]
 pub struct KeyRevoked {
     /// Always `ok`.
     pub status: OkStatus,

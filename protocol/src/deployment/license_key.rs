@@ -32,7 +32,8 @@ pub const MAX_KEY_CHARS: usize = 128;
 /// A license key in its canonical form: upper case.
 #[derive(Serialize, ToSchema)]
 #[serde(transparent)]
-#[schema(value_type = String, format = Password, example = "LH-MFRGG-ZDFMZ-TWQ2L-KNNWG-23TPO")]
+#[schema(as = DeploymentLicenseKey, value_type = String, format = Password)]
+#[schema(example = "LH-MFRGG-ZDFMZ-TWQ2L-KNNWG-23TPO")]
 pub struct LicenseKey(String);
 
 /// A text that is no license key. Never says what the text was.

@@ -68,6 +68,7 @@ pub enum Refusal {
 
 /// The body of a refused call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = DeploymentErrorBody)]
 pub struct ErrorBody {
     /// The code.
     #[schema(example = "cluster_slot_in_use")]

@@ -28,7 +28,7 @@ pub const UPGRADE_FROM_PERCENT: u32 = 80;
 
 /// An amount, zero or more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, ToSchema)]
-#[schema(value_type = f64, example = 1.5)]
+#[schema(as = DeploymentAmount, value_type = f64, example = 1.5)]
 pub struct Amount(pub Decimal);
 
 impl Serialize for Amount {
@@ -90,6 +90,7 @@ impl Amount {
 
 /// `POST /v1/telemetry`, with the access token in the `Authorization` header.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = DeploymentTelemetryRequest)]
 pub struct TelemetryRequest {
     /// The cluster.
     #[serde(deserialize_with = "cluster_id")]
@@ -109,6 +110,7 @@ pub struct TelemetryRequest {
 /// Always `accepted`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = DeploymentAcceptedStatus)]
 pub enum AcceptedStatus {
     /// The amounts are counted.
     Accepted,
@@ -116,6 +118,7 @@ pub enum AcceptedStatus {
 
 /// 202: the amounts are counted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = DeploymentTelemetryAnswer)]
 pub struct TelemetryAnswer {
     /// Always `accepted`.
     pub status: AcceptedStatus,
@@ -127,6 +130,7 @@ pub struct TelemetryAnswer {
 
 /// Use of one metric.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = DeploymentMetricUsage)]
 pub struct MetricUsage {
     /// Used so far.
     pub used: Amount,
@@ -141,6 +145,7 @@ pub struct MetricUsage {
 
 /// Whether a larger plan is advised.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = DeploymentUpgrade)]
 pub struct Upgrade {
     /// Whether.
     pub suggested: bool,

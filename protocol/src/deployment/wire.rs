@@ -25,6 +25,7 @@ pub const MAX_NODES: u32 = 1_000_000;
 
 /// `POST /v1/license/activate`
 #[derive(Serialize, Deserialize, ToSchema)]
+#[schema(as = DeploymentActivateRequest)]
 pub struct ActivateRequest {
     /// The key.
     pub license_key: LicenseKey,
@@ -101,6 +102,7 @@ impl ActivateRequest {
 
 /// What a cluster says of itself. Other members are ignored.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = DeploymentMetadata)]
 pub struct Metadata {
     /// Name of the host that calls.
     #[serde(default, deserialize_with = "wire::optional_text")]
@@ -126,6 +128,7 @@ pub struct Metadata {
 
 /// Whether the terms were agreed to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = DeploymentTerms)]
 pub struct Terms {
     /// Whether.
     pub agreed: bool,
@@ -136,6 +139,7 @@ pub struct Terms {
 
 /// `POST /v1/license/heartbeat`
 #[derive(Serialize, Deserialize, ToSchema)]
+#[schema(as = DeploymentHeartbeatRequest)]
 pub struct HeartbeatRequest {
     /// The key.
     pub license_key: LicenseKey,
@@ -157,6 +161,7 @@ pub struct HeartbeatRequest {
 
 /// `POST /v1/license/deactivate`
 #[derive(Serialize, Deserialize, ToSchema)]
+#[schema(as = DeploymentDeactivateRequest)]
 pub struct DeactivateRequest {
     /// The key.
     pub license_key: LicenseKey,
@@ -185,6 +190,7 @@ pub fn bearer<'a>(header: Option<&'a str>, body: Option<&'a Disclosed>) -> Optio
 /// Always `ok`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = DeploymentOkStatus)]
 pub enum OkStatus {
     /// The call was done.
     Ok,
@@ -192,6 +198,7 @@ pub enum OkStatus {
 
 /// Always `Bearer`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = DeploymentTokenKind)]
 pub enum TokenKind {
     /// Goes into an `Authorization` header.
     Bearer,
@@ -199,6 +206,7 @@ pub enum TokenKind {
 
 /// Answer of an activation and of a heartbeat.
 #[derive(Serialize, Deserialize, ToSchema)]
+#[schema(as = DeploymentTokenAnswer)]
 pub struct TokenAnswer {
     /// Always `ok`.
     pub status: OkStatus,
@@ -294,6 +302,7 @@ impl TokenAnswer {
 /// Always `deactivated`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = DeploymentDeactivatedStatus)]
 pub enum DeactivatedStatus {
     /// The slot is free, now or since before.
     Deactivated,
@@ -301,6 +310,7 @@ pub enum DeactivatedStatus {
 
 /// Answer of a deactivation; the same when repeated.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = DeploymentDeactivateAnswer)]
 pub struct DeactivateAnswer {
     /// Always `deactivated`.
     pub status: DeactivatedStatus,
@@ -313,6 +323,7 @@ impl DeactivateAnswer {
 
 /// `GET /v1/license/offline-key`: under which key offline tokens verify.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = DeploymentOfflineKeyAnswer)]
 pub struct OfflineKeyAnswer {
     /// Id of the key that signs now.
     #[schema(example = "--6IM5l0OosLj9yWskISYhUA3n_3CURQkmrYMSha_ck")]

@@ -159,12 +159,13 @@ impl Memory {
         if license.offline && mode.is_development {
             return Step::Run { basis: Basis::Development, warning };
         }
-        if !mode.force_online && is_within(self.last_attempt_ms, RETRY_INTERVAL_MS, now_ms) {
-            if let Some(until_ms) = self.grace_until_ms().filter(|until_ms| now_ms <= *until_ms) {
-                return Step::Run { basis: Basis::Grace { until_ms }, warning };
+        let was_asked = is_within(self.last_attempt_ms, RETRY_INTERVAL_MS, now_ms);
+        match self.grace_until_ms() {
+            Some(until_ms) if was_asked && !mode.force_online && now_ms <= until_ms => {
+                Step::Run { basis: Basis::Grace { until_ms }, warning }
             }
+            _ => Step::AskServer { license: Box::new(license), warning },
         }
-        Step::AskServer { license: Box::new(license), warning }
     }
 
     /// What the server's answer, or the lack of one, means.

@@ -115,11 +115,16 @@ macro_rules! as_text {
             }
         }
 
-        impl ToSchema for $type {}
+        impl ToSchema for $type {
+            fn name() -> std::borrow::Cow<'static, str> {
+                concat!("Evaluation", stringify!($type)).into()
+            }
+        }
     };
 }
 
 as_text!(HostHash "16 to 64 hex digits of the host name's SHA-256." "host-hash" "8f1f0466fc41bb15");
-as_text!(ActivationId "Name of an activation." "activation-id" "act-0f1e2d3c4b5a69788796a5b4c3d2e1f0");
+as_text!(ActivationId "Name of an activation." "activation-id"
+    "act-0f1e2d3c4b5a69788796a5b4c3d2e1f0");
 
 const PREFIX: &str = "act-";

@@ -320,7 +320,11 @@ impl PartialSchema for LicenseFile {
     }
 }
 
-impl ToSchema for LicenseFile {}
+impl ToSchema for LicenseFile {
+    fn name() -> std::borrow::Cow<'static, str> {
+        "EvaluationLicenseFile".into()
+    }
+}
 
 const KEY_VERSION: &str = "key_version";
 const REVOKED: &str = "revoked";

@@ -11,7 +11,7 @@ macro_rules! refusal_reasons {
     ($($variant:ident $code:literal $text:literal,)+) => {
         /// A reason for a refusal.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ToSchema)]
-        #[schema(rename_all = "snake_case")]
+        #[schema(as = EvaluationRefusalReason, rename_all = "snake_case")]
         pub enum RefusalReason {
             $(#[doc = $text] $variant,)+
         }

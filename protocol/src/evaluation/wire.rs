@@ -26,7 +26,7 @@ pub const PATHS: [(&str, bool); 4] = [
 
 /// A time as these programs write it: Unix seconds with a fraction, as a JSON number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ToSchema)]
-#[schema(value_type = f64, example = 1_795_325_574.199)]
+#[schema(as = EvaluationEpochSeconds, value_type = f64, example = 1_795_325_574.199)]
 pub struct EpochSeconds(i64);
 
 impl EpochSeconds {
@@ -91,6 +91,7 @@ impl<'de> Deserialize<'de> for EpochSeconds {
 
 /// `POST /v1/activate`
 #[derive(Serialize, Deserialize, ToSchema)]
+#[schema(as = EvaluationActivateRequest)]
 pub struct ActivateRequest {
     /// Version of the software.
     #[serde(default, deserialize_with = "wire::optional_text")]
@@ -120,6 +121,7 @@ pub struct ActivateRequest {
 
 /// `POST /v1/validate`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = EvaluationValidateRequest)]
 pub struct ValidateRequest {
     /// The activation. Any text: one that is not of ours is an unknown activation and no error.
     #[serde(deserialize_with = "wire::text")]
@@ -142,6 +144,7 @@ pub struct ValidateRequest {
 
 /// The answer to both, granted or refused; always HTTP 200.
 #[derive(Serialize, Deserialize, ToSchema)]
+#[schema(as = EvaluationAnswer)]
 pub struct Answer {
     /// Whether the program may run.
     pub ok: bool,

@@ -7,7 +7,7 @@
 //!
 //! | part | owns |
 //! |---|---|
-//! | [`OfflineClaims`], [`sign`], [`verify`], [`inspect`] | what is signed, and when it is believed |
+//! | [`OfflineClaims`], [`sign`], [`verify`], [`inspect`] | what is signed, when it is believed |
 //! | [`jws`] | the form of tokens, shared with [`crate::deployment::token`] |
 //! | [`key_set`] | `/.well-known/leasehold-offline-keys.json` |
 //! | [`high_water`] | what a clock set back gains: nothing |
@@ -39,6 +39,7 @@ pub const TOKEN_TYPE: &str = "leasehold-offline+jwt";
 /// Which protocol gave the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = OfflineProtocol)]
 pub enum Protocol {
     /// Checkout, heartbeat, return.
     Cloud,
@@ -53,6 +54,7 @@ pub enum Protocol {
 /// What a token is bound to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = OfflineHolderKind)]
 pub enum HolderKind {
     /// The name of a host.
     Host,
@@ -75,6 +77,7 @@ impl HolderKind {
 
 /// Who may use a token. A name is not told, only recognised.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[schema(as = OfflineHolder)]
 pub struct Holder {
     /// What it is bound to.
     pub kind: HolderKind,

@@ -308,87 +308,95 @@ fn every_refusal_has_its_status_and_text() {
     }
 }
 
+/// One entry of pydantic's list.
+fn wrong(kind: &str, name: &str, msg: &str, input: Value) -> Value {
+    json!({"type": kind, "loc": ["body", name], "msg": msg, "input": input})
+}
+
+/// The same with the bound that was passed.
+fn bounded(kind: &str, name: &str, msg: &str, input: Value, ctx: Value) -> Value {
+    let mut error = wrong(kind, name, msg, input);
+    error["ctx"] = ctx;
+    error
+}
+
+fn check_wrong(body: &str, detail: Value) {
+    let errors = BorrowRequest::from_body(body.as_bytes()).unwrap_err();
+    assert_eq!(serde_json::to_value(errors).unwrap(), json!({ "detail": detail }), "{body}");
+}
+
 #[test]
 fn missing_and_wrong_fields_are_listed_as_fastapi_lists_them() {
-    let field = |kind: &str, name: &str, msg: &str, input: Value| json!({"type": kind, "loc": ["body", name], "msg": msg, "input": input});
-    let bounded = |mut error: Value, ctx: Value| {
-        error["ctx"] = ctx;
-        error
-    };
-    let short = "String should have at least 1 character";
+    let required = "Field required";
+    let text = "Input should be a valid string";
     let long = "x".repeat(257);
     for (body, detail) in [
+        (json!({"tool": "x"}), json!([wrong("missing", "user", required, json!({"tool": "x"}))])),
         (
-            json!({"tool": "x"}).to_string(),
-            json!([field("missing", "user", "Field required", json!({"tool": "x"}))]),
-        ),
-        (
-            "{}".to_owned(),
+            json!({}),
             json!([
-                field("missing", "tool", "Field required", json!({})),
-                field("missing", "user", "Field required", json!({})),
+                wrong("missing", "tool", required, json!({})),
+                wrong("missing", "user", required, json!({})),
             ]),
         ),
         (
-            json!({"tool": "", "user": "u"}).to_string(),
-            json!([bounded(
-                field("string_too_short", "tool", short, json!("")),
-                json!({"min_length": 1})
-            )]),
-        ),
-        (
-            json!({"tool": 5, "user": null}).to_string(),
+            json!({"tool": 5, "user": null}),
             json!([
-                field("string_type", "tool", "Input should be a valid string", json!(5)),
-                field("string_type", "user", "Input should be a valid string", json!(null)),
+                wrong("string_type", "tool", text, json!(5)),
+                wrong("string_type", "user", text, json!(null)),
             ]),
-        ),
-        (
-            json!({"tool": long, "user": "u"}).to_string(),
-            json!([bounded(
-                field(
-                    "string_too_long",
-                    "tool",
-                    "String should have at most 256 characters",
-                    json!(long)
-                ),
-                json!({"max_length": 256})
-            )]),
-        ),
-        (
-            json!({"tool": "a\nb", "user": "u"}).to_string(),
-            json!([field(
-                "string_pattern_mismatch",
-                "tool",
-                "String should have no control characters",
-                json!("a\nb")
-            )]),
-        ),
-        (
-            String::new(),
-            json!([{
-                "type": "missing", "loc": ["body"], "msg": "Field required", "input": null
-            }]),
-        ),
-        (
-            "[1]".to_owned(),
-            json!([{
-                "type": "model_attributes_type", "loc": ["body"],
-                "msg": "Input should be a valid dictionary or object to extract fields from",
-                "input": [1]
-            }]),
-        ),
-        (
-            "{".to_owned(),
-            json!([{
-                "type": "json_invalid", "loc": ["body", 0], "msg": "JSON decode error",
-                "input": {}, "ctx": {"error": "Expecting value"}
-            }]),
         ),
     ] {
-        let errors = BorrowRequest::from_body(body.as_bytes()).unwrap_err();
-        assert_eq!(serde_json::to_value(errors).unwrap(), json!({ "detail": detail }), "{body}");
+        check_wrong(&body.to_string(), detail);
     }
+    for (tool, kind, msg, ctx) in [
+        (
+            "",
+            "string_too_short",
+            "String should have at least 1 character",
+            Some(json!({"min_length": 1})),
+        ),
+        (
+            &long,
+            "string_too_long",
+            "String should have at most 256 characters",
+            Some(json!({"max_length": 256})),
+        ),
+        ("a\nb", "string_pattern_mismatch", "String should have no control characters", None),
+    ] {
+        let error = match ctx {
+            Some(ctx) => bounded(kind, "tool", msg, json!(tool), ctx),
+            None => wrong(kind, "tool", msg, json!(tool)),
+        };
+        check_wrong(&json!({"tool": tool, "user": "u"}).to_string(), json!([error]));
+    }
+}
+
+#[test]
+fn bodies_that_are_no_object_are_refused_as_fastapi_refuses_them() {
+    check_wrong(
+        "",
+        json!([{"type": "missing", "loc": ["body"], "msg": "Field required", "input": null}]),
+    );
+    check_wrong(
+        "[1]",
+        json!([{
+            "type": "model_attributes_type", "loc": ["body"],
+            "msg": "Input should be a valid dictionary or object to extract fields from",
+            "input": [1]
+        }]),
+    );
+    check_wrong(
+        "{",
+        json!([{
+            "type": "json_invalid", "loc": ["body", 0], "msg": "JSON decode error",
+            "input": {}, "ctx": {"error": "Expecting value"}
+        }]),
+    );
+}
+
+#[test]
+fn good_requests_are_read_and_limits_are_amounts() {
     let good = BorrowRequest::from_body(br#"{"tool": "T", "user": "u", "more": 1}"#).unwrap();
     assert_eq!((good.tool.as_str(), good.user.as_str()), ("T", "u"));
     assert_eq!(ReturnRequest::from_body(br#"{"id":"nope"}"#).unwrap().id, "nope");

@@ -270,7 +270,10 @@ fn amounts_are_exact_or_refused() {
 
 proptest! {
     #[test]
-    fn amounts_come_back_as_they_were_written(units in 0_u64..1_000_000_000, micros in 0_u32..1_000_000) {
+    fn amounts_come_back_as_they_were_written(
+        units in 0_u64..1_000_000_000,
+        micros in 0_u32..1_000_000,
+    ) {
         let text = format!("{units}.{micros:06}");
         let amount: Amount = serde_json::from_str(&text).unwrap();
         prop_assert_eq!(amount.0, text.parse::<Decimal>().unwrap());
@@ -470,7 +473,11 @@ fn a_program_that_slept_through_its_heartbeats_does_not_run() {
 
 proptest! {
     #[test]
-    fn backoff_stays_within_its_bounds(failures: u32, random: u64, asked in prop::option::of(any::<u64>())) {
+    fn backoff_stays_within_its_bounds(
+        failures: u32,
+        random: u64,
+        asked in prop::option::of(any::<u64>()),
+    ) {
         let delay_ms = backoff_ms(failures, random, asked);
         prop_assert!((1..=3_600_000).contains(&delay_ms));
         let asked_ms = asked.unwrap_or(0).saturating_mul(1_000).min(3_600_000);

@@ -3,6 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use proptest::prelude::*;
+use protocol::cloud::body;
 use protocol::cloud::lease::LeaseType;
 use protocol::deployment::token::{self, DeploymentClaims, TokenError};
 use protocol::fence::Fence;
@@ -12,6 +13,7 @@ use protocol::offline::{
     self, ClockWentBack, Expect, HighWater, Holder, HolderKind, JwsError, KeySet, KeySetError,
     MAX_TOKEN_BYTES, OfflineClaims, OfflineError, Protocol, SignError, TOKEN_TYPE,
 };
+use protocol::{classic, deployment, evaluation};
 
 use crate::keys::{RSA_PUBLIC, ed25519_key};
 
@@ -281,6 +283,60 @@ proptest! {
             }
             prop_assert!(water.highest_ms() >= before_ms);
         }
+    }
+}
+
+/// Bytes that were replaced, and perhaps an end that was cut off.
+fn damaged(original: &[u8], changes: &[(prop::sample::Index, u8)], cut: bool) -> Vec<u8> {
+    let mut bytes = original.to_vec();
+    for (at, byte) in changes {
+        let at = at.index(bytes.len());
+        bytes[at] = *byte;
+        if cut {
+            bytes.truncate(at + 1);
+        }
+    }
+    bytes
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn damaged_bytes_never_make_a_reader_panic(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..5),
+        cut: bool,
+    ) {
+        let bytes = |text: &str| damaged(text.as_bytes(), &changes, cut);
+        let keys = serde_json::to_string(&key_set().to_jwks()).unwrap();
+        let _refused = KeySet::from_json(&bytes(&keys));
+        let claims = damaged(&serde_json::to_vec(&claims()).unwrap(), &changes, cut);
+        let right = header("EdDSA", TOKEN_TYPE);
+        let signed = forged(&right, &String::from_utf8_lossy(&claims));
+        let _refused = offline::verify(&signed, &key_set(), &Expect::at(NOW_MS));
+        let activate = r#"{"license_key":"BZZZ-2025-1","cluster_id":"c","email":"e@x","nodes":1,
+            "metadata":{"ip":"::1"},"terms":{"agreed":true,"timestamp":"2025-09-01T10:30:00Z"}}"#;
+        if let Ok(request) = body::decode::<deployment::wire::ActivateRequest>(&bytes(activate)) {
+            let _refused = request.call();
+            let _time = request.terms_accepted_at();
+        }
+        let heartbeat = r#"{"license_key":"BZZZ-2025-1","cluster_id":"c","token":"t","nodes":3}"#;
+        let _refused = body::decode::<deployment::wire::HeartbeatRequest>(&bytes(heartbeat));
+        let report = r#"{"cluster_id":"c","job_id":"j","metrics":{"cpu_hours":1.25,"tokens":7}}"#;
+        let _refused = body::decode::<deployment::telemetry::TelemetryRequest>(&bytes(report));
+        let activate = r#"{"version":"2.0.0","type":"evaluation","timestamp":1795325574.1954243,
+            "hostname_hash":"8f1f0466fc41bb15","activation_code":null,"org_id":"o"}"#;
+        let _refused = body::decode::<evaluation::wire::ActivateRequest>(&bytes(activate));
+        let answer = r#"{"ok":true,"server_time":1795325574.199,"license":{"type":"evaluation",
+            "expires_at":1.5,"revoked":false,"signature":"00"},"reason":"revoked"}"#;
+        let _refused = serde_json::from_slice::<evaluation::wire::Answer>(&bytes(answer));
+        let borrow = bytes(r#"{"tool":"T","user":"u"}"#);
+        let _refused = classic::wire::BorrowRequest::from_body(&borrow);
+        let protection = bytes(r#"{"tool":"T","max_spend":100.5}"#);
+        let _refused = classic::wire::ProtectionRequest::from_body(&protection);
+        let key = format!("acme_test_pk_{}", "A".repeat(43));
+        let key = bytes(&key);
+        let _refused = classic::api_key::parse(&String::from_utf8_lossy(&key));
     }
 }
 
