@@ -2,8 +2,11 @@
 
 mod admin;
 mod golden;
+mod identity;
+mod license;
 mod mutation;
-mod tables;
+mod requests;
+mod sealing;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -51,7 +54,7 @@ pub(crate) fn signer() -> LicenseSigner {
     LicenseSigner::new(PrivateKey::generate_rsa(RsaSize::Bits2048).unwrap()).unwrap()
 }
 
-pub(crate) fn license() -> LicenseData {
+pub(crate) fn sample_license() -> LicenseData {
     let mut license = LicenseData::from_json(
         json!({"id": "license-1", "license_key": KEY}).to_string().as_bytes(),
     )
@@ -64,5 +67,5 @@ pub(crate) fn license() -> LicenseData {
 
 pub(crate) fn sealed(signer: &LicenseSigner) -> SealedLicense {
     let session_key = Secret::new(SESSION_KEY);
-    signer.seal(FINGERPRINT, NONCE, &session_key, &license().to_json()).unwrap()
+    signer.seal(FINGERPRINT, NONCE, &session_key, &sample_license().to_json()).unwrap()
 }

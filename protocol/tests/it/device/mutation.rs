@@ -17,14 +17,15 @@ use protocol::device::{admin, checksum, fingerprint};
 use protocol::secret::Secret;
 use serde_json::json;
 
-use super::{FINGERPRINT, KEY, NONCE, SESSION_KEY, license, recorded, sealed, signer};
+use super::{FINGERPRINT, KEY, NONCE, SESSION_KEY, recorded, sample_license, sealed, signer};
 
 static SIGNER: LazyLock<LicenseSigner> = LazyLock::new(signer);
 static ANSWER: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    ActivationResponse::success(wire::ACTIVATED, &sealed(&SIGNER), license().expires_at).to_bytes()
+    ActivationResponse::success(wire::ACTIVATED, &sealed(&SIGNER), sample_license().expires_at)
+        .to_bytes()
 });
 static STORED: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    let (device_fingerprint, expires_at) = (FINGERPRINT.to_owned(), license().expires_at);
+    let (device_fingerprint, expires_at) = (FINGERPRINT.to_owned(), sample_license().expires_at);
     StoredLicense { sealed: sealed(&SIGNER), device_fingerprint, expires_at }.to_bytes()
 });
 static CHECKSUM: LazyLock<Vec<u8>> = LazyLock::new(|| {
@@ -121,11 +122,11 @@ proptest! {
     /// believed of a changed answer is what was sealed, or nothing.
     #[test]
     fn a_changed_answer_is_refused_or_holds_the_same_license(change in change()) {
-        if let Ok((sealed, _)) = ActivationResponse::read(&changed(&ANSWER, change)) {
-            if let Ok(opened) = sealed.open(FINGERPRINT, Some(SIGNER.public_key())) {
-                prop_assert!(opened.session_key.equals(&SESSION_KEY));
-                prop_assert_eq!(opened.license_json.to_vec(), license().to_json());
-            }
+        if let Ok((sealed, _)) = ActivationResponse::read(&changed(&ANSWER, change))
+            && let Ok(opened) = sealed.open(FINGERPRINT, Some(SIGNER.public_key()))
+        {
+            prop_assert!(opened.session_key.equals(&SESSION_KEY));
+            prop_assert_eq!(opened.license_json.to_vec(), sample_license().to_json());
         }
     }
 
@@ -138,7 +139,7 @@ proptest! {
                 "check_mode": "custom", "check_interval_seconds": 600}),
             json!({"name": "Gold", "slug": "gold", "price": 100, "metadata": {"a": "b"},
                 "permission": "limit", "limit": 3}),
-            serde_json::from_slice(&license().to_json()).unwrap(),
+            serde_json::from_slice(&sample_license().to_json()).unwrap(),
         ];
         for body in bodies {
             let body = changes.iter().fold(body.to_string().into_bytes(), |body, one| {
