@@ -200,6 +200,7 @@ fn a_plan_includes_what_the_reference_worked_out() {
     let time = "2026-11-22T05:27:12Z";
     let ids = |name: &str| expected[name].as_str().unwrap();
     let (feature, scopes) = (&export["feature_id"], &export["scopes"]);
+    let create = scopes["create"]["scope_id"].as_str().unwrap();
     let scope = |slug: &str, permission: &str| {
         json!({"id": scopes[slug]["scope_id"], "feature_id": feature, "name": slug, "slug": slug,
             "permission": permission, "created_at": time, "updated_at": time})
@@ -216,7 +217,7 @@ fn a_plan_includes_what_the_reference_worked_out() {
         "plan_features": [{"id": "row", "plan_id": ids("plan_id"), "feature_id": feature,
             "enabled": true, "created_at": time, "updated_at": time,
             "scope_overrides": {
-                scopes["create"]["scope_id"].as_str().unwrap(): {"permission": "limit", "limit": 10},
+                create: {"permission": "limit", "limit": 10},
                 "delete": {"permission": "deny"}}}],
     }))
     .unwrap();
