@@ -5,7 +5,7 @@
 //! sequence is the current one is the ledger's to say.
 
 use lease::command::{Command, Renewal as LedgerRenewal};
-use lease::ids::LeaseId;
+use lease::ids::{Fence, LeaseId};
 use lease::outcome::{Outcome, RefusalCode, RenewalOutcome};
 use protocol::cloud::denial::DenialReason;
 use protocol::cloud::lease::{
@@ -17,6 +17,7 @@ use protocol::renewal;
 use protocol::wire::UtcTime;
 
 use crate::call::Call;
+use crate::calls::offline::Signing;
 use crate::failure::Failure;
 use crate::keys::Keys;
 use crate::refusal::cloud_failure;
@@ -28,37 +29,101 @@ use crate::view::{self, Epoch};
 pub(crate) async fn heartbeat(shared: &Shared, call: &Call) -> Result<Reply, Failure> {
     let keys = shared.serving_keys()?;
     let request: HeartbeatRequest = call.json()?;
-    let lease = call.lease(&keys)?;
-    let epoch = view::epoch(&shared.context.cluster.ledger())?;
-    let sequence = sequence_of(&keys, epoch, lease, &request.renewal_token);
-    let lease = view::ledger_id(lease);
-    let Some(sequence) = sequence else {
-        let reasons = why_not_renewed(shared, call, &[lease]).await?;
-        let reason = reasons.first().copied().unwrap_or(DenialReason::RenewalTokenInvalid);
-        return Err(Failure::denied(reason));
-    };
+    let signing = Signing::of(shared)?;
+    let (lease, sequence) =
+        shown(shared, call, &keys, signing.epoch, &request.renewal_token).await?;
     let renewal = LedgerRenewal { lease, sequence, still_active: request.still_active };
     let outcomes = renew(shared, call, vec![renewal]).await?;
     match outcomes.as_slice() {
-        [
+        [RenewalOutcome::Refused(refusal)] => Err(cloud_failure(refusal, &[])),
+        [renewed] => response(&keys, &signing, lease, renewed),
+        _ => Err(Failure::internal("one renewal did not get one outcome")),
+    }
+}
+
+/// The lease in the path and the sequence that its renewal token holds.
+pub(crate) async fn shown(
+    shared: &Shared,
+    call: &Call,
+    keys: &Keys,
+    epoch: Epoch,
+    renewal_token: &str,
+) -> Result<(LeaseId, u32), Failure> {
+    let key = call.lease(keys)?;
+    let lease = view::ledger_id(key);
+    if let Some(sequence) = sequence_of(keys, epoch, key, renewal_token) {
+        return Ok((lease, sequence));
+    }
+    let reasons = why_not_renewed(shared, call, &[lease]).await?;
+    Err(Failure::denied(reasons.first().copied().unwrap_or(DenialReason::RenewalTokenInvalid)))
+}
+
+/// The answer to a renewal that was not refused.
+pub(crate) fn response(
+    keys: &Keys,
+    signing: &Signing,
+    lease: LeaseId,
+    outcome: &RenewalOutcome,
+) -> Result<Reply, Failure> {
+    let Extended { expires_at_ms, expires_in_ms, heartbeat_interval_ms, sequence, fence } =
+        Extended::of(outcome).ok_or_else(|| Failure::internal("a refusal is no renewal"))?;
+    Ok(Reply::ok(&HeartbeatResponse {
+        status: RenewedStatus::Renewed,
+        expires_at: UtcTime::from_unix_ms(expires_at_ms),
+        expires_in_ms,
+        heartbeat_interval_ms: heartbeat_interval_ms.into(),
+        renewal_token: view::renewal_token(keys, signing.epoch, lease, sequence),
+        fence: view::fence(signing.epoch, fence),
+        offline_token: token_of(keys, signing, outcome)?,
+    }))
+}
+
+/// What both kinds of renewal say.
+struct Extended {
+    expires_in_ms: u64,
+    expires_at_ms: i64,
+    heartbeat_interval_ms: u32,
+    sequence: u32,
+    fence: Fence,
+}
+
+impl Extended {
+    fn of(outcome: &RenewalOutcome) -> Option<Self> {
+        match outcome {
             RenewalOutcome::Renewed {
                 expires_in_ms,
                 expires_at_ms,
                 heartbeat_interval_ms,
                 sequence,
                 fence,
-            },
-        ] => Ok(Reply::ok(&HeartbeatResponse {
-            status: RenewedStatus::Renewed,
-            expires_at: UtcTime::from_unix_ms(*expires_at_ms),
-            expires_in_ms: *expires_in_ms,
-            heartbeat_interval_ms: (*heartbeat_interval_ms).into(),
-            renewal_token: view::renewal_token(&keys, epoch, lease, *sequence),
-            fence: view::fence(epoch, *fence),
-            offline_token: None,
-        })),
-        [RenewalOutcome::Refused(refusal)] => Err(cloud_failure(refusal, &[])),
-        _ => Err(Failure::internal("one renewal did not get one outcome")),
+            } => Some(Self {
+                expires_in_ms: *expires_in_ms,
+                expires_at_ms: *expires_at_ms,
+                heartbeat_interval_ms: *heartbeat_interval_ms,
+                sequence: *sequence,
+                fence: *fence,
+            }),
+            RenewalOutcome::RenewedOffline(renewed) => Some(Self {
+                expires_in_ms: renewed.expires_in_ms,
+                expires_at_ms: renewed.expires_at_ms,
+                heartbeat_interval_ms: renewed.heartbeat_interval_ms,
+                sequence: renewed.sequence,
+                fence: renewed.proof.fence,
+            }),
+            RenewalOutcome::Refused(_) => None,
+        }
+    }
+}
+
+/// The token that a renewal allows.
+fn token_of(
+    keys: &Keys,
+    signing: &Signing,
+    outcome: &RenewalOutcome,
+) -> Result<Option<String>, Failure> {
+    match outcome {
+        RenewalOutcome::RenewedOffline(renewed) => signing.token(keys, &renewed.proof).map(Some),
+        _ => Ok(None),
     }
 }
 
@@ -66,8 +131,8 @@ pub(crate) async fn heartbeat(shared: &Shared, call: &Call) -> Result<Reply, Fai
 pub(crate) async fn heartbeats(shared: &Shared, call: &Call) -> Result<Reply, Failure> {
     let keys = shared.serving_keys()?;
     let request: BulkHeartbeatRequest = call.json()?;
-    let epoch = view::epoch(&shared.context.cluster.ledger())?;
-    let admitted = admit_all(shared, call, &keys, epoch, &request.leases).await?;
+    let signing = Signing::of(shared)?;
+    let admitted = admit_all(shared, call, &keys, signing.epoch, &request.leases).await?;
     let renewals: Vec<LedgerRenewal> =
         admitted.iter().filter_map(|item| item.as_ref().ok().copied()).collect();
     let outcomes =
@@ -84,7 +149,7 @@ pub(crate) async fn heartbeats(shared: &Shared, call: &Call) -> Result<Reply, Fa
                         bulk_status(refusal.code).ok_or_else(|| cloud_failure(&refusal, &[]))?;
                     without_lease(item.lease_id, status)
                 }
-                Some(renewed) => extended(&keys, epoch, item.lease_id, renewal.lease, &renewed),
+                Some(renewed) => extended(&keys, &signing, item.lease_id, renewal.lease, &renewed)?,
             },
         });
     }
@@ -224,40 +289,24 @@ fn without_lease(lease_id: String, status: BulkHeartbeatStatus) -> BulkHeartbeat
 
 fn extended(
     keys: &Keys,
-    epoch: Epoch,
+    signing: &Signing,
     lease_id: String,
     lease: LeaseId,
     outcome: &RenewalOutcome,
-) -> BulkHeartbeatResult {
-    match outcome {
-        RenewalOutcome::Renewed {
-            expires_in_ms,
-            expires_at_ms,
-            heartbeat_interval_ms,
-            sequence,
-            fence,
-        } => BulkHeartbeatResult {
-            lease_id,
-            status: BulkHeartbeatStatus::Renewed,
-            expires_at: Some(UtcTime::from_unix_ms(*expires_at_ms)),
-            expires_in_ms: Some(*expires_in_ms),
-            heartbeat_interval_ms: Some((*heartbeat_interval_ms).into()),
-            renewal_token: Some(view::renewal_token(keys, epoch, lease, *sequence)),
-            fence: Some(view::fence(epoch, *fence)),
-            offline_token: None,
-        },
-        RenewalOutcome::RenewedOffline(renewed) => BulkHeartbeatResult {
-            lease_id,
-            status: BulkHeartbeatStatus::Renewed,
-            expires_at: Some(UtcTime::from_unix_ms(renewed.expires_at_ms)),
-            expires_in_ms: Some(renewed.expires_in_ms),
-            heartbeat_interval_ms: Some(renewed.heartbeat_interval_ms.into()),
-            renewal_token: Some(view::renewal_token(keys, epoch, lease, renewed.sequence)),
-            fence: Some(view::fence(epoch, renewed.proof.fence)),
-            offline_token: None,
-        },
-        RenewalOutcome::Refused(_) => without_lease(lease_id, BulkHeartbeatStatus::Ended),
-    }
+) -> Result<BulkHeartbeatResult, Failure> {
+    let Some(extended) = Extended::of(outcome) else {
+        return Ok(without_lease(lease_id, BulkHeartbeatStatus::Ended));
+    };
+    Ok(BulkHeartbeatResult {
+        lease_id,
+        status: BulkHeartbeatStatus::Renewed,
+        expires_at: Some(UtcTime::from_unix_ms(extended.expires_at_ms)),
+        expires_in_ms: Some(extended.expires_in_ms),
+        heartbeat_interval_ms: Some(extended.heartbeat_interval_ms.into()),
+        renewal_token: Some(view::renewal_token(keys, signing.epoch, lease, extended.sequence)),
+        fence: Some(view::fence(signing.epoch, extended.fence)),
+        offline_token: token_of(keys, signing, outcome)?,
+    })
 }
 
 #[cfg(test)]

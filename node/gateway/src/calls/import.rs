@@ -9,6 +9,7 @@ use lease::command::{
     CapacitySource, Command, ImportPackage, PackageTerms, Policy, Pricing, SeatClass,
 };
 use lease::money::Money as LedgerMoney;
+use lease::offline::{ImportEntitlement, OfflineTerms};
 use lease::outcome::Outcome;
 use protocol::cloud::admin::{ImportError, ImportRequest, ImportResponse, ImportStatus};
 use protocol::cloud::problem::Problem;
@@ -69,12 +70,31 @@ fn vendor_not_trusted(vendor_id: &str) -> Failure {
 
 /// The package as the ledger keeps it.
 fn command(verified: &VerifiedPackage) -> Result<Command, Failure> {
-    Ok(Command::ImportPackage(Box::new(ImportPackage {
+    let import = ImportPackage {
         canonical: verified.canonical.clone(),
         signature: verified.signature.as_str().into(),
         verified_by: verified.key.0,
         terms: terms(&verified.package)?,
-    })))
+    };
+    let offline = offline_terms(&verified.package.policy);
+    Ok(if offline == OfflineTerms::default() {
+        Command::ImportPackage(Box::new(import))
+    } else {
+        Command::ImportEntitlement(Box::new(ImportEntitlement { import, offline }))
+    })
+}
+
+/// What the signed policy says of offline use; nothing where it allows none.
+fn offline_terms(policy: &protocol::package::Policy) -> OfflineTerms {
+    if !policy.offline && policy.borrow_max_ms == 0 {
+        return OfflineTerms::default();
+    }
+    OfflineTerms {
+        tokens: policy.offline,
+        borrow_max_ms: policy.borrow_max_ms,
+        borrow_seats_max: policy.borrow_seats_max,
+        online_reserve: policy.borrow_online_reserve,
+    }
 }
 
 fn terms(package: &LicensePackage) -> Result<PackageTerms, Failure> {

@@ -9,6 +9,7 @@ pub(crate) mod heartbeat;
 pub(crate) mod import;
 pub(crate) mod leases;
 pub(crate) mod oauth;
+pub(crate) mod offline;
 pub(crate) mod packages;
 pub(crate) mod probes;
 pub(crate) mod vendors;
