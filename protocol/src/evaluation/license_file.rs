@@ -21,8 +21,10 @@ use utoipa::openapi::schema::{Object, Type};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
+use super::EVALUATION_SECONDS;
 use super::key_ring::{KeyRing, KeyVersion};
 use super::python_json::{Scalar, write_string};
+use super::wire::{ActivateRequest, Answer, EpochSeconds};
 
 /// No license file is longer.
 pub const MAX_FILE_BYTES: usize = 16 * 1024;
@@ -87,6 +89,26 @@ pub struct License {
     pub offline: bool,
 }
 
+impl License {
+    /// The license that a build for development makes without a server: 30 days from `now_ms`.
+    pub fn for_development(version: &str, hostname: &str, now_ms: i64) -> Self {
+        let activated_at = EpochSeconds::from_unix_ms(now_ms).seconds();
+        Self {
+            kind: EVALUATION.to_owned(),
+            version: version.to_owned(),
+            activated_at,
+            expires_at: activated_at + EVALUATION_SECONDS as f64,
+            activation_id: "offline-dev".to_owned(),
+            org_id: Some("dev-org".to_owned()),
+            project_id: Some("dev-project".to_owned()),
+            plan: EVALUATION.to_owned(),
+            hostname: Some(hostname.to_owned()),
+            revoked: false,
+            offline: true,
+        }
+    }
+}
+
 impl LicenseFile {
     /// Reads a file.
     pub fn parse(bytes: &[u8]) -> Result<Self, LicenseFileError> {
@@ -124,6 +146,42 @@ impl LicenseFile {
         let mut file = Self { fields };
         file.sign(ring, ring.current());
         file
+    }
+
+    /// The file to store after an activation: the server's, when the ring can verify it; else one
+    /// of the answer's fields, signed here, as the published client does. `None` when the answer
+    /// grants nothing. `asked` is what the request named; `now_ms` is Unix milliseconds.
+    pub fn from_answer(
+        answer: &Answer,
+        asked: &ActivateRequest,
+        hostname: &str,
+        ring: &KeyRing,
+        now_ms: i64,
+    ) -> Option<Self> {
+        let granted = answer.activation_id.as_ref().filter(|_| answer.ok)?;
+        if let Some(file) = answer.license.as_ref().filter(|file| file.verify(ring).is_ok()) {
+            return Some(file.clone());
+        }
+        let activated_at = EpochSeconds::from_unix_ms(now_ms).seconds();
+        let either = |told: &Option<String>, asked: &Option<String>| {
+            told.as_ref().or(asked.as_ref()).cloned()
+        };
+        let license = License {
+            kind: asked.kind.clone().unwrap_or_else(|| EVALUATION.to_owned()),
+            version: asked.version.clone().unwrap_or_default(),
+            activated_at,
+            expires_at: answer
+                .expires_at
+                .map_or_else(|| activated_at + EVALUATION_SECONDS as f64, EpochSeconds::seconds),
+            activation_id: granted.clone(),
+            org_id: either(&answer.org_id, &asked.org_id),
+            project_id: either(&answer.project_id, &asked.project_id),
+            plan: answer.plan.clone().unwrap_or_else(|| EVALUATION.to_owned()),
+            hostname: Some(hostname.to_owned()),
+            revoked: false,
+            offline: false,
+        };
+        Some(Self::issue(&license, ring))
     }
 
     /// Marks the license as revoked and, where the ring has the file's key, signs it anew.
@@ -173,7 +231,7 @@ impl LicenseFile {
             activation_id: text("activation_id")?,
             org_id: optional("org_id")?,
             project_id: optional("project_id")?,
-            plan: optional("plan")?.unwrap_or_else(|| "evaluation".to_owned()),
+            plan: optional("plan")?.unwrap_or_else(|| EVALUATION.to_owned()),
             hostname: optional("hostname")?,
             revoked: flag(REVOKED)?,
             offline: flag("offline")?,
@@ -326,6 +384,7 @@ impl ToSchema for LicenseFile {
     }
 }
 
+const EVALUATION: &str = "evaluation";
 const KEY_VERSION: &str = "key_version";
 const REVOKED: &str = "revoked";
 const SIGNATURE: &str = "signature";

@@ -196,6 +196,53 @@ fn the_files_of_the_real_client_verify_byte_for_byte() {
 }
 
 #[test]
+fn an_activation_leaves_a_file_that_verifies() {
+    let asked: ActivateRequest = body::decode(
+        json!({
+            "version": "2.0.0", "type": "evaluation", "hostname_hash": "8f1f0466fc41bb15",
+            "org_id": "org-12345", "project_id": "project-atlas-v2",
+        })
+        .to_string()
+        .as_bytes(),
+    )
+    .unwrap();
+    let bare = answer(json!({"ok": true, "activation_id": "act-1", "org_id": "srv-org"}));
+    let make = |answer: &Answer| {
+        LicenseFile::from_answer(answer, &asked, "example-host", &ring(1, 1), NOW_MS)
+    };
+    let own = make(&bare).unwrap().verify(&ring(1, 1)).unwrap();
+    // What the server tells goes before what was asked for; 30 days when it does not tell the end.
+    assert_eq!(own.org_id.as_deref(), Some("srv-org"));
+    assert_eq!(own.project_id.as_deref(), Some("project-atlas-v2"));
+    assert_eq!(own.expires_at - own.activated_at, 2_592_000.0);
+    assert_eq!((own.hostname.as_deref(), own.plan.as_str()), (Some("example-host"), "evaluation"));
+    let with_license = |ring: &KeyRing| {
+        let license = License { expires_at: 1_800_000_000.5, hostname: None, ..license() };
+        let file = serde_json::to_value(LicenseFile::issue(&license, ring)).unwrap();
+        answer(json!({
+            "ok": true, "activation_id": "act-abc123", "expires_at": 1_800_000_000.5,
+            "license": file,
+        }))
+    };
+    let known = with_license(&ring(2, 1));
+    assert_eq!(make(&known), known.license, "the server's file is kept as it is");
+    let secret = BTreeMap::from([(KeyVersion(1), Secret::new(b"the server's own".to_vec()))]);
+    let foreign = with_license(&KeyRing::new(secret, KeyVersion(1), KeyVersion(1)).unwrap());
+    let signed_here = make(&foreign).unwrap().verify(&ring(1, 1)).unwrap();
+    assert_eq!(signed_here.expires_at, 1_800_000_000.5, "the server's end is obeyed");
+    assert_eq!(make(&answer(json!({"ok": false, "activation_id": "act-1"}))), None);
+    assert_eq!(make(&answer(json!({"ok": true}))), None);
+
+    let development = License::for_development("2.0.0", "example-host", NOW_MS);
+    assert_eq!(development.expires_at - development.activated_at, 2_592_000.0);
+    if let Some(text) = recorded("license_offline.json") {
+        let real = LicenseFile::parse(text.as_bytes()).unwrap().verify(&ring(1, 1)).unwrap();
+        let (activated_at, expires_at) = (real.activated_at, real.expires_at);
+        assert_eq!(License { activated_at, expires_at, ..development }, real);
+    }
+}
+
+#[test]
 fn key_versions_are_compared_as_numbers() {
     let file = |version: &str| {
         let text = LicenseFile::issue(&license(), &ring(10, 1)).to_text();
