@@ -90,7 +90,7 @@ impl AccessTokens {
         let mut current = tokio::select! {
             biased;
             current = self.current.lock() => current,
-            () = environment.sleep(deadline.left(environment)) => return Err(waited_in_vain()),
+            () = environment.limit(deadline.left(environment)) => return Err(waited_in_vain()),
         };
         let now_ns = environment.monotonic_ns();
         let usable = current.take().filter(|token| now_ns < token.ends_at_ns);

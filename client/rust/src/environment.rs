@@ -31,6 +31,11 @@ pub trait Environment: Send + Sync + 'static {
     fn sleep(&self, duration: Duration) -> Sleep {
         Box::pin(tokio::time::sleep(duration))
     }
+
+    /// Waits as a limit on something that is under way, such as an answer.
+    fn limit(&self, duration: Duration) -> Sleep {
+        self.sleep(duration)
+    }
 }
 
 /// The machine itself.

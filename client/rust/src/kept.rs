@@ -87,7 +87,9 @@ impl Record {
         let now_ms = high_water.observe(wall_ms, margin_ms).map_err(|error| error.to_string())?;
         high_water.learn(milliseconds(claims.iat));
         self.highest_ms = high_water.highest_ms();
-        let left_ms = u64::try_from(milliseconds(claims.exp).saturating_sub(now_ms)).unwrap_or(0);
+        // The clock's reading was cut to the millisecond before.
+        let left_ms = milliseconds(claims.exp).saturating_sub(now_ms).saturating_sub(1);
+        let left_ms = u64::try_from(left_ms).unwrap_or(0);
         Ok(Believed { claims, left_ms })
     }
 

@@ -178,7 +178,12 @@ impl Actor {
             }
         };
         match outcome {
-            Ok(Renewal::Extended(extension)) => self.extended(extension).await,
+            Ok(Renewal::Extended(extension)) => {
+                if let Err(reason) = self.extended(extension).await {
+                    let lease = &self.shared.info.id;
+                    tracing::warn!(%lease, %reason, "an offline token is not kept");
+                }
+            }
             Ok(Renewal::Lost(reason)) => {
                 tracing::warn!(lease = %self.shared.info.id, %reason, "a license is lost");
                 self.shared.tenure.lock().lose(reason);
@@ -187,8 +192,8 @@ impl Actor {
         }
     }
 
-    /// Takes in an answer that lengthened the lease.
-    async fn extended(&mut self, extension: Extension) {
+    /// Takes in an answer that lengthened the lease. Fails when its offline token is not kept.
+    async fn extended(&mut self, extension: Extension) -> Result<(), String> {
         let Extension { term, renewal_token, offline_token, borrowed_for, server_ms } = extension;
         self.renewal_token = renewal_token;
         self.failures = 0;
@@ -208,16 +213,14 @@ impl Actor {
             record.renewal_token.clone_from(&self.renewal_token);
         }
         if !is_in_time {
-            return;
+            return Ok(());
         }
-        if let Some(token) = offline_token
-            && let Err(reason) = self.keep(token, server_ms, term.interval).await
-        {
-            tracing::warn!(lease = %self.shared.info.id, %reason, "an offline token is not kept");
-        } else if let Some(record) = &self.kept
-            && let Err(error) = self.core.save(record).await
-        {
-            tracing::warn!(%error, "the offline record could not be written");
+        if let Some(token) = offline_token {
+            return self.keep(token, server_ms, term.interval).await;
+        }
+        match &self.kept {
+            Some(record) => self.core.save(record).await.map_err(|error| error.to_string()),
+            None => Ok(()),
         }
     }
 
@@ -279,13 +282,9 @@ impl Actor {
         let token = self.renewal_token.clone();
         let (borrow, extension) = calls::borrow(&core, &id, &token, duration).await?;
         if let Some(extension) = extension {
-            self.extended(extension).await;
-            if self.kept.is_none() {
-                return Err(Error::machine(
-                    "the lease is borrowed, but its token could not be kept",
-                    &"it is not good after a restart",
-                ));
-            }
+            self.extended(extension).await.map_err(|reason| {
+                Error::machine("the lease is borrowed, but not good after a restart", &reason)
+            })?;
         }
         Ok(borrow)
     }
@@ -298,8 +297,11 @@ impl Actor {
             ReturnBorrow::LivesOn => {
                 self.forget().await;
                 self.shared.tenure.lock().no_longer_borrowed();
-                if let Some(extension) = extension {
-                    self.extended(extension).await;
+                if let Some(extension) = extension
+                    && let Err(reason) = self.extended(extension).await
+                {
+                    let lease = &self.shared.info.id;
+                    tracing::warn!(%lease, %reason, "an offline token is not kept");
                 }
             }
             ReturnBorrow::Denied(_) => {}

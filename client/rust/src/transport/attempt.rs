@@ -70,7 +70,7 @@ pub(crate) async fn attempt(
     let heard = tokio::select! {
         biased;
         heard = async { read(builder.send().await?).await } => heard,
-        () = environment.sleep(budget) => {
+        () = environment.limit(budget) => {
             return Ok(Heard::Fault(Fault::in_doubt("no answer in time".to_owned())));
         }
     };

@@ -1,1 +1,13 @@
-//! The client against a scripted far end.
+//! The client over real connections, against a far end that the test plays: every request is
+//! answered, delayed, cut or left alone by the test, and the clock is the test's. Gateways
+//! themselves are tested with real processes elsewhere.
+
+mod access;
+mod checkout;
+mod far;
+mod lifecycle;
+mod offline;
+mod property;
+mod renewal;
+mod retries;
+mod world;
