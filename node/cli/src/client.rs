@@ -59,7 +59,7 @@ pub(crate) struct Answer {
 
 enum Attempt {
     Answer(Answer),
-    Busy { refusal: Refusal, retry_after_ms: Option<u64> },
+    Busy { refusal: Box<Refusal>, retry_after_ms: Option<u64> },
     Unreachable { reason: String, was_sent: bool },
 }
 
@@ -207,7 +207,7 @@ impl Client {
                 if is_in_doubt {
                     refusal.outcome = Some("unknown".to_owned());
                 }
-                CliError::Refused(Box::new(refusal))
+                CliError::Refused(refusal)
             }
             None if is_in_doubt => CliError::NoAnswer { tried, idempotency_key },
             None => CliError::NotReachable { tried },
@@ -220,7 +220,7 @@ impl Client {
         let budget_ms = (self.timeout_ms / self.servers.len() as u64).max(1);
         match self.attempt(server, request, budget_ms).await? {
             Attempt::Answer(answer) => Ok(answer),
-            Attempt::Busy { refusal, .. } => Err(CliError::Refused(Box::new(refusal))),
+            Attempt::Busy { refusal, .. } => Err(CliError::Refused(refusal)),
             Attempt::Unreachable { reason, .. } => {
                 Err(CliError::NotReachable { tried: vec![(shown(server), reason)] })
             }
@@ -292,7 +292,8 @@ fn sort(status: u16, headers: &HeaderMap, body: Vec<u8>, server: &Url) -> Result
         return Ok(Attempt::Answer(Answer { status, server: shown(server), body }));
     }
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let refusal = Refusal::read(status, &body, header("x-request-id").map(str::to_owned));
+    let request_id = header("x-request-id").map(str::to_owned);
+    let refusal = Box::new(Refusal::read(status, &body, request_id));
     match status {
         429 | 502..=504 => {
             let seconds: Option<u64> =
@@ -300,7 +301,7 @@ fn sort(status: u16, headers: &HeaderMap, body: Vec<u8>, server: &Url) -> Result
             let retry_after_ms = seconds.map(|seconds| seconds.saturating_mul(1_000));
             Ok(Attempt::Busy { refusal, retry_after_ms })
         }
-        _ => Err(CliError::Refused(Box::new(refusal))),
+        _ => Err(CliError::Refused(refusal)),
     }
 }
 

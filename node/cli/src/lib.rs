@@ -26,6 +26,8 @@ mod files;
 mod options;
 mod report;
 mod rounds;
+#[cfg(test)]
+mod scripted;
 mod session;
 mod settings;
 mod verbs;
@@ -212,16 +214,7 @@ mod tests {
     use clap::{CommandFactory, Parser};
 
     use super::*;
-
-    /// The command line as the binary has it, its own verbs excepted.
-    #[derive(Debug, Parser)]
-    #[command(name = "leasehold")]
-    struct CommandLine {
-        #[command(flatten)]
-        options: GlobalOptions,
-        #[command(subcommand)]
-        verb: Verb,
-    }
+    use crate::scripted::CommandLine;
 
     #[test]
     fn the_command_line_is_sound() {
@@ -260,6 +253,20 @@ mod tests {
             "leasehold heartbeat lease-1 --renewal-token rt1-x",
             "leasehold return lease-1 --client-secret-file -",
             "leasehold token --scope license:read",
+            "leasehold import --package p.json",
+            "leasehold import --package p.json --verify-signature --vendor-public-key k.pem",
+            "leasehold import --package p.json --vendor-public-key k.pem --trust",
+            "leasehold register-app --name A --product-id p --vendor v --generate-credentials",
+        ] {
+            if let Err(error) = parse(line) {
+                panic!("{line}\n{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_spelling_about_license_keys_and_offline_use_is_taken() {
+        for line in [
             "leasehold token inspect -",
             "leasehold token verify eyJ.x.y --keys k.json --hostname h --product p",
             "leasehold token verify - --server https://a:1",
@@ -301,10 +308,6 @@ mod tests {
             "leasehold evaluation rotate-key --minimum 2 --secret-file -",
             "leasehold classic add-vendor --vendor v --secret-file s.txt",
             "leasehold classic vendors",
-            "leasehold import --package p.json",
-            "leasehold import --package p.json --verify-signature --vendor-public-key k.pem",
-            "leasehold import --package p.json --vendor-public-key k.pem --trust",
-            "leasehold register-app --name A --product-id p --vendor v --generate-credentials",
         ] {
             if let Err(error) = parse(line) {
                 panic!("{line}\n{error}");

@@ -388,11 +388,20 @@ fn extensions_of_strangers_are_signed_and_otherwise_ignored() {
     assert_ne!(extended.canonical(), plain.canonical());
 }
 
+fn policy(fields: Value) -> Result<Policy, PackageError> {
+    parse(&with(standard(), "/x_leasehold/policy", fields)).map(|p| p.package().policy)
+}
+
+/// A policy that is refused: with this code, because of this field.
+#[track_caller]
+fn check_policy(fields: Value, code: &str, name: &str) {
+    let error = policy(fields).unwrap_err();
+    let field = format!("x_leasehold.policy.{name}");
+    assert_eq!((error.code(), error.field()), (code, Some(field.as_str())), "{error}");
+}
+
 #[test]
 fn policy_is_typed_bounded_and_complete() {
-    let policy = |fields: Value| {
-        parse(&with(standard(), "/x_leasehold/policy", fields)).map(|p| p.package().policy)
-    };
     assert_eq!(policy(json!({})), Ok(Policy::default()));
     assert_eq!(
         policy(json!({
@@ -438,17 +447,23 @@ fn policy_is_typed_bounded_and_complete() {
             "package_field_out_of_bounds",
             "offline_skew_seconds",
         ),
+        (json!({"lease_ttl": 60}), "package_field_unknown", "lease_ttl"),
+        (json!({"x_lease_ttl": 60}), "package_field_unknown", "x_lease_ttl"),
+    ] {
+        check_policy(fields, code, name);
+    }
+}
+
+#[test]
+fn borrowing_has_bounds_and_is_written_as_it_was_read() {
+    for (fields, code, name) in [
         (
             json!({"borrow_max_seconds": 31_622_401}),
             "package_field_out_of_bounds",
             "borrow_max_seconds",
         ),
         (json!({"borrow_max_seconds": -1}), "package_field_out_of_bounds", "borrow_max_seconds"),
-        (
-            json!({"borrow_seats_max": 1_000_001}),
-            "package_field_out_of_bounds",
-            "borrow_seats_max",
-        ),
+        (json!({"borrow_seats_max": 1_000_001}), "package_field_out_of_bounds", "borrow_seats_max"),
         (json!({"borrow_seats_max": "all"}), "package_field_type", "borrow_seats_max"),
         (
             json!({"borrow_online_reserve": 1_000_001}),
@@ -460,12 +475,18 @@ fn policy_is_typed_bounded_and_complete() {
             "package_field_out_of_bounds",
             "borrow_online_reserve",
         ),
-        (json!({"lease_ttl": 60}), "package_field_unknown", "lease_ttl"),
-        (json!({"x_lease_ttl": 60}), "package_field_unknown", "x_lease_ttl"),
     ] {
-        let error = policy(fields).unwrap_err();
-        let field = format!("x_leasehold.policy.{name}");
-        assert_eq!((error.code(), error.field()), (code, Some(field.as_str())), "{error}");
+        check_policy(fields, code, name);
+    }
+    for fields in [
+        json!({"borrow_max_seconds": 1}),
+        json!({"borrow_seats_max": 0, "borrow_online_reserve": 7}),
+        json!({"borrow_seats_max": 1_000_000}),
+    ] {
+        let document = with(standard(), "/x_leasehold/policy", fields);
+        let package = parse(&document).unwrap().package().clone();
+        let again = UnverifiedPackage::from_value(package.to_standard()).unwrap();
+        assert_eq!(again.package().policy, package.policy);
     }
 }
 

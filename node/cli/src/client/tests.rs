@@ -7,7 +7,6 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use reqwest::header::HeaderValue;
-use rustls_pki_types::PrivateKeyDer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -16,6 +15,7 @@ use tokio_rustls::TlsAcceptor;
 use super::*;
 use crate::exit::Exit;
 use crate::options::{GlobalOptions, OutputFormat, Wait};
+use crate::scripted;
 
 /// What a server does with every connection.
 #[derive(Debug, Clone, Copy)]
@@ -69,27 +69,7 @@ fn check(servers: &[Far], end: &End, read: &[usize]) {
 
 /// What each server read, and how the request ended.
 fn run(dir: &Path, servers: &[Far], is_trusted: bool) -> (Vec<Seen>, Result<Answer>) {
-    let key = rcgen::KeyPair::generate().unwrap();
-    let params = || rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
-    let certificate = params().self_signed(&key).unwrap();
-    let ca_cert = dir.join("ca.pem");
-    let trusted = if is_trusted {
-        certificate.pem()
-    } else {
-        params().self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem()
-    };
-    std::fs::write(&ca_cert, trusted).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let tls = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![certificate.der().clone()],
-            PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
-        )
-        .unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(tls));
+    let (ca_cert, acceptor) = scripted::server(dir, is_trusted);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let mut tasks = JoinSet::new();

@@ -73,7 +73,7 @@ async fn list(args: &DeviceListArgs, session: &Session<'_>) -> Result<Report> {
     let found = devices(&args.license, args.limit, session).await?;
     let mut grid = Grid::new(&[
         Column::whole("ACTIVATION"),
-        Column::text("FINGERPRINT"),
+        Column::text("DEVICE"),
         Column::whole("ACTIVATED"),
         Column::whole("LAST SEEN"),
         Column::state("STATE"),

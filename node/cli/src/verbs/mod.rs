@@ -190,6 +190,9 @@ fn query_word<T: Serialize>(value: Option<T>) -> Option<String> {
 const DAY_MS: i64 = 86_400_000;
 
 #[cfg(test)]
+mod scripts;
+
+#[cfg(test)]
 mod tests {
     use protocol::cloud::admin::{LicenseProtocol, PlanCheckMode};
 

@@ -187,3 +187,123 @@ fn described(claims: &OfflineClaims) -> Vec<(&'static str, String)> {
 
 /// A key is some 200 bytes, and there are at most 64.
 const MAX_KEY_SET_BYTES: u64 = 64 * 1_024;
+
+#[cfg(test)]
+mod tests {
+    use protocol::cloud::lease::LeaseType;
+    use protocol::fence::Fence;
+    use protocol::keys::PrivateKey;
+    use protocol::offline::{Protocol, sign};
+    use protocol::secret::Secret;
+
+    use super::*;
+    use crate::report;
+    use crate::scripted::{Exchange, play};
+
+    fn key(seed: u8) -> PrivateKey {
+        PrivateKey::ed25519(&Secret::new([seed; 32]))
+    }
+
+    fn claims(from_s: i64, until_s: i64) -> OfflineClaims {
+        let now_s = world::wall_ms() / 1_000;
+        let seconds = |offset: i64| u64::try_from(now_s + offset).unwrap();
+        OfflineClaims {
+            iss: "cluster-1".to_owned(),
+            jti: "t-1".to_owned(),
+            license_id: "p-1".to_owned(),
+            product: "studio".to_owned(),
+            protocol: Protocol::Cloud,
+            lease_id: "lease-1".to_owned(),
+            holder: Holder::of(HolderKind::Host, "dev-1"),
+            user_hash: None,
+            features: vec!["export".to_owned()],
+            quantity: 1,
+            class: Some(LeaseType::Commit),
+            max_nodes: None,
+            cluster_id: None,
+            fence: Fence { epoch: 1, index: 42, position: 0, incarnation: 9 },
+            epoch: 1,
+            token_version: 1,
+            iat: seconds(from_s),
+            exp: seconds(until_s),
+            borrowed: true,
+            skew_seconds: 600,
+        }
+    }
+
+    fn key_set(key: &PrivateKey) -> serde_json::Value {
+        let set = KeySet::of(key.public_key().unwrap()).unwrap();
+        serde_json::to_value(set.to_jwks()).unwrap()
+    }
+
+    /// What verifying a token with these options comes to: `Ok`, or an error's code and exit code.
+    fn check(token: &str, more: &[&str], expected: Result<(), (&str, u8)>) {
+        let dir = tempfile::tempdir().unwrap();
+        let keys = dir.path().join("keys.json");
+        std::fs::write(&keys, key_set(&key(1)).to_string()).unwrap();
+        let line = ["token", "verify", token, "--keys", keys.to_str().unwrap()];
+        let got = play(&[&line[..], more].concat(), &[]);
+        let code = |error: &CliError| error.to_json()["error"]["code"].as_str().map(str::to_owned);
+        match (&got, expected) {
+            (Ok(report), Ok(())) => assert_eq!(report.json["verified"], true, "{more:?}"),
+            (Err(error), Err((expected, exit))) => {
+                assert_eq!(code(error).as_deref(), Some(expected), "{more:?}: {error}");
+                assert_eq!(error.exit().code(), exit, "{more:?}: {error}");
+            }
+            _ => panic!("{more:?}: {got:?}"),
+        }
+    }
+
+    #[test]
+    fn a_genuine_token_in_force_is_believed_and_no_other() {
+        let token = sign(&key(1), &claims(-60, 3_600)).unwrap();
+        check(&token, &[], Ok(()));
+        check(&token, &["--product", "studio", "--hostname", "dev-1"], Ok(()));
+        check(&token, &["--product", "other"], Err(("wrong_product", 6)));
+        check(&token, &["--hostname", "dev-2"], Err(("wrong_holder", 6)));
+        check(&token, &["--fingerprint", "dev-1"], Err(("wrong_holder", 6)));
+        let ended = sign(&key(1), &claims(-3_600, -60)).unwrap();
+        check(&ended, &[], Err(("expired", 6)));
+        let early = sign(&key(1), &claims(3_600, 7_200)).unwrap();
+        check(&early, &[], Err(("not_yet_valid", 6)));
+        let foreign = sign(&key(2), &claims(-60, 3_600)).unwrap();
+        check(&foreign, &[], Err(("unknown_key", 8)));
+        let (rest, signature) = token.rsplit_once('.').unwrap();
+        let other = sign(&key(1), &claims(-60, 3_601)).unwrap();
+        let (other, _) = other.rsplit_once('.').unwrap();
+        check(&format!("{other}.{signature}"), &[], Err(("bad_signature", 8)));
+        check(rest, &[], Err(("malformed", 8)));
+    }
+
+    #[test]
+    fn the_keys_of_a_server_do_as_well() {
+        let token = sign(&key(1), &claims(-60, 3_600)).unwrap();
+        let keys = || "GET /.well-known/leasehold-offline-keys.json";
+        let good = [Exchange::get(keys(), key_set(&key(1)))];
+        let report = play(&["token", "verify", &token], &good).ok().unwrap();
+        let text = report::shown(&report);
+        assert!(text.starts_with("genuine and in force\ncluster       cluster-1"), "{text}");
+        assert!(text.contains("Whom it is for was not compared"), "{text}");
+        let other = [Exchange::get(keys(), key_set(&key(2)))];
+        let error = play(&["token", "verify", &token], &other).err().unwrap();
+        assert_eq!(error.exit().code(), 8);
+        let none = [Exchange::get(keys(), json!({"keys": 7}))];
+        let error = play(&["token", "verify", &token], &none).err().unwrap();
+        assert!(error.line().starts_with("the server has no usable keys"), "{}", error.line());
+    }
+
+    #[test]
+    fn inspecting_believes_nothing_and_says_so_first() {
+        let token = sign(&key(2), &claims(-7_200, -3_600)).unwrap();
+        let args = InspectArgs { offline_token: token };
+        let report = show(&args).ok().unwrap();
+        assert_eq!(report.json["verified"], false);
+        assert_eq!(report.json["claims"]["license_id"], "p-1");
+        let text = report::shown(&report);
+        assert!(text.starts_with("NOT VERIFIED: "), "{text}");
+        assert!(text.contains("(1h 0m ago)"), "{text}");
+        assert!(text.contains("lease         lease-1 (borrowed)"), "{text}");
+        let error = show(&InspectArgs { offline_token: "x".to_owned() }).err().unwrap();
+        assert_eq!(error.exit().code(), 8);
+    }
+}

@@ -5,7 +5,7 @@
 //! | this one | leases, and what several calls share |
 //! | `package` | packages, and the vendors whose keys are pinned |
 //! | `app` | applications |
-//! | `license` | license keys and their plans |
+//! | `license`, `plan` | license keys, and what they entitle to |
 //! | `client` | whom license keys are issued to |
 //! | `activation` | devices, clusters and hosts that hold seats of a license |
 //! | `offline` | borrowing, who is offline, seats of lost devices |
@@ -22,6 +22,7 @@ mod client;
 mod license;
 mod offline;
 mod package;
+mod plan;
 
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -41,9 +42,8 @@ pub use client::{
     AddClientRequest, ClientList, ClientQuery, ClientState, ClientView, MAX_EMAIL_CHARS, is_email,
 };
 pub use license::{
-    IssueLicenseRequest, IssuedLicenseResponse, LicenseList, LicensePlan, LicenseProtocol,
-    LicenseQuery, LicenseState, LicenseView, MAX_INTERVAL_SECONDS, MAX_LICENSE_DAYS,
-    MAX_METADATA_BYTES, PlanCheckMode, PlanFeature, PlanScope, QuotaAmount, ScopePermission,
+    IssueLicenseRequest, IssuedLicenseResponse, LicenseList, LicenseProtocol, LicenseQuery,
+    LicenseState, LicenseView, MAX_LICENSE_DAYS,
 };
 pub use offline::{
     BorrowLimitsView, BorrowParty, BorrowRules, BorrowRulesView, MAX_BORROW_PARTIES,
@@ -53,6 +53,10 @@ pub use package::{
     IMPORT_DECIMAL_PATHS, ImportError, ImportForm, ImportRequest, ImportResponse, ImportStatus,
     PackageList, PackageState, PackageView, PolicyView, PricingView, SeatsView, TrustVendorRequest,
     VendorList, VendorView,
+};
+pub use plan::{
+    LicensePlan, MAX_INTERVAL_SECONDS, MAX_METADATA_BYTES, PlanCheckMode, PlanFeature, PlanScope,
+    QuotaAmount, ScopePermission,
 };
 
 use super::body::BodyError;

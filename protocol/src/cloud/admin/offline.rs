@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::license::MAX_INTERVAL_SECONDS;
+use super::plan::MAX_INTERVAL_SECONDS;
 use super::{default_page, optional_count, page_items};
 use crate::cloud::lease::LeaseState;
 use crate::package::MAX_QUANTITY;
