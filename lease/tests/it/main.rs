@@ -4,7 +4,11 @@
 mod bounds;
 mod checkpoints;
 mod golden;
+mod license_model;
+mod license_script;
+mod licenses;
 mod model;
+mod offline;
 mod script;
 mod verbs;
 mod world;

@@ -19,8 +19,10 @@ use std::collections::BTreeMap;
 use lease::command::*;
 use lease::entry::Actor;
 use lease::ids::*;
+use lease::offline::OfflineProof;
 use lease::outcome::{Outcome, Refusal, RenewalOutcome, SatisfiedBy};
 
+use crate::license_script;
 use crate::world::*;
 
 /// Runs a script against a world in which package `alpha` (5 commit, 15 overage seats of product
@@ -50,9 +52,14 @@ pub(crate) fn check_in(mut world: World, script: &str) -> World {
     world
 }
 
-struct Line<'a> {
-    words: Vec<&'a str>,
-    options: BTreeMap<&'a str, &'a str>,
+/// One line's answer.
+pub(crate) fn say(world: &mut World, line: &str) -> String {
+    run(world, &Line::parse(line))
+}
+
+pub(crate) struct Line<'a> {
+    pub(crate) words: Vec<&'a str>,
+    pub(crate) options: BTreeMap<&'a str, &'a str>,
 }
 
 impl<'a> Line<'a> {
@@ -69,23 +76,23 @@ impl<'a> Line<'a> {
         Self { words, options }
     }
 
-    fn word(&self, at: usize) -> &'a str {
+    pub(crate) fn word(&self, at: usize) -> &'a str {
         self.words.get(at).copied().unwrap_or_else(|| panic!("word {at} of {:?}", self.words))
     }
 
-    fn number(&self, name: &str, default: u64) -> u64 {
+    pub(crate) fn number(&self, name: &str, default: u64) -> u64 {
         self.options.get(name).map_or(default, |value| value.parse().expect("a number"))
     }
 
-    fn name(&self, name: &str) -> Option<Name> {
+    pub(crate) fn name(&self, name: &str) -> Option<Name> {
         self.options.get(name).map(|value| Name::from(*value))
     }
 
-    fn list(&self, name: &str) -> Vec<&'a str> {
+    pub(crate) fn list(&self, name: &str) -> Vec<&'a str> {
         self.options.get(name).map_or_else(Vec::new, |value| value.split(',').collect())
     }
 
-    fn request(&self) -> Option<RequestId> {
+    pub(crate) fn request(&self) -> Option<RequestId> {
         let body = self.options.get("body").copied().unwrap_or("body");
         let operation = self.words[0];
         let key = self.options.get("key").map(|key| (key, KeyOrigin::Caller));
@@ -93,11 +100,11 @@ impl<'a> Line<'a> {
         key.map(|(key, origin)| request(operation, key, body, origin))
     }
 
-    fn app(&self) -> Actor {
+    pub(crate) fn app(&self) -> Actor {
         app_actor(self.number("app", 1), self.number("gen", 1) as u32)
     }
 
-    fn operator(&self) -> Actor {
+    pub(crate) fn operator(&self) -> Actor {
         match self.options.get("as") {
             Some(node) if node.starts_with('n') => Actor::Node(node[1..].parse().expect("a node")),
             Some(app) if app.starts_with('a') => app_actor(app[1..].parse().expect("an app"), 1),
@@ -107,6 +114,9 @@ impl<'a> Line<'a> {
 }
 
 fn run(world: &mut World, line: &Line<'_>) -> String {
+    if let Some(answer) = license_script::run(world, line) {
+        return answer;
+    }
     let (actor, command) = match line.words[0] {
         "time" => return pass(world, line),
         "seats" => return seats(world, line.word(1)),
@@ -121,6 +131,7 @@ fn run(world: &mut World, line: &Line<'_>) -> String {
             (line.app(), Command::Heartbeat { leases })
         }
         "return" => (line.app(), return_of(line)),
+        word if crate::offline::WORDS.contains(&word) => return crate::offline::run(world, line),
         _ => (line.operator(), operators_command(world, line)),
     };
     answer(&world.apply(actor, line.request(), command))
@@ -206,7 +217,7 @@ fn operators_command(world: &World, line: &Line<'_>) -> Command {
     }
 }
 
-fn imported(line: &Line<'_>) -> PackageTerms {
+pub(crate) fn imported(line: &Line<'_>) -> PackageTerms {
     let number = |at: usize| line.word(at).parse::<u32>().expect("a number");
     let mut terms = terms(line.word(1), line.word(2), number(3), number(4));
     terms.total = line.number("total", terms.total.into()) as u32;
@@ -235,11 +246,11 @@ fn imported(line: &Line<'_>) -> PackageTerms {
     terms
 }
 
-fn lease_of(word: &str) -> LeaseId {
+pub(crate) fn lease_of(word: &str) -> LeaseId {
     lease_id(word.trim_start_matches('L').parse().expect("L and a number"))
 }
 
-fn renewal(word: &str) -> Renewal {
+pub(crate) fn renewal(word: &str) -> Renewal {
     let mut parts = word.split(':');
     let lease = lease_of(parts.next().expect("a lease"));
     let sequence = parts.next().map_or(1, |sequence| sequence.parse().expect("a number"));
@@ -247,7 +258,7 @@ fn renewal(word: &str) -> Renewal {
 }
 
 /// `+60s`, `+15m`, `+1ms`, `-1s`.
-fn millis(text: &str) -> i64 {
+pub(crate) fn millis(text: &str) -> i64 {
     let digits = text.trim_end_matches(char::is_alphabetic);
     let unit = match &text[digits.len()..] {
         "ms" => 1,
@@ -350,17 +361,19 @@ pub(crate) fn answer(outcome: &Outcome) -> String {
                 RenewalOutcome::Refused(refusal) => refused(refusal),
                 RenewalOutcome::RenewedOffline(renewed) => {
                     let (sequence, wait) = (renewed.sequence, renewed.expires_in_ms);
-                    format!("seq={sequence} in={}s token", wait as f64 / 1000.0)
+                    let token = token(&renewed.proof);
+                    format!("seq={sequence} in={}s {token}", wait as f64 / 1000.0)
                 }
             });
             outcomes.collect::<Vec<_>>().join("; ")
         }
         Outcome::Borrowed(renewed) => {
             let (sequence, wait) = (renewed.sequence, renewed.expires_in_ms);
-            format!("borrowed seq={sequence} in={}s", wait as f64 / 1000.0)
+            let token = token(&renewed.proof);
+            format!("borrowed seq={sequence} in={}s {token}", wait as f64 / 1000.0)
         }
-        Outcome::Activated(activated) => format!("{activated:?}"),
-        Outcome::Counted(totals) => format!("{totals:?}"),
+        Outcome::Activated(activated) => license_script::activated(activated),
+        Outcome::Counted(totals) => license_script::counted(totals),
         Outcome::Returned(receipt) => {
             let (cost, held) = (receipt.total_cost.0, receipt.duration_ms as f64 / 1000.0);
             format!("cost={cost} held={held}s{}", again(receipt.repeated))
@@ -371,6 +384,11 @@ pub(crate) fn answer(outcome: &Outcome) -> String {
             format!("app {} gen={}{matches}", app.app.0, app.generation)
         }
     }
+}
+
+fn token(proof: &OfflineProof) -> String {
+    let good_for_ms = proof.ends_ms - proof.issued_ms;
+    format!("token v{} for={}s", proof.version, good_for_ms as f64 / 1000.0)
 }
 
 fn refused(refusal: &Refusal) -> String {
