@@ -8,6 +8,7 @@ pub(crate) mod discover;
 pub(crate) mod heartbeat;
 pub(crate) mod import;
 pub(crate) mod leases;
+pub(crate) mod licensing;
 pub(crate) mod oauth;
 pub(crate) mod offline;
 pub(crate) mod packages;

@@ -1,0 +1,136 @@
+//! Secrets that faces share with their callers: keys of evaluation licenses, secrets of the classic
+//! face's vendors. They are sealed here, travel sealed, and are never shown again.
+
+use lease::Ledger;
+use lease::command::{Command, SealedSecret};
+use lease::license::KeyWindow;
+use lease::outcome::{Outcome, RefusalCode};
+use protocol::cloud::admin::{
+    ClassicVendorList, ClassicVendorRequest, ClassicVendorView, EvaluationKeys,
+    RotateEvaluationKeyRequest,
+};
+use protocol::cloud::problem::Problem;
+use zeroize::Zeroizing;
+
+use super::done;
+use crate::call::Call;
+use crate::failure::Failure;
+use crate::keys::{Keys, VaultError};
+use crate::refusal::admin_failure;
+use crate::reply::Reply;
+use crate::shared::Shared;
+
+/// The rotating key of evaluation licenses; its versions are the secrets `NAME-N`.
+pub(crate) const EVALUATION_KEY: &str = "evaluation-hmac";
+/// What the name of a classic vendor's secret begins with.
+const CLASSIC_VENDOR: &str = "classic-vendor-";
+
+/// `GET /admin/evaluation/keys`
+pub(crate) async fn evaluation_keys(shared: &Shared, call: &Call) -> Result<Reply, Failure> {
+    let ledger = shared.read(call).await?;
+    Ok(Reply::ok(&keys(&ledger)))
+}
+
+/// `POST /admin/evaluation/keys/rotate`
+pub(crate) async fn rotate_evaluation_key(shared: &Shared, call: &Call) -> Result<Reply, Failure> {
+    let held = shared.serving_keys()?;
+    let request: RotateEvaluationKeyRequest = call.json_or_default()?;
+    let (next, window) = {
+        let ledger = shared.read(call).await?;
+        let now = keys(&ledger);
+        let next = now.versions.last().copied().unwrap_or(0).max(now.current).saturating_add(1);
+        let minimum = request.minimum.unwrap_or(now.minimum);
+        if minimum > next || minimum < now.minimum {
+            let reason = format!("want {} (the present one) to {next} (the new one)", now.minimum);
+            return Err(Failure::field("minimum", &reason));
+        }
+        (next, KeyWindow { name: EVALUATION_KEY.into(), current: next, minimum })
+    };
+    let mut random = Zeroizing::new([0; 32]);
+    shared.context.entropy.fill(&mut *random);
+    let bytes = match &request.secret {
+        Some(secret) => secret.expose().as_bytes(),
+        None => &random[..],
+    };
+    let name = format!("{EVALUATION_KEY}-{next}");
+    put(shared, call, sealed(&held, &name, 1, bytes)?).await?;
+    let request_id = call.request_id(&(next, request.minimum));
+    done(shared, call, request_id, Command::SetKeyWindow(window)).await?;
+    // What signs from now on must be at hand here; elsewhere it is within moments.
+    let mut watch = shared.context.keys.watch();
+    let has_it =
+        || shared.context.keys.get().is_some_and(|keys| keys.evaluation.contains_key(&next));
+    let waiting = async {
+        while !has_it() {
+            if watch.changed().await.is_err() {
+                break;
+            }
+        }
+    };
+    if tokio::time::timeout(shared.left(call.deadline), waiting).await.is_err() {
+        return Err(Failure::not_seen_in_time());
+    }
+    Ok(Reply::ok(&keys(&shared.context.cluster.ledger())))
+}
+
+/// `GET /admin/classic/vendors`
+pub(crate) async fn vendors(shared: &Shared, call: &Call) -> Result<Reply, Failure> {
+    let ledger = shared.read(call).await?;
+    let vendors = ledger
+        .secrets()
+        .filter_map(|secret| secret.name.strip_prefix(CLASSIC_VENDOR))
+        .map(|vendor| ClassicVendorView { vendor_id: vendor.to_owned() })
+        .collect();
+    Ok(Reply::ok(&ClassicVendorList { vendors }))
+}
+
+/// `POST /admin/classic/vendors`
+pub(crate) async fn add_vendor(shared: &Shared, call: &Call) -> Result<Reply, Failure> {
+    let held = shared.serving_keys()?;
+    let request: ClassicVendorRequest = call.json()?;
+    let name = format!("{CLASSIC_VENDOR}{}", request.vendor_id);
+    let version = {
+        let ledger = shared.read(call).await?;
+        ledger.secret(&name).map_or(1, |secret| secret.version.saturating_add(1))
+    };
+    put(shared, call, sealed(&held, &name, version, request.secret.expose().as_bytes())?).await?;
+    Ok(Reply::ok(&ClassicVendorView { vendor_id: request.vendor_id }))
+}
+
+fn keys(ledger: &Ledger) -> EvaluationKeys {
+    let window = ledger.key_window(EVALUATION_KEY);
+    let mut versions: Vec<u32> = ledger
+        .secrets()
+        .filter_map(|secret| {
+            secret.name.strip_prefix(EVALUATION_KEY)?.strip_prefix('-')?.parse().ok()
+        })
+        .collect();
+    versions.sort_unstable();
+    EvaluationKeys {
+        current: window.map_or(1, |window| window.current),
+        minimum: window.map_or(1, |window| window.minimum),
+        versions,
+    }
+}
+
+fn sealed(keys: &Keys, name: &str, version: u32, secret: &[u8]) -> Result<SealedSecret, Failure> {
+    keys.vault.seal_secret(name, version, secret).map_err(|error| match error {
+        VaultError::TooLong { .. } => Failure::field("secret", "too long"),
+        VaultError::Unopenable { .. } => Failure::internal("a secret could not be sealed"),
+    })
+}
+
+/// Stores a sealed secret. Sealing draws a nonce, so no two attempts are one request: the version
+/// alone decides who was first.
+async fn put(shared: &Shared, call: &Call, secret: SealedSecret) -> Result<(), Failure> {
+    match shared.submit(call, None, Command::PutSecret(secret)).await? {
+        Outcome::Done | Outcome::Unchanged => Ok(()),
+        Outcome::Refused(refusal) if refusal.code == RefusalCode::VersionConflict => {
+            Err(Problem::new(409, "version_conflict", "Somebody changed it in the meantime.")
+                .detail("look at what is stored, then ask again")
+                .into())
+        }
+        Outcome::Refused(refusal) => Err(admin_failure(&refusal)),
+        _ => Err(Failure::internal("a secret had the outcome of another command")),
+    }
+}
