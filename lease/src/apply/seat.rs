@@ -174,12 +174,14 @@ impl Ledger {
         Refusal { code, available_at_ms, retry_in_ms, satisfied_by }
     }
 
-    /// When the first lease of a package may end: led milliseconds until then, and the civil time.
+    /// When the first lease of a package may end: milliseconds until then, by whichever clock it
+    /// waits for, and the civil time.
     fn first_to_free(&self, slot: u32) -> (Option<u64>, Option<i64>) {
-        let clock = self.clock();
-        let first = self.state.at(slot).first_to_end().map(|(at, _)| at);
-        let Some(at) = first.filter(|at| *at != u64::MAX) else { return (None, None) };
-        let wait = at.saturating_sub(clock.led_ms);
+        let (clock, package) = (self.clock(), self.state.at(slot));
+        let led = package.first_led_end().map(|at| at.saturating_sub(clock.led_ms));
+        let hold = package.first_hold().map(|(at, _)| at.saturating_sub(clock.civil_ms));
+        let hold = hold.map(|wait| u64::try_from(wait).unwrap_or(0));
+        let Some(wait) = led.into_iter().chain(hold).min() else { return (None, None) };
         let civil_ms = i64::try_from(wait).ok().map(|wait| clock.civil_ms.saturating_add(wait));
         (Some(wait), civil_ms)
     }
