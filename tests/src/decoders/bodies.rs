@@ -284,7 +284,7 @@ fn idempotency_keys() -> Decoder {
 const CHECKOUT: &str = r#"{"product_id":"davinci-configurator-se","user":"alice@bmw.com",
     "hostname":"dev-workstation-042","metadata":{"version":"8.2"},"features":["can","lin"],
     "quantity":2,"pool":"team"}"#;
-const CHECKOUT_RESPONSE: &str = r#"{"status":"granted","lease_id":"lease-a",
+const CHECKOUT_RESPONSE: &str = r#"{"status":"success","lease_id":"lease-a",
     "lease_type":"overage","cost":500,"currency":"EUR","expires_at":"2026-11-22T10:36:14Z",
     "expires_in_ms":900000,"heartbeat_interval_ms":300000,"renewal_token":"rt1-AQ",
     "fence":"00000001-000000000000002a-0000-9f3c5d7e11a0b2c4","package_id":"p","quantity":1,
