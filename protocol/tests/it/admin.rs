@@ -217,7 +217,7 @@ fn small_requests_name_the_field_that_is_wrong() {
     for (body, field) in [
         (json!({"max_seconds": 31_622_401}), "max_seconds"),
         (json!({"seats_max": -1}), "seats_max"),
-        (json!({"include": [{"group": "x"}]}), "include[0].group"),
+        (json!({"include": [{"group": "x"}]}), "include[0]"),
         (json!({"exclude": [{"user": ""}]}), "exclude[0].user"),
         (json!({"exclude": "alice"}), "exclude"),
         (json!({"reserve": 1}), "reserve"),

@@ -1,5 +1,6 @@
-//! The verbs about license keys and what they lead to, from the command line to the wire and back to
-//! what people read. Here: licenses and clients; beside it, devices and activations, offline use.
+//! The verbs about license keys and what they lead to, from the command line to the wire and back
+//! to what people read. Here: licenses and clients; beside it, devices and activations, offline
+//! use.
 
 mod holders;
 mod offline;

@@ -73,7 +73,10 @@ fn evaluations_that_expire_in_a_month_are_listed_by_organisation_and_project() {
         activation(json!({"activation_id": id, "protocol": "evaluation", "org_id": "acme",
             "project_id": project}))
     };
-    let group = |project: Option<&str>| json!({"org_id": "acme", "project_id": project, "activations": 1, "seats": 1});
+    let group = |project: Option<&str>| {
+        let group = json!({"org_id": "acme", "activations": 1, "seats": 1});
+        with(group, json!({"project_id": project}))
+    };
     let answer = json!({
         "activations": [evaluation("a-1", "arm"), evaluation("a-2", "leg")],
         "groups": [group(Some("arm")), group(None)], "total": 2

@@ -94,7 +94,8 @@ fn a_seat_is_borrowed_into_a_file_and_given_back() {
     let access = || {
         Exchange::get(
             "POST /oauth/token",
-            json!({"access_token": "at", "token_type": "Bearer", "expires_in": 60, "scope": "license:read"}),
+            json!({"access_token": "at", "token_type": "Bearer", "expires_in": 60,
+                "scope": "license:read"}),
         )
     };
     let dir = tempfile::tempdir().unwrap();
