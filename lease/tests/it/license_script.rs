@@ -4,6 +4,7 @@
 //! client C1 anna@x.com · ban C1 · unban C1
 //! issue K1 device [alpha] [client=C1] [max=2] [take=1] [nodes=3] [ttl=+24h] [act=+14d] [from=+1d]
 //!     [until=+2d] [open=1] [product=studio] [quota=tokens:100] [id=7] [offline=+1h]
+//!     [features=export,share]
 //! license K1 suspend|resume|cancel|revoke|reinstate|rotate:K9
 //! device K1 fp-1 · verify K1 fp-1     [email=anna@x.com] [client=C1] [product=studio] [at=ADDRESS]
 //! setup K1 who@x.com · cluster K1 c-1 [nodes=2] · beat K1 c-1 [tv=1] [nodes=2] · leave K1 c-1
@@ -103,11 +104,20 @@ pub(crate) fn session() -> Sealed {
 
 /// Runs a line if its first word is one of those above.
 pub(crate) fn run(world: &mut World, line: &Line<'_>) -> Option<String> {
+    match line.words[0] {
+        "active" => return Some(active(world, line)),
+        "guesses" => return Some(guesses(world)),
+        _ => {}
+    }
+    let (actor, command) = command(world, line)?;
+    Some(answer(&world.apply(actor, line.request(), command)))
+}
+
+/// What a line asks for and who asks.
+pub(crate) fn command(world: &World, line: &Line<'_>) -> Option<(Actor, Command)> {
     let fresh = world.index;
     let face = |face| Actor::Face(face);
     let (actor, command) = match line.words[0] {
-        "active" => return Some(active(world, line)),
-        "guesses" => return Some(guesses(world)),
         "device" => (face(Face::Device), Command::Activate(Box::new(device(line, fresh)))),
         "verify" => {
             let by = VerifyBy::Device { key_mac: mac(key(line)), identity: identity_of(line) };
@@ -166,7 +176,7 @@ pub(crate) fn run(world: &mut World, line: &Line<'_>) -> Option<String> {
         Some(name) => Actor::Face(face_named(name)),
         None => actor,
     };
-    Some(answer(&world.apply(actor, line.request(), command)))
+    Some((actor, command))
 }
 
 fn operators_command(world: &World, line: &Line<'_>) -> Option<Command> {
@@ -269,8 +279,26 @@ fn issue(line: &Line<'_>) -> IssueLicense {
     plan.offline_ms = span(line, "offline").unwrap_or(0) as u64;
     plan.product = line.name("product").unwrap_or_default();
     plan.product_id = line.options.get("pid").map(|id| ProductId(number_of(id)));
+    plan.features = line.list("features").into_iter().map(feature).collect();
     plan.quotas = line.options.get("quota").map_or_else(Vec::new, |quota| metrics(quota));
     issue
+}
+
+fn feature(slug: &str) -> PlanFeature {
+    let scope = PlanScope {
+        slug: "create".into(),
+        id: 12,
+        permission: Permission::Limit,
+        limit: 5,
+        metadata: "{}".into(),
+    };
+    PlanFeature {
+        slug: slug.into(),
+        id: 11,
+        category: "core".into(),
+        enabled: true,
+        scopes: vec![scope],
+    }
 }
 
 fn number_of(word: &str) -> u128 {

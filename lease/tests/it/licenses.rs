@@ -597,3 +597,22 @@ fn ids_that_are_taken_are_refused() {
     let long = Claim::Evaluation { org, project: "".into(), version: "".into() };
     assert_eq!(ask("h-3", 3, long), "LimitReached");
 }
+
+/// No rule looks into a sealed session key, so a node that cannot open it decides alike.
+#[test]
+fn what_a_session_is_sealed_with_decides_nothing() {
+    let apply = |bytes: Vec<u8>| {
+        let mut world = check_in(
+            World::ready(),
+            "client C1 anna@x.com
+             issue K1 device client=C1",
+        );
+        let session = lease::command::Sealed { nonce: [bytes[0]; 12], bytes };
+        let claim = Claim::Device { identity: identity("anna@x.com", 1, 2), session };
+        let ask = Command::Activate(Box::new(activate(Some(1), "fp-1", 1, claim)));
+        let outcome = world.apply(lease::entry::Actor::Face(Face::Device), None, ask);
+        assert!(matches!(outcome, Outcome::Activated(_)), "{outcome:?}");
+        (outcome, world.ledger.audit_head())
+    };
+    assert_eq!(apply(vec![1; 48]), apply(vec![2; 48]));
+}

@@ -4,6 +4,7 @@
 mod bounds;
 mod checkpoints;
 mod golden;
+mod license_golden;
 mod license_model;
 mod license_script;
 mod licenses;

@@ -63,7 +63,7 @@ pub(crate) struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    fn parse(line: &'a str) -> Self {
+    pub(crate) fn parse(line: &'a str) -> Self {
         let (mut words, mut options) = (Vec::new(), BTreeMap::new());
         for word in line.split_whitespace() {
             match word.split_once('=') {
