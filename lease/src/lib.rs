@@ -5,8 +5,9 @@
 //! secret) is chosen before a command enters the log and travels inside it.
 //!
 //! Where to look: `apply` has one file per family of verbs, `expiry` what time does, `requests`
-//! what makes a mutation happen once, `license` and `offline` what keys and borrowing need, `audit` the chain of events, `rows` what is stored and under
-//! which key, `state` the tables in memory, `invariants` the rules as checks, `limits` every bound.
+//! what makes a mutation happen once, `license` and `offline` what keys and borrowing need, `audit`
+//! the chain of events, `rows` what is stored and under which key, `state` the tables in memory,
+//! `invariants` the rules as checks, `limits` every bound.
 //!
 //! Nothing here opens what is sealed: one log leaves the same bytes on a node that could and on one
 //! that could not, because no rule ever looks inside.

@@ -1,4 +1,6 @@
 //! License keys through every face: what each verb answers in which situation.
+//!
+//! One file, though a long one: tables that are read side by side, a protocol's document beside.
 
 use lease::command::Command;
 use lease::ids::*;
@@ -615,4 +617,61 @@ fn what_a_session_is_sealed_with_decides_nothing() {
         (outcome, world.ledger.audit_head())
     };
     assert_eq!(apply(vec![1; 48]), apply(vec![2; 48]));
+}
+
+/// A seat for which an offline token is outstanding stays taken until the token has run out on
+/// every clock, whatever becomes of its activation; its holder gets this very seat again.
+#[test]
+fn a_seat_with_a_token_outstanding_is_not_free() {
+    check(
+        "entitle beta davinci 3 0 tokens=1 skew=+10s  -> imported
+         issue K1 deployment beta ttl=+60s offline=+1h
+         cluster K1 c-1                               -> seat tv=1 token
+         held beta                                    -> held 1 borrowed 0
+         time +60s                                    # longer silent than the slot allows
+         cluster K1 c-2                               -> no SlotInUse
+         activation K1 c-1 revoke
+         active K1                                    -> 0 c-1:Revoked+
+         cluster K1 c-1                               -> no ActivationRevoked
+         cluster K1 c-2                               -> seat tv=1 token
+         seats beta                                   -> commit 2+1 overage 0+0 total+1 -:2/3
+         activation K1 c-1 reinstate
+         beat K1 c-1                                  -> no SlotInUse
+         leave K1 c-2                                 # given back by its holder: free at once
+         seats beta                                   -> commit 1+2 overage 0+0 total+2 -:1/3
+         beat K1 c-1                                  -> seat tv=1 token
+         seats beta                                   -> commit 1+2 overage 0+0 total+2 -:1/3
+         license K1 cancel
+         active K1                                    -> 0 c-1:Released+ c-2:Released
+         activation K1 c-1 remove
+         active K1                                    -> 0 c-2:Released
+         time +3610s
+         seats beta                                   -> commit 1+2 overage 0+0 total+2 -:1/3
+         time +1ms
+         seats beta                                   -> commit 0+3 overage 0+0 total+3 -:0/3",
+    );
+    check(
+        "entitle beta davinci 3 0 tokens=1            -> imported
+         issue K1 evaluation beta act=+30m offline=+1h
+         issue K2 evaluation beta
+         host K2 h-1                                  -> seat tv=1
+         host K1 h-1                                  -> seat tv=1 token
+         host K1 h-2                                  -> seat tv=1 token
+         activation K1 h-1 revoke writeoff=1
+         activation K1 h-2 revoke
+         activation K1 h-2 revoke                     -> unchanged
+         held beta                                    -> held 1 borrowed 0
+         activation K1 h-2 revoke writeoff=1
+         activation K1 h-2 revoke writeoff=1          -> unchanged
+         held beta                                    -> held 0 borrowed 0
+         seats beta                                   -> commit 1+2 overage 0+0 total+2 -:1/3
+         host K1 h-3                                  -> seat tv=1 token
+         time civil=+30m
+         validate K1 h-3                              -> same tv=1 token
+         time civil=+1ms                              # the period is over, the token not yet
+         validate K1 h-3                              -> no ActivationExpired
+         active K1                                    -> 1 h-1:Revoked h-2:Revoked h-3:Active+
+         time civil=+10m
+         active K1                                    -> 0 h-1:Revoked h-2:Revoked h-3:Released",
+    );
 }
