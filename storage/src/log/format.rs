@@ -63,6 +63,10 @@ pub(crate) const MARK_BYTES: usize = 56;
 /// No vote and no `committed` is longer, so both fit into a segment's header.
 pub(crate) const MAX_MARKER_BYTES: usize = 1024;
 
+/// No log counts its groups or entries so far. Whoever reads adds one to what it read; a number
+/// above this was made by no writer, whatever its sum says.
+const MAX_COUNT: u64 = u64::MAX >> 1;
+
 const SEGMENT_MAGIC: [u8; 8] = *b"LHWALSEG";
 const MARK_MAGIC: [u8; 8] = *b"LHWALMRK";
 const GROUP_MAGIC: [u8; 4] = *b"LHWG";
@@ -209,11 +213,18 @@ impl SegmentHeader {
         }
         let committed_at = 120 + vote_len;
         let committed = bytes[committed_at..committed_at + committed_len].to_vec();
+        let first_group = u64::from_le_bytes(get(bytes, 48));
+        let mut indexes = [(0, 72), (1, 88), (2, 104)]
+            .into_iter()
+            .filter_map(|(bit, at)| position(bit, at).map(|position: LogPosition| position.index));
+        if first_group == 0 || first_group > MAX_COUNT || indexes.any(|index| index > MAX_COUNT) {
+            return Err(FormatError::Field(WHAT));
+        }
         Ok(Self {
             identity: found,
             segment: u64::from_le_bytes(get(bytes, 32)),
             len: u64::from_le_bytes(get(bytes, 40)),
-            first_group: u64::from_le_bytes(get(bytes, 48)),
+            first_group,
             hash_before: u64::from_le_bytes(get(bytes, 56)),
             summary: Summary {
                 vote: (flags & 8 != 0).then(|| bytes[120..committed_at].to_vec()),
@@ -361,6 +372,9 @@ pub(crate) fn read_record(bytes: &[u8]) -> Result<(Record<'_>, usize), FormatErr
         return Err(FormatError::Checksum(WHAT));
     }
     let position = get_position(bytes, 8);
+    if position.index > MAX_COUNT {
+        return Err(FormatError::Field(WHAT));
+    }
     let record = match (bytes[0], bytes[1]) {
         (TAG_ENTRY, kind) => {
             Record::Entry { index: position.index, term: position.term, kind, payload }
@@ -444,6 +458,32 @@ mod tests {
                 last: Some(LogPosition { index: 99, term: 4 }),
                 highest: Some(LogPosition { index: 120, term: 4 }),
             },
+        }
+    }
+
+    /// Written with a right sum, and still made by no writer.
+    #[test]
+    fn numbers_that_no_log_reaches_are_refused() {
+        let refused = |change: &dyn Fn(&mut SegmentHeader)| {
+            let mut header = header();
+            change(&mut header);
+            let read = SegmentHeader::decode(&header.encode(), &IDENTITY);
+            assert!(matches!(read, Err(FormatError::Field(_))), "{header:?}");
+        };
+        let far = LogPosition { index: u64::MAX, term: 2 };
+        refused(&|header| header.first_group = 0);
+        refused(&|header| header.first_group = u64::MAX);
+        refused(&|header| header.summary.purged = Some(far));
+        refused(&|header| header.summary.last = Some(far));
+        refused(&|header| header.summary.highest = Some(far));
+        for record in [
+            Record::Entry { index: u64::MAX, term: 5, kind: 3, payload: b"payload" },
+            Record::Truncate(Some(far)),
+            Record::Purge(far),
+        ] {
+            let mut out = Vec::new();
+            push_record(&mut out, &record);
+            assert!(matches!(read_record(&out), Err(FormatError::Field(_))), "{record:?}");
         }
     }
 

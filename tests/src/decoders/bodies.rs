@@ -248,7 +248,10 @@ fn queries() -> Vec<Decoder> {
             "remove-activation-query",
             &["write_off=true&reason=lost"],
         ),
-        query::<lease::DiscoverQuery>("discover-query", &["product_id=davinci", ""]),
+        query::<lease::DiscoverQuery>(
+            "discover-query",
+            &["product=davinci", "product=a&other=b&product-=c"],
+        ),
     ]
 }
 

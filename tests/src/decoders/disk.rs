@@ -257,7 +257,7 @@ fn mended_frames(bytes: &[u8]) -> Vec<u8> {
         // The number of a variant comes first; what ends a section or the file ends with a hash.
         let ends = frame.len() >= HEADER_BYTES + 33;
         let hash_at = frame.len() - 32.min(frame.len());
-        match (frame[2], frame[HEADER_BYTES]) {
+        match (frame[2], frame.get(HEADER_BYTES).copied().unwrap_or(u8::MAX)) {
             (SNAPSHOT_KIND, 1) => section = Sha256::new(),
             (SNAPSHOT_KIND, 4) if ends => {
                 frame[hash_at..].copy_from_slice(&section.clone().finalize());
