@@ -107,7 +107,8 @@ pub(crate) async fn keys(shared: &Shared, _call: &Call) -> Result<Reply, Failure
 
 /// What is needed to sign beside a proof: read once, before the command goes out.
 pub(crate) struct Signing {
-    issuer: String,
+    /// The cluster's id.
+    pub(crate) issuer: String,
     /// The cluster's epoch.
     pub(crate) epoch: Epoch,
 }
@@ -136,7 +137,8 @@ impl Signing {
     }
 }
 
-fn key_set_of(keys: &Keys) -> Result<KeySet, Failure> {
+/// The keys under which tokens of this cluster verify.
+pub(crate) fn key_set_of(keys: &Keys) -> Result<KeySet, Failure> {
     KeySet::of(keys.offline.public.clone())
         .map_err(|_| Failure::internal("the offline key does not make a key set"))
 }
