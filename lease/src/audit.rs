@@ -16,8 +16,8 @@ use crate::command::{Role, SeatClass};
 use crate::entry::{Actor, Cause};
 use crate::format::{self, FormatError, Kind};
 use crate::ids::{
-    ActivationId, ApiKeyId, AppId, ClientId, Face, Fence, LeaseId, LicenseId, Name, NodeId, OperatorId,
-    ProductId, SubjectRef, TraceId, UserId,
+    ActivationId, ApiKeyId, AppId, ClientId, Face, Fence, LeaseId, LicenseId, Name, NodeId,
+    OperatorId, ProductId, SubjectRef, TraceId, UserId,
 };
 use crate::license::{ActivationChange, LicenseState};
 use crate::limits::MAX_BLOCK_BYTES;

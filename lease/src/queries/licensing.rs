@@ -9,8 +9,7 @@ use crate::ids::{
 };
 use crate::ledger::Ledger;
 use crate::license::{
-    ActivationRow, ClientRow, IdentityRow, KeyWindow, LicenseRow, ProductRow,
-    TrialRow, UserRow,
+    ActivationRow, ClientRow, IdentityRow, KeyWindow, LicenseRow, ProductRow, TrialRow, UserRow,
 };
 use crate::money::Measure;
 use crate::rows::SubjectKind;
@@ -76,9 +75,11 @@ impl Ledger {
     /// first), and when it frees on the civil clock at the latest if its holder is not heard again;
     /// `None`: never by itself.
     pub fn holder_of_seat(&self, license: LicenseId) -> Option<(&ActivationRow, Option<i64>)> {
-        let active = self.state.licensing().in_force(license).filter(|row| {
-            row.lease.is_some_and(|lease| self.lease(&lease).is_some())
-        });
+        let active = self
+            .state
+            .licensing()
+            .in_force(license)
+            .filter(|row| row.lease.is_some_and(|lease| self.lease(&lease).is_some()));
         let with_end = active.map(|row| (row, self.seat_frees_at(row)));
         with_end.min_by_key(|(row, at)| (at.unwrap_or(i64::MAX), row.activation))
     }

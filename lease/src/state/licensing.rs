@@ -330,9 +330,8 @@ impl Licensing {
     }
 
     fn is_ending(&self, license: LicenseId) -> bool {
-        let over = |row: &LicenseRow| {
-            matches!(row.state, LicenseState::Revoked | LicenseState::Cancelled)
-        };
+        let over =
+            |row: &LicenseRow| matches!(row.state, LicenseState::Revoked | LicenseState::Cancelled);
         self.active(license) > 0 && self.licenses.get(&license).is_some_and(over)
     }
 

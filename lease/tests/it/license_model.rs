@@ -219,6 +219,19 @@ impl Model {
         "done".into()
     }
 
+    fn leave(&mut self, license: usize, holder: usize) -> (String, String) {
+        if PLANS[license].0 != Face::Deployment {
+            return ("leave K9 h-1".into(), "no UnknownLicenseKey".into());
+        }
+        if let Some(row) = self.activations.get_mut(&(license, holder))
+            && row.state == ActivationState::Active
+        {
+            row.state = ActivationState::Released;
+            self.free(license, Some(holder));
+        }
+        (format!("leave K{} h-{holder}", license + 1), "done".into())
+    }
+
     /// The line that says a step in the script language, and what is to be answered.
     fn step(&mut self, step: Step) -> (String, String) {
         if let Step::Pass { led_ms, civil_ms } = step {
@@ -257,30 +270,11 @@ impl Model {
                 (format!("return L{lease}"), "cost".into())
             }
             Step::Ask { license, holder, again } => {
-                let word = match (PLANS[license].0, again) {
-                    (Face::Device, false) => "device",
-                    (Face::Device, true) => "verify",
-                    (Face::Deployment, false) => "cluster",
-                    (Face::Deployment, true) => "beat",
-                    (_, false) => "host",
-                    (_, true) => "validate",
-                };
-                let tv = self.licenses[license].1;
+                let (word, tv) = (ask_word(PLANS[license].0, again), self.licenses[license].1);
                 let line = format!("{word} K{} h-{holder} tv={tv}", license + 1);
                 (line, self.ask(license, holder, again))
             }
-            Step::Leave { license, holder } => {
-                if PLANS[license].0 != Face::Deployment {
-                    return ("leave K9 h-1".into(), "no UnknownLicenseKey".into());
-                }
-                if let Some(row) = self.activations.get_mut(&(license, holder))
-                    && row.state == ActivationState::Active
-                {
-                    row.state = ActivationState::Released;
-                    self.free(license, Some(holder));
-                }
-                (format!("leave K{} h-{holder}", license + 1), "done".into())
-            }
+            Step::Leave { license, holder } => self.leave(license, holder),
             Step::License { license, change } => {
                 let line = format!("license K{} {}", license + 1, LICENSE_WORDS[change]);
                 (line, self.change_license(license, change))
@@ -298,6 +292,17 @@ impl Model {
                 (format!("{} alpha", PACKAGE_WORDS[change]), answer.into())
             }
         }
+    }
+}
+
+fn ask_word(face: Face, again: bool) -> &'static str {
+    match (face, again) {
+        (Face::Device, false) => "device",
+        (Face::Device, true) => "verify",
+        (Face::Deployment, false) => "cluster",
+        (Face::Deployment, true) => "beat",
+        (_, false) => "host",
+        (_, true) => "validate",
     }
 }
 
@@ -373,9 +378,9 @@ proptest! {
             guesses += u32::from(expected.starts_with("no Unknown"));
             prop_assume!(guesses < 900);
             let answer = say(&mut world, &line);
-            let same = if expected.starts_with("no NoSeat") || expected.starts_with("no Max") {
-                answer.starts_with(&expected)
-            } else if ["commit", "overage", "cost"].contains(&&*expected) {
+            // When to try again, and what a lease says of itself, is not the model's affair.
+            let in_short = ["no NoSeat", "no MaxOverageExceeded", "commit", "overage", "cost"];
+            let same = if in_short.contains(&&*expected) {
                 answer.starts_with(&expected)
             } else {
                 answer == expected

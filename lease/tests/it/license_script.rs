@@ -6,7 +6,7 @@
 //!     [until=+2d] [open=1] [product=studio] [quota=tokens:100] [id=7] [offline=+1h]
 //!     [features=export,share]
 //! license K1 suspend|resume|cancel|revoke|reinstate|rotate:K9
-//! device K1 fp-1 · verify K1 fp-1     [email=anna@x.com] [client=C1] [product=studio] [at=ADDRESS]
+//! device K1 fp-1 · verify K1 fp-1  [email=anna@x.com] [client=C1] [product=studio] [at=ADDRESS]
 //! setup K1 who@x.com · cluster K1 c-1 [nodes=2] · beat K1 c-1 [tv=1] [nodes=2] · leave K1 c-1
 //! host K1|- h-1 · validate K1|- h-1 [host=other]
 //! activation K1 fp-1 remove|revoke|reinstate [writeoff=1]

@@ -8,7 +8,7 @@
 //! evaluation   key, client banned, state, activation, validity, host limit
 //! ```
 //!
-//! and after all of them the seat. Asking again confirms: no seat is taken, the end of a slot moves.
+//! and after all of them the seat. Asking again confirms: no seat is taken, a slot lasts longer.
 
 use crate::apply::licensing::face_of;
 use crate::apply::{Context, Decision, is_name, is_text, refuse, within};
@@ -328,7 +328,8 @@ impl Ledger {
             name: identity.email.name.to_ascii_lowercase().into(),
             candidate: identity.email.candidate,
         };
-        let Some(contact) = self.state.subject_by_name(SubjectKind::User, &Name::from(&*email.name))
+        let Some(contact) =
+            self.state.subject_by_name(SubjectKind::User, &Name::from(&*email.name))
         else {
             return Ok(Standing::New(email));
         };
@@ -352,7 +353,12 @@ impl Ledger {
         let (id, package) = (license.terms.license, &license.terms.package);
         let contact = self.refer_to(SubjectKind::User, email);
         let granted_at_ms = self.clock().civil_ms;
-        self.state.put_identity(IdentityRow { license: id, contact, subject_client, granted_at_ms });
+        self.state.put_identity(IdentityRow {
+            license: id,
+            contact,
+            subject_client,
+            granted_at_ms,
+        });
         let detail = AuditDetail::Identity { license: id, subject_client };
         let event = Event::of_package(AuditKind::IdentityDelegated, package, detail);
         self.record(&context.origin, event.by(contact));

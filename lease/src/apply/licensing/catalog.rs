@@ -174,11 +174,8 @@ impl Ledger {
         if *minimum == 0 || minimum > current || !stored() {
             return refuse(RefusalCode::VersionConflict);
         }
-        let detail = AuditDetail::KeyWindow {
-            name: name.clone(),
-            current: *current,
-            minimum: *minimum,
-        };
+        let detail =
+            AuditDetail::KeyWindow { name: name.clone(), current: *current, minimum: *minimum };
         self.state.put_key_window(window.clone());
         self.record(&context.origin, Event::new(AuditKind::KeyWindowSet, detail));
         Ok(Outcome::Done)

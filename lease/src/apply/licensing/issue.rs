@@ -49,11 +49,8 @@ impl Ledger {
         let (package, civil_ms) = (self.state.at(slot), self.clock().civil_ms);
         if package.is_over(civil_ms) {
             let expired = package.is_expired(civil_ms);
-            let of_package = if expired {
-                RefusalCode::PackageExpired
-            } else {
-                RefusalCode::PackageRevoked
-            };
+            let of_package =
+                if expired { RefusalCode::PackageExpired } else { RefusalCode::PackageRevoked };
             return Err(Refusal::new(of_package));
         }
         let licensing = self.state.licensing();

@@ -6,9 +6,7 @@ use crate::audit::{AuditDetail, AuditKind};
 use crate::command::Subject;
 use crate::ids::{ClientId, Face, Name};
 use crate::ledger::Ledger;
-use crate::license::{
-    ActivationRow, ActivationState, Claim, ClientRow, StartTrial, TrialRow,
-};
+use crate::license::{ActivationRow, ActivationState, Claim, ClientRow, StartTrial, TrialRow};
 use crate::limits::{MAX_ACTIVATIONS, MAX_CLIENTS};
 use crate::outcome::{Refusal, RefusalCode};
 use crate::record::Event;

@@ -35,8 +35,12 @@ impl Ledger {
         let Some(license) = license else {
             return refuse(RefusalCode::UnknownActivation);
         };
-        let mut counts: BTreeMap<Name, Measure> =
-            self.state.licensing().usage(license).map(|(name, used)| (name.clone(), used)).collect();
+        let mut counts: BTreeMap<Name, Measure> = self
+            .state
+            .licensing()
+            .usage(license)
+            .map(|(name, used)| (name.clone(), used))
+            .collect();
         for (metric, amount) in metrics {
             let used = counts.entry(metric.clone()).or_default();
             used.0 = used.0.checked_add(amount.0).unwrap_or(Decimal::MAX);

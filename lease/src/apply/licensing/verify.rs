@@ -8,8 +8,8 @@
 //! evaluation   activation, client banned, state, host, activation's state, validity
 //! ```
 //!
-//! A holder that lost its seat (its slot ran out while it was silent, an operator released it) takes
-//! one again here, if the license still has room for it and the package has a seat.
+//! A holder that lost its seat (its slot ran out while it was silent, an operator released it)
+//! takes one again here, if the license still has room for it and the package has a seat.
 
 use crate::apply::licensing::activate::{Standing, has_nodes, is_email, is_holder};
 use crate::apply::licensing::face_of;
