@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use leasehold_client::{LicenseClient, LicenseClientBuilder, Verdict, VerdictWatch};
+use leasehold_client::{Lease, LicenseClient, LicenseClientBuilder, Verdict, VerdictWatch};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
@@ -188,6 +188,26 @@ impl Far {
             }
         })
         .await
+    }
+
+    /// Ends a story: drops the lease and answers until its task is gone, so that it speaks to no
+    /// later story at the same port.
+    pub(crate) async fn end(&mut self, lease: Lease) {
+        let mut watch = lease.watch();
+        drop(lease);
+        within(async {
+            loop {
+                tokio::select! {
+                    biased;
+                    verdict = watch.changed() => if verdict.is_none() { return },
+                    request = self.next() => match request.line.ends_with("/return") {
+                        true => request.answer(200, &returned()),
+                        false => request.answer(410, &denied("lease_ended")),
+                    },
+                }
+            }
+        })
+        .await;
     }
 
     /// Whether no request waits.

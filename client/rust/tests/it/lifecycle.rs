@@ -173,8 +173,8 @@ fn a_callback_that_does_not_return_holds_up_nothing_else() {
         let (entered, mut enters) = mpsc::channel::<()>(1);
         let (go, wait) = std::sync::mpsc::sync_channel::<()>(0);
         lease.on_change(move |_| {
-            drop(entered.try_send(()));
-            drop(wait.recv());
+            let _ = entered.try_send(());
+            let _ = wait.recv();
         });
         far.later().await.0.answer(403, &denied("insufficient_scope"));
         within(enters.recv()).await.unwrap();

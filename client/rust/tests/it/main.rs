@@ -1,6 +1,7 @@
 //! The client over real connections, against a far end that the test plays: every request is
 //! answered, delayed, cut or left alone by the test, and the clock is the test's. Gateways
 //! themselves are tested with real processes elsewhere.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
 
 mod access;
 mod checkout;
@@ -10,4 +11,5 @@ mod offline;
 mod property;
 mod renewal;
 mod retries;
+mod tls;
 mod world;

@@ -58,7 +58,7 @@ async fn play(seed: u64, fates: &[Fate]) -> Result<(), TestCaseError> {
                 _ = watch.changed() => {
                     check(&held, &far, server_ends)?;
                     if !held.verdict().permits_use() {
-                        std::mem::forget(held);
+                        far.end(held).await;
                         return Ok(());
                     }
                 }
@@ -96,7 +96,7 @@ async fn play(seed: u64, fates: &[Fate]) -> Result<(), TestCaseError> {
         }
         check(&held, &far, server_ends)?;
     }
-    std::mem::forget(held);
+    far.end(held).await;
     Ok(())
 }
 

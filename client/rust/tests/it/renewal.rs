@@ -40,7 +40,7 @@ fn a_lease_is_renewed_at_a_third_of_its_term_with_the_token_of_the_last_answer()
             assert_eq!(lease.verdict(), Verdict::Held);
         }
         assert_eq!(far.tokens_given, 1);
-        std::mem::forget(lease);
+        far.end(lease).await;
     });
 }
 
@@ -63,8 +63,9 @@ fn a_lost_answer_is_asked_for_again_with_the_same_token_and_counts_from_the_firs
         let ends = far.world.now() + lease.remaining();
         assert_eq!(ends, sent + Duration::from_millis(TERM_MS));
         assert_eq!(watch.current(), Verdict::Held);
-        std::mem::forget(lease);
         assert!(tokio::time::timeout(Duration::ZERO, watch.changed()).await.is_err());
+        next.answer(200, &renewed("rt-2", TERM_MS));
+        far.end(lease).await;
     });
 }
 
@@ -78,7 +79,7 @@ async fn after(status: u16, body: &serde_json::Value) -> Verdict {
     request.answer(status, body);
     let told = within(watch.changed()).await.unwrap();
     assert_eq!(told, lease.verdict());
-    std::mem::forget(lease);
+    far.end(lease).await;
     told
 }
 
@@ -159,7 +160,7 @@ fn a_server_that_comes_back_ends_the_grace() {
         assert!(waited >= Duration::from_secs(100), "{waited:?}");
         request.answer(200, &renewed("rt-1", TERM_MS));
         assert_eq!(within(watch.changed()).await, Some(Verdict::Held));
-        std::mem::forget(lease);
+        far.end(lease).await;
     });
 }
 

@@ -93,7 +93,7 @@ impl World {
             awake
         };
         for sleeper in awake {
-            drop(sleeper.wake.send(()));
+            let _ = sleeper.wake.send(());
         }
     }
 
@@ -102,7 +102,7 @@ impl World {
         let mut state = self.state.lock();
         let wake_ns = state.now_ns + u64::try_from(duration.as_nanos()).unwrap();
         if duration.is_zero() {
-            drop(wake.send(()));
+            let _ = wake.send(());
         } else {
             state.sleepers.push(Sleeper { wake_ns, is_limit, wake });
             self.slept.notify_waiters();
@@ -121,7 +121,7 @@ impl View {
         // Registered when first waited for, as timers are.
         Box::pin(async move {
             let woken = world.sleeper(duration, is_limit);
-            drop(woken.await);
+            let _ = woken.await;
         })
     }
 }
