@@ -50,7 +50,7 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | [`client`](LicenseClient), [`builder`](LicenseClientBuilder), [`checkout`](CheckoutCall) | what a program calls |
+//! | `client`, `builder`, `checkout` | what a program calls |
 //! | `lease` | a lease's end, renewal, return |
 //! | `access` | access tokens |
 //! | `network`, `transport` | servers, retries, TLS; shared by all protocols |

@@ -78,10 +78,6 @@ pub(super) async fn heartbeat(
         Some(DenialReason::RenewalTokenReplayed | DenialReason::RenewalTokenInvalid) => {
             Ok(Renewal::Lost(LostReason::Replayed))
         }
-        // The seat is still taken: whoever corrects the credentials before its end keeps it.
-        Some(DenialReason::AppRemoved | DenialReason::InsufficientScope) => {
-            Err(Error::Unauthorized { reason: denied.to_string() })
-        }
         // A reason that is not known is a decision all the same where the status says so.
         None if reply.status == 410 => Ok(Renewal::Lost(LostReason::Ended)),
         _ => Ok(Renewal::Lost(LostReason::Denied(denied.reason))),
@@ -108,9 +104,6 @@ pub(super) async fn give_back(
         Some(
             DenialReason::LeaseEnded | DenialReason::AlreadyEnded | DenialReason::UnknownLease,
         ) => Ok(Release::AlreadyEnded),
-        Some(DenialReason::AppRemoved | DenialReason::InsufficientScope) => {
-            Err(Error::Unauthorized { reason: denied.to_string() })
-        }
         _ => Err(Error::Rejected {
             status: reply.status,
             code: denied.reason.code().to_owned(),
@@ -178,8 +171,16 @@ fn extension(reply: &Reply) -> Result<Extension, Error> {
     })
 }
 
+/// A decision about the lease. Credentials that are refused are none: the seat is still taken, and
+/// whoever corrects them before its end keeps it.
 fn denied(reply: &Reply) -> Result<Denied, Error> {
-    Denied::read(&reply.body, reply.retry_after).ok_or_else(|| reply.unexpected())
+    let denied = Denied::read(&reply.body, reply.retry_after).ok_or_else(|| reply.unexpected())?;
+    match denied.reason.known() {
+        Some(DenialReason::AppRemoved | DenialReason::InsufficientScope) => {
+            Err(Error::Unauthorized { reason: denied.to_string() })
+        }
+        _ => Ok(denied),
+    }
 }
 
 fn milliseconds(duration: Duration) -> i64 {

@@ -47,7 +47,8 @@ fn the_example_of_the_document_works() {
             assert_eq!(request.json(), want);
             request.answer(200, &granted("lease-1", TERM_MS));
             let request = far.expect("POST /api/v1/licenses/lease-1/return").await;
-            let want = json!({ "lease_id": "lease-1", "usage_metadata": { "session_duration_seconds": 0 }});
+            let usage = json!({ "session_duration_seconds": 0 });
+            let want = json!({ "lease_id": "lease-1", "usage_metadata": usage });
             assert_eq!(request.json(), want);
             request.answer(200, &returned());
         };
