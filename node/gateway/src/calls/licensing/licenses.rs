@@ -25,7 +25,7 @@ use super::{clients, cursor, done, in_path, not_found, page, plan, view};
 use crate::call::Call;
 use crate::failure::Failure;
 use crate::keys::Keys;
-use crate::licensing::{draw_uuid, license_key_mac, parse_uuid, uuid_text};
+use crate::licensing::{license_key_mac, parse_uuid, uuid_text};
 use crate::reply::Reply;
 use crate::shared::Shared;
 
@@ -54,7 +54,9 @@ pub(crate) async fn issue(shared: &Shared, call: &Call) -> Result<Reply, Failure
         package.terms.product.clone()
     };
     let key = NewKey::draw(&*shared.context.entropy, request.protocol, client, &request.email);
-    let license = LicenseId(draw_uuid(&*shared.context.entropy));
+    // The call's key names the license, so that a repeat finds the one that was issued.
+    let license =
+        LicenseId(uuid::Builder::from_random_bytes(request_id.scope).into_uuid().as_u128());
     let now_ms = shared.context.cluster.displayed_civil_ms();
     let valid_from_ms = request.valid_from.map_or(now_ms, |from| from.unix_ms);
     let days_ms = request.duration_days.map(|days| i64::from(days) * 86_400_000);
@@ -62,6 +64,8 @@ pub(crate) async fn issue(shared: &Shared, call: &Call) -> Result<Reply, Failure
         .valid_until
         .map(|until| until.unix_ms)
         .or(days_ms.map(|days_ms| valid_from_ms.saturating_add(days_ms)));
+    let key_row = key.row(&keys);
+    let mac = key_row.mac;
     let command = Command::IssueLicense(Box::new(IssueLicense {
         terms: LicenseTerms {
             license,
@@ -74,11 +78,14 @@ pub(crate) async fn issue(shared: &Shared, call: &Call) -> Result<Reply, Failure
             valid_until_ms,
             open: request.open,
         },
-        key: key.row(&keys),
+        key: key_row,
     }));
     done(shared, call, request_id, command).await?;
     let ledger = shared.context.cluster.ledger();
-    let row = ledger.license(license).ok_or_else(shown_before)?;
+    let row = ledger.license(license).ok_or_else(unknown_license)?;
+    if row.key.mac != mac {
+        return Err(shown_before(license));
+    }
     let body =
         IssuedLicenseResponse { license: view::license(&ledger, row), license_key: key.shown };
     Ok(Reply::json(StatusCode::CREATED, &body))
@@ -159,7 +166,7 @@ pub(crate) async fn rotate(shared: &Shared, call: &Call) -> Result<Reply, Failur
     let ledger = shared.context.cluster.ledger();
     let row = ledger.license(license).ok_or_else(unknown_license)?;
     if row.key.mac != mac {
-        return Err(shown_before());
+        return Err(shown_before(license));
     }
     let body =
         IssuedLicenseResponse { license: view::license(&ledger, row), license_key: key.shown };
@@ -189,11 +196,10 @@ fn unknown_license() -> Failure {
     not_found("unknown_license", "No such license.")
 }
 
-fn shown_before() -> Failure {
-    Problem::new(409, "key_shown_before", "This was done before.")
-        .detail(
-            "an earlier request with this idempotency key made the key and showed it; rotate it",
-        )
+fn shown_before(LicenseId(license): LicenseId) -> Failure {
+    Problem::new(409, "secret_shown_before", "This was done before.")
+        .detail("an earlier request with this key made the license key and showed it; rotate it")
+        .with("license_id", uuid_text(license))
         .into()
 }
 
