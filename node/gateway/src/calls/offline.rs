@@ -190,7 +190,10 @@ fn worth(
 /// Whether no later token was given for the lease, and this one was not given back.
 fn is_newest(ledger: &Ledger, lease: LeaseId, claims: &OfflineClaims) -> bool {
     let version = licensing::token_version_of(&claims.jti);
-    ledger.hold(lease).is_some_and(|hold| Some(hold.version) == version)
+    // Versions begin anew when no token was outstanding for a while: the end tells those apart.
+    ledger.hold(lease).is_some_and(|hold| {
+        Some(hold.version) == version && offline::exp_seconds(hold.ends_ms) == claims.exp
+    })
 }
 
 fn unbelieved() -> OfflineValidateResponse {
