@@ -109,6 +109,10 @@ impl RequestRecord {
 /// Led milliseconds for which each queue remembers: callers' keys, gateways' keys.
 const REMEMBERED_MS: [u64; 2] = [CALLER_REQUEST_MS, GATEWAY_REQUEST_MS];
 
+/// No queue counts its records so far; a stored block that says so has a damaged key, which no sum
+/// guards, and places are twice as large.
+const MAX_SEQUENCE: u64 = u64::MAX >> 2;
+
 /// Where a record is: sequence number times two plus queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Place(u64);
@@ -277,6 +281,9 @@ impl Requests {
         let Ok(first) = <[u8; 8]>::try_from(first).map(u64::from_be_bytes) else {
             return Err(wrong);
         };
+        if first > MAX_SEQUENCE {
+            return Err(wrong);
+        }
         let records = decode_block(value)
             .map_err(|source| LoadError::Row { table: table::REQUEST, source })?;
         let number = usize::from(*number);
@@ -377,4 +384,17 @@ fn key(queue: usize, seq: u64) -> Vec<u8> {
 fn block(queue: usize, first: u64, bodies: &mut Vec<Vec<u8>>) -> Row {
     let value = format::encode(Kind::RequestBlock, BLOCK_VERSION, &std::mem::take(bodies));
     Row { table: table::REQUEST, key: key(queue, first), value: Some(value) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_at_a_number_that_no_queue_reaches_is_refused() {
+        for first in [MAX_SEQUENCE + 1, u64::MAX >> 1, u64::MAX] {
+            let loaded = Requests::default().load(&key(0, first), &[]);
+            assert!(matches!(loaded, Err(LoadError::Key { .. })), "{first}: {loaded:?}");
+        }
+    }
 }
