@@ -7,6 +7,8 @@
 //! | `evaluation` | `{"ok":false,"detail":TEXT}`; `ok` is left out of 404 and 405 |
 //! | `classic` | `{"detail":TEXT}` |
 //!
+//! A path that is not there below the admin calls of `device` is answered in plain text.
+//!
 //! Decisions against a caller are made by the handlers, which know their document's statuses and
 //! sentences; they say them with [`FaceFailure::json`]. Here is what any call can meet before or
 //! around that: a route that is not there, a body that is not read, an obstacle in the cluster.
@@ -19,6 +21,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
 use protocol::cloud::problem::Problem;
+use protocol::device::wire::RequestFault;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -188,6 +191,14 @@ fn word(protocol: Protocol, status: StatusCode, problem: &Problem) -> FaceFailur
             FaceFailure::json(status, &body)
         }
         Protocol::Classic => FaceFailure::json(status, &ClassicError { detail: sentence(problem) }),
+        Protocol::DeviceAdmin if problem.code == "not_found" => {
+            // What its first server said of a sub-action that it did not have.
+            FaceFailure::text(status, "404 page not found\n")
+        }
+        Protocol::Device if status == StatusCode::PAYLOAD_TOO_LARGE => {
+            let text = RequestFault::Unreadable.to_string();
+            FaceFailure::json(StatusCode::BAD_REQUEST, &DeviceError::new(&text))
+        }
         _ => FaceFailure::json(status, &device_words(protocol, status, problem)),
     }
 }

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lease::command::{Sealed, SealedSecret};
+use protocol::device::crypto::LicenseSigner;
 use protocol::keys::{Algorithm, KeyError, PrivateKey, PublicKey};
 use protocol::mac::MacKey;
 use protocol::oauth::claims::key_id;
@@ -66,8 +67,8 @@ impl OfflineSigner {
 
 /// The RSA key of the device face.
 pub struct DeviceSigner {
-    /// Signs.
-    pub key: PrivateKey,
+    /// Seals and signs.
+    pub signer: LicenseSigner,
     /// What verifies, as the face shows it: SubjectPublicKeyInfo, PEM.
     pub public_pem: String,
 }
@@ -78,8 +79,9 @@ impl DeviceSigner {
         if key.algorithm() != Algorithm::RsaSha256 {
             return Err(KeyError::Operation);
         }
-        let public_pem = key.public_key()?.to_pem();
-        Ok(Self { key, public_pem })
+        let signer = LicenseSigner::new(key)?;
+        let public_pem = signer.public_key().to_pem();
+        Ok(Self { signer, public_pem })
     }
 }
 

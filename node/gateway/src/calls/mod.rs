@@ -5,6 +5,8 @@ pub(crate) mod apps;
 pub(crate) mod checkout;
 pub(crate) mod cluster;
 pub(crate) mod deployment;
+pub(crate) mod device;
+pub(crate) mod device_admin;
 pub(crate) mod discover;
 pub(crate) mod evaluation;
 pub(crate) mod heartbeat;
