@@ -270,7 +270,8 @@ async fn import(
             .and_then(|end| Ok((midnight_ms(today)?, midnight_ms(end)? - 1000)));
         let (start_ms, end_ms) =
             dates.map_err(|_| failed("the machine's clock shows no usable date"))?;
-        let signed = sign_document(sample_document(start_ms, end_ms, &[]).as_bytes(), key)
+        let document = sample_document(start_ms, end_ms, BORROWING);
+        let signed = sign_document(document.as_bytes(), key)
             .map_err(|error| failed(config::chain(&error)))?;
         PACKAGE_ID.clone_into(&mut place.state.package);
         write(&place.package_file(), &signed)?;
@@ -350,6 +351,8 @@ fn day(time: &str) -> &str {
 const PACKAGE_ID: &str = "vec-davinci-se-bmw-2025-001";
 const PRODUCT_ID: &str = "davinci-configurator-se";
 const SCOPE: &str = "license:checkout license:return";
+/// What the sample allows of borrowing: up to a week, and five seats stay for those online.
+const BORROWING: &[(&str, u32)] = &[("borrow_max_seconds", 604_800), ("borrow_online_reserve", 5)];
 
 #[cfg(test)]
 mod tests {
