@@ -77,7 +77,7 @@ impl FromStr for UtcTime {
     type Err = NotATime;
 
     /// Reads the `date-time` of RFC 3339, section 5.6, with `T` and `Z` in upper case; fractions
-    /// below a millisecond are cut.
+    /// below a millisecond are cut. The year 0 is refused.
     fn from_str(text: &str) -> Result<Self, NotATime> {
         let shape: Vec<u8> =
             text.bytes().map(|byte| if byte.is_ascii_digit() { b'0' } else { byte }).collect();
@@ -96,7 +96,10 @@ impl FromStr for UtcTime {
             return Err(NotATime);
         }
         let time: Timestamp = text.parse().map_err(|_| NotATime)?;
-        Ok(Self { unix_ms: time.as_millisecond() })
+        let unix_ms = time.as_millisecond();
+        // What could not be written again would be shown as another time.
+        let written = Self::from_unix_ms(unix_ms);
+        if written.unix_ms == unix_ms { Ok(written) } else { Err(NotATime) }
     }
 }
 

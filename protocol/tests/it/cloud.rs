@@ -382,6 +382,9 @@ fn values_are_shown_as_the_document_shows_them() {
     assert_eq!(UtcTime::from_unix_ms(i64::MAX).to_string(), "9999-12-30T22:00:00Z");
     assert_eq!(UtcTime::from_unix_ms(i64::MIN).to_string(), "0001-01-01T00:00:00Z");
     assert_eq!(UtcTime { unix_ms: i64::MAX }.to_string(), "9999-12-30T22:00:00Z");
+    for unwritable in ["0000-11-22T10:36:14.125Z", "0000-01-01T00:00:00Z"] {
+        assert!(unwritable.parse::<UtcTime>().is_err(), "{unwritable}");
+    }
 
     let id = Id64(u64::MAX);
     assert_eq!(serde_json::to_string(&id).unwrap(), "\"18446744073709551615\"");
