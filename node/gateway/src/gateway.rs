@@ -101,6 +101,9 @@ impl Gateway {
         let operation = answered.as_ref().map_or("none", |answered| answered.operation.id);
         let status = response.status();
         shared.metrics.observe_request(operation, status, duration_ns);
+        if answered.as_ref().is_some_and(|it| it.operation.protocol == Protocol::Classic) {
+            shared.metrics.classic.observe_request(operation, status);
+        }
         // Neither the path nor the query: they may hold lease ids and names.
         tracing::info!(
             target: "leasehold::access",

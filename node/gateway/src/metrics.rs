@@ -13,7 +13,7 @@ use http::StatusCode;
 use lease::Ledger;
 use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
@@ -24,6 +24,7 @@ use prometheus_client::registry::Registry;
 use raft::{NodeRole, Status};
 use storage::log::{DurationHistogram, SYNC_BOUNDS_NS};
 
+use crate::calls::classic::metrics::ClassicMetrics;
 use crate::context::GatewayContext;
 
 /// Counts requests, and gathers the rest when asked.
@@ -33,6 +34,8 @@ pub(crate) struct Metrics {
     /// Refusals that never reached the ledger.
     refusals: Mutex<BTreeMap<&'static str, u64>>,
     checkpoints: Mutex<Checkpoints>,
+    /// Under the names of the classic face's first server.
+    pub(crate) classic: ClassicMetrics,
 }
 
 /// Durations of checkpoints, as far as scrapes have seen them: consensus remembers the last one
@@ -60,6 +63,7 @@ impl Metrics {
             durations: Family::new_with_constructor(request_durations),
             refusals: Mutex::default(),
             checkpoints: Mutex::new(Checkpoints { seen: 0, durations: checkpoint_durations() }),
+            classic: ClassicMetrics::new(),
         }
     }
 
@@ -79,8 +83,12 @@ impl Metrics {
         *self.refusals.lock().entry(reason).or_default() += 1;
     }
 
-    /// Everything, in OpenMetrics text.
-    pub(crate) fn render(&self, context: &GatewayContext) -> Result<String, fmt::Error> {
+    /// Everything, in OpenMetrics text; what the classic face counts only where it is served.
+    pub(crate) fn render(
+        &self,
+        context: &GatewayContext,
+        has_classic: bool,
+    ) -> Result<String, fmt::Error> {
         let raft = context.cluster.metrics();
         let checkpoints = {
             let mut checkpoints = self.checkpoints.lock();
@@ -112,7 +120,12 @@ impl Metrics {
             self.refusals.lock().clone(),
         )));
         let mut text = String::with_capacity(16 * 1024);
-        encode(&mut text, &registry)?;
+        encode_registry(&mut text, &registry)?;
+        if has_classic {
+            let registry = self.classic.registry(&context.cluster.ledger());
+            encode_registry(&mut text, &registry)?;
+        }
+        encode_eof(&mut text)?;
         Ok(text)
     }
 }
@@ -442,6 +455,8 @@ const MAX_PACKAGES_LISTED: usize = 200;
 
 #[cfg(test)]
 mod tests {
+    use prometheus_client::encoding::text::encode;
+
     use super::*;
 
     #[test]

@@ -16,13 +16,15 @@ pub(crate) struct Reply {
     status: StatusCode,
     content_type: HeaderValue,
     body: Vec<u8>,
+    /// Sent in place of the body: it has no end yet.
+    stream: Option<Body>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Reply {
     /// An answer with a body.
     pub(crate) fn new(status: StatusCode, content_type: HeaderValue, body: Vec<u8>) -> Self {
-        Self { status, content_type, body, headers: Vec::new() }
+        Self { status, content_type, body, stream: None, headers: Vec::new() }
     }
 
     /// An answer in JSON.
@@ -36,6 +38,11 @@ impl Reply {
     /// 200 in JSON.
     pub(crate) fn ok<T: Serialize>(body: &T) -> Self {
         Self::json(StatusCode::OK, body)
+    }
+
+    /// 200 with a body that is made while it is sent.
+    pub(crate) fn stream(content_type: HeaderValue, body: Body) -> Self {
+        Self { stream: Some(body), ..Self::new(StatusCode::OK, content_type, Vec::new()) }
     }
 
     /// 204.
@@ -62,12 +69,14 @@ impl Reply {
         let headers = response.headers_mut();
         if self.status != StatusCode::NO_CONTENT {
             headers.insert(CONTENT_TYPE, self.content_type);
-            headers.insert(CONTENT_LENGTH, HeaderValue::from(self.body.len()));
+            if self.stream.is_none() {
+                headers.insert(CONTENT_LENGTH, HeaderValue::from(self.body.len()));
+            }
         }
         for (name, value) in self.headers {
             headers.insert(name, value);
         }
-        *response.body_mut() = Body::from(self.body);
+        *response.body_mut() = self.stream.unwrap_or_else(|| Body::from(self.body));
         response
     }
 }

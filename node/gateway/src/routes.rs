@@ -278,7 +278,7 @@ fn variable(segment: &str) -> Option<&str> {
 }
 
 /// Whose words are spoken where nothing is; the first that fits.
-const AROUND: [(&str, Protocol); 12] = [
+const AROUND: [(&str, Protocol); 14] = [
     ("/api/v1/", Protocol::Cloud),
     ("/api/admin/", Protocol::DeviceAdmin),
     ("/api/clients", Protocol::DeviceAdmin),
@@ -291,6 +291,8 @@ const AROUND: [(&str, Protocol); 12] = [
     ("/v1/validate", Protocol::Evaluation),
     ("/v1/v1/", Protocol::Evaluation),
     ("/licenses/", Protocol::Classic),
+    ("/config/", Protocol::Classic),
+    ("/realtime/", Protocol::Classic),
 ];
 
 #[cfg(test)]

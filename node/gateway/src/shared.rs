@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 
 use crate::auth;
 use crate::call::Call;
+use crate::calls::classic::stream::STREAMS_AT_ONCE;
 use crate::calls::probes::Check;
 use crate::context::{GatewayConfig, GatewayContext};
 use crate::deadline::Deadline;
@@ -38,6 +39,8 @@ pub(crate) struct Shared {
     /// Bounds signatures at once: each keeps a core busy for most of a millisecond, and consensus
     /// runs on the same cores.
     pub(crate) signing: Semaphore,
+    /// Bounds streams of the classic face at once.
+    pub(crate) classic_streams: Arc<Semaphore>,
     /// Set once: a node that has recovered does not fall back.
     has_recovered: AtomicBool,
 }
@@ -48,6 +51,7 @@ impl Shared {
             in_flight: Semaphore::new(config.max_requests_in_flight),
             anonymous_bodies: Semaphore::new(ANONYMOUS_BODIES_AT_ONCE),
             signing: Semaphore::new(SIGNATURES_AT_ONCE),
+            classic_streams: Arc::new(Semaphore::new(STREAMS_AT_ONCE)),
             tokens: TokenCache::new(TOKENS_REMEMBERED),
             metrics: Metrics::new(),
             has_recovered: AtomicBool::new(false),

@@ -3,6 +3,7 @@
 pub(crate) mod admin_leases;
 pub(crate) mod apps;
 pub(crate) mod checkout;
+pub(crate) mod classic;
 pub(crate) mod cluster;
 pub(crate) mod deployment;
 pub(crate) mod device;

@@ -45,7 +45,7 @@ pub(crate) async fn readyz(shared: &Shared, call: &Call) -> Result<Reply, Failur
 pub(crate) async fn metrics(shared: &Shared, _call: &Call) -> Result<Reply, Failure> {
     let text = shared
         .metrics
-        .render(&shared.context)
+        .render(&shared.context, shared.config.faces.classic.is_some())
         .map_err(|_| Failure::internal("the metrics could not be written"))?;
     let content_type =
         HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");

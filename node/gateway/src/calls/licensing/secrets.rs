@@ -76,9 +76,7 @@ pub(crate) async fn rotate_evaluation_key(shared: &Shared, call: &Call) -> Resul
 /// `GET /admin/classic/vendors`
 pub(crate) async fn vendors(shared: &Shared, call: &Call) -> Result<Reply, Failure> {
     let ledger = shared.read(call).await?;
-    let vendors = ledger
-        .secrets()
-        .filter_map(|secret| secret.name.strip_prefix(CLASSIC_VENDOR))
+    let vendors = classic_vendors(&ledger)
         .map(|vendor| ClassicVendorView { vendor_id: vendor.to_owned() })
         .collect();
     Ok(Reply::ok(&ClassicVendorList { vendors }))
@@ -95,6 +93,11 @@ pub(crate) async fn add_vendor(shared: &Shared, call: &Call) -> Result<Reply, Fa
     };
     put(shared, call, sealed(&held, &name, version, request.secret.expose().as_bytes())?).await?;
     Ok(Reply::ok(&ClassicVendorView { vendor_id: request.vendor_id }))
+}
+
+/// Vendors whose clients may sign requests of the classic face, in order of id.
+pub(crate) fn classic_vendors(ledger: &Ledger) -> impl Iterator<Item = &str> {
+    ledger.secrets().filter_map(|secret| secret.name.strip_prefix(CLASSIC_VENDOR))
 }
 
 fn keys(ledger: &Ledger) -> EvaluationKeys {
