@@ -164,9 +164,14 @@ impl fmt::Debug for LicenseClientBuilder {
 
 /// The machine's name for itself; `unknown` when it has none.
 fn system_hostname() -> String {
+    known_hostname().unwrap_or_else(|| "unknown".to_owned())
+}
+
+/// The machine's name for itself.
+pub(crate) fn known_hostname() -> Option<String> {
     #[cfg(unix)]
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     #[cfg(not(unix))]
     let name = std::env::var("COMPUTERNAME").unwrap_or_default();
-    if name.is_empty() { "unknown".to_owned() } else { name }
+    Some(name).filter(|name| !name.is_empty())
 }

@@ -55,26 +55,34 @@
 //! | `access` | access tokens |
 //! | `network`, `transport` | servers, retries, TLS; shared by all protocols |
 //! | `worker` | the background thread; shared by all protocols |
+//! | [`device`] | a license key activated on a device |
+//! | `announce`, `steady`, `document`, `variables` | what the clients of installed licenses share |
 //! | `store`, `kept` | what is kept for a restart without servers |
 //! | `environment` | the seam to clocks and randomness |
 #![warn(missing_docs)]
 
 mod access;
+mod announce;
 mod builder;
 mod checkout;
 mod client;
 mod core;
 mod denied;
+pub mod device;
+mod document;
 mod environment;
 mod error;
 mod kept;
 mod lease;
 mod network;
+mod steady;
 mod store;
 mod transport;
+mod variables;
 mod verdict;
 mod worker;
 
+pub use announce::VerdictFeed;
 pub use builder::LicenseClientBuilder;
 pub use checkout::{Checkout, CheckoutCall, CheckoutError};
 pub use client::{LicenseClient, Resume};

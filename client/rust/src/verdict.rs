@@ -7,8 +7,10 @@
 //!    └──────────────── ended, revoked or taken over by another ───────────┘
 //! ```
 //!
-//! A lease that was borrowed stays `Held` without any server until its end. `Lost` is final: what
-//! comes after it is a new checkout.
+//! A lease that was borrowed stays `Held` without any server until its end. `Lost` is final for a
+//! lease: what comes after it is a new checkout. Devices, deployments and evaluations have the same
+//! verdict about the one license that they are installed with; theirs can come back, by an
+//! activation or a good answer.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -28,7 +30,7 @@ pub enum Verdict {
         /// Why it could not be renewed.
         why: GraceReason,
     },
-    /// The seat is no longer this program's. Final.
+    /// The seat is no longer this program's. Final for a lease.
     Lost {
         /// Why.
         reason: LostReason,
@@ -94,6 +96,23 @@ pub enum LostReason {
     /// What was kept for times without a server is no proof: changed, of another cluster, or the
     /// machine's clock went back.
     OfflineRefused(String),
+    /// There is no license here: none was activated, or none was looked at yet.
+    NotActivated,
+    /// The server decided against it. Not final where it can be lifted, as a suspension.
+    Refused {
+        /// The wire code, or the status where the protocol has no codes.
+        code: String,
+        /// The same for people.
+        detail: String,
+    },
+    /// What is stored of the license, or what the server answered, is not believed: changed,
+    /// readable by others, of another device, signed with another key.
+    Unbelieved(String),
+    /// The machine's clock is behind a time that was seen before, and no server answered.
+    ClockWentBack {
+        /// By so many milliseconds.
+        by_ms: u64,
+    },
 }
 
 impl fmt::Display for LostReason {
@@ -105,6 +124,12 @@ impl fmt::Display for LostReason {
             Self::Replayed => f.write_str("it was renewed by somebody else"),
             Self::Denied(reason) => write!(f, "it is no longer granted: {reason}"),
             Self::Returned => f.write_str("it was given back"),
+            Self::NotActivated => f.write_str("license not found - please activate first"),
+            Self::Refused { detail, .. } => f.write_str(detail),
+            Self::Unbelieved(reason) => write!(f, "it is not believed: {reason}"),
+            Self::ClockWentBack { by_ms } => {
+                write!(f, "the machine's clock went back by {} s", by_ms / 1_000)
+            }
             Self::OfflineRefused(reason) => write!(f, "the offline token is refused: {reason}"),
         }
     }

@@ -41,33 +41,14 @@ impl FileStore {
 
 impl OfflineStore for FileStore {
     fn load(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
-        let file = match fs::File::open(self.path(name)?) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        private(&file)?;
-        let mut document = Vec::new();
-        file.take(MAX_DOCUMENT_BYTES + 1).read_to_end(&mut document)?;
-        if document.len() as u64 > MAX_DOCUMENT_BYTES {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the file is too long"));
-        }
-        Ok(Some(document))
+        read_private(&self.path(name)?, MAX_DOCUMENT_BYTES)
     }
 
     fn save(&self, name: &str, document: &[u8]) -> io::Result<()> {
         let path = self.path(name)?;
         make_directory(&self.directory)?;
         let being_written = self.directory.join(format!("{name}.{}.new", std::process::id()));
-        // Whatever a crash left under this name is nobody's.
-        remove(&being_written)?;
-        let written = write_new(&being_written, document)
-            .and_then(|()| fs::rename(&being_written, &path))
-            .and_then(|()| sync_directory(&self.directory));
-        if written.is_err() {
-            drop(remove(&being_written));
-        }
-        written
+        replace(&path, &being_written, document)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
@@ -75,14 +56,45 @@ impl OfflineStore for FileStore {
     }
 }
 
-fn remove(path: &Path) -> io::Result<()> {
+/// A file that nobody else may read or write, up to a length; `None` when there is none. One of
+/// another mode is an error of kind `PermissionDenied`, a longer one `InvalidData`.
+pub(crate) fn read_private(path: &Path, max_bytes: u64) -> io::Result<Option<Vec<u8>>> {
+    let file = match fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    private(&file)?;
+    let mut document = Vec::new();
+    file.take(max_bytes + 1).read_to_end(&mut document)?;
+    if document.len() as u64 > max_bytes {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the file is too long"));
+    }
+    Ok(Some(document))
+}
+
+/// Replaces a file by one rename; durable when it returns.
+pub(crate) fn replace(path: &Path, being_written: &Path, document: &[u8]) -> io::Result<()> {
+    let written = write_new(being_written, document)
+        .and_then(|()| fs::rename(being_written, path))
+        .and_then(|()| path.parent().map_or(Ok(()), sync_directory));
+    if written.is_err() {
+        drop(remove(being_written));
+    }
+    written
+}
+
+/// Removes a file; one that is not there is fine.
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
 }
 
-fn write_new(path: &Path, document: &[u8]) -> io::Result<()> {
+/// Writes a file of mode 0600, durably. Whatever a crash left under its name is nobody's.
+pub(crate) fn write_new(path: &Path, document: &[u8]) -> io::Result<()> {
+    remove(path)?;
     let mut options = fs::OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
@@ -92,7 +104,8 @@ fn write_new(path: &Path, document: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-fn make_directory(path: &Path) -> io::Result<()> {
+/// Makes a directory of mode 0700 and those above it, where they are not there.
+pub(crate) fn make_directory(path: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -102,7 +115,7 @@ fn make_directory(path: &Path) -> io::Result<()> {
 
 /// A new name is durable when its directory is; where directories cannot be opened, the rename
 /// itself is.
-fn sync_directory(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
     if cfg!(unix) { fs::File::open(path)?.sync_all() } else { Ok(()) }
 }
 

@@ -4,7 +4,7 @@
 //! sealed by a MAC under the application's secret, so a changed byte is found whatever the store.
 //! [`FileStore`] is a directory; [`MemoryStore`] keeps nothing beyond the process.
 
-mod file;
+pub(crate) mod file;
 
 use std::collections::BTreeMap;
 use std::io;

@@ -23,6 +23,8 @@ pub(crate) enum Heard {
         body: Vec<u8>,
         /// When to ask again, where it says so.
         retry_after: Option<Duration>,
+        /// The headers.
+        headers: HeaderMap,
     },
     /// No answer from this server now.
     Fault(Fault),
@@ -75,7 +77,7 @@ pub(crate) async fn attempt(
         }
     };
     match heard {
-        Ok((status, headers, Some(body))) => Ok(sort(status, &headers, body, environment)),
+        Ok((status, headers, Some(body))) => Ok(sort(status, headers, body, environment)),
         Ok((status, _, None)) => Err(Error::Protocol {
             endpoint: super::shown(endpoint),
             reason: format!("HTTP {status} with more than {MAX_ANSWER_BYTES} bytes"),
@@ -120,10 +122,10 @@ async fn read(mut response: Response) -> reqwest::Result<Parts> {
 }
 
 /// Tells an answer from "ask again", and from "ask another".
-fn sort(status: u16, headers: &HeaderMap, body: Vec<u8>, environment: &dyn Environment) -> Heard {
-    let retry_after = retry_after(headers, environment);
+fn sort(status: u16, headers: HeaderMap, body: Vec<u8>, environment: &dyn Environment) -> Heard {
+    let retry_after = retry_after(&headers, environment);
     if !matches!(status, 408 | 429 | 500 | 502..=504) {
-        return Heard::Answer { status, body, retry_after };
+        return Heard::Answer { status, body, retry_after, headers };
     }
     let problem: Problem = serde_json::from_slice(&body).unwrap_or_default();
     let outcome = match (problem.outcome.as_deref(), status) {
@@ -222,7 +224,7 @@ mod tests {
 
     fn check_sort(status: u16, body: &str, fault: Option<(Outcome, bool)>) {
         let heard =
-            sort(status, &HeaderMap::new(), body.as_bytes().to_vec(), &SystemEnvironment::new());
+            sort(status, HeaderMap::new(), body.as_bytes().to_vec(), &SystemEnvironment::new());
         let got = match heard {
             Heard::Answer { .. } => None,
             Heard::Fault(fault) => Some((fault.outcome, fault.is_everyones)),

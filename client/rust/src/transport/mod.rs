@@ -78,6 +78,8 @@ pub(crate) struct Reply {
     pub(crate) body: Vec<u8>,
     /// When to ask again, where it says so.
     pub(crate) retry_after: Option<Duration>,
+    /// The headers.
+    pub(crate) headers: HeaderMap,
     /// Who answered.
     pub(crate) endpoint: String,
     /// When the first attempt that may have arrived was sent.
@@ -102,6 +104,12 @@ impl Call {
             .map_err(|error| Error::configuration(format!("the request is not JSON: {error}")))?;
         self.body = Body::Json(bytes);
         Ok(self)
+    }
+
+    /// Sends a JSON body that was written before.
+    pub(crate) fn json_bytes(mut self, bytes: Vec<u8>) -> Self {
+        self.body = Body::Json(bytes);
+        self
     }
 
     /// Sends a form.
@@ -253,7 +261,7 @@ impl Transport {
             let heard =
                 attempt::attempt(&self.http, &*self.environment, endpoint, call, budget).await?;
             let fault = match heard {
-                Heard::Answer { status, body, retry_after } => {
+                Heard::Answer { status, body, retry_after, headers } => {
                     self.preferred.store(index, Ordering::Relaxed);
                     let sent = trail.sent.map_or(sent, |first| first.earlier(sent));
                     let endpoint = shown(endpoint);
@@ -261,6 +269,7 @@ impl Transport {
                         status,
                         body,
                         retry_after,
+                        headers,
                         endpoint,
                         sent,
                     }));
