@@ -20,6 +20,7 @@ mod rows;
 
 /// A stored row: table, key, value.
 type Row = (u8, Vec<u8>, Vec<u8>);
+type RowBytes<'a> = (u8, &'a [u8], &'a [u8]);
 
 pub(super) fn decoders() -> Result<Vec<Decoder>> {
     let rows = every_row()?;
@@ -158,7 +159,9 @@ fn whole_ledger(rows: &[Row]) -> Decoder {
         if ledger.finish_load().is_err() {
             return Ok(Verdict::Refused);
         }
-        let _views = ledger.packages().map(|package| package.seats()).count();
+        for package in ledger.packages() {
+            let _seats = package.seats();
+        }
         let _due = ledger.next_due();
         Ok(Verdict::Accepted)
     })
@@ -179,7 +182,7 @@ fn packed(row: &Row) -> Vec<u8> {
     [&[row.0, key_len][..], &row.1, &row.2].concat()
 }
 
-fn unpacked(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+fn unpacked(bytes: &[u8]) -> Option<RowBytes<'_>> {
     let (head, rest) = bytes.split_first_chunk::<2>()?;
     let (key, value) = rest.split_at_checked(usize::from(head[1]))?;
     Some((head[0], key, value))
@@ -194,7 +197,7 @@ fn packed_all<'a>(rows: impl Iterator<Item = &'a Row>) -> Vec<u8> {
     .collect()
 }
 
-fn next_row(bytes: &[u8]) -> Option<((u8, &[u8], &[u8]), &[u8])> {
+fn next_row(bytes: &[u8]) -> Option<(RowBytes<'_>, &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
     let (one, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
     Some((unpacked(one)?, rest))
