@@ -7,7 +7,7 @@
 //! | [`dev`] | a whole cluster on one machine |
 //! | [`directory`] | the data directory: identity, lock, permissions |
 //! | [`founding`] | from empty nodes to a cluster that serves |
-//! | `keyholder` | unsealing, and publishing the node's signing key |
+//! | `keyholder` | unsealing, the secrets a cluster makes itself, this node's signing key |
 //! | [`logging`] | the node's log |
 //! | [`peer`] | HTTP/2 over mutual TLS between nodes |
 //! | [`pki`] | certificates, and who a peer proves to be |
