@@ -56,6 +56,8 @@
 //! | `network`, `transport` | servers, retries, TLS; shared by all protocols |
 //! | `worker` | the background thread; shared by all protocols |
 //! | [`device`] | a license key activated on a device |
+//! | [`deployment`] | a license key held by a cluster of machines |
+//! | [`evaluation`] | an evaluation by organisation and project |
 //! | `announce`, `steady`, `document`, `variables` | what the clients of installed licenses share |
 //! | `store`, `kept` | what is kept for a restart without servers |
 //! | `environment` | the seam to clocks and randomness |
@@ -68,10 +70,12 @@ mod checkout;
 mod client;
 mod core;
 mod denied;
+pub mod deployment;
 pub mod device;
 mod document;
 mod environment;
 mod error;
+pub mod evaluation;
 mod kept;
 mod lease;
 mod network;
