@@ -9,3 +9,4 @@ mod contention;
 mod credentials;
 mod dev;
 mod outage;
+mod readme;

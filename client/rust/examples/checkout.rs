@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use leasehold_client::LicenseClient;
+use leasehold_client::{FileStore, LicenseClient};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -10,6 +10,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .endpoints(std::env::var("LICENSE_SERVERS")?.split(','))
         .credentials(std::env::var("LICENSE_ID")?, std::env::var("LICENSE_SECRET")?)
         .tls_roots_pem(&std::fs::read("leasehold-dev/ca.pem")?)
+        .offline_store(FileStore::new("leasehold-dev/alice")) // what a restart finds again
         .build()?;
 
     let lease = client.checkout("davinci-configurator-se", "alice@bmw.com").await?;
