@@ -1,12 +1,17 @@
 //! The gateway over a real cluster of one node: its calls, and its listener.
 
 mod admin;
+mod captured;
 mod cloud;
 mod credentials;
+mod deployment;
+mod evaluation;
 mod frame;
+mod issued;
 mod keys;
 mod listener;
 mod measure;
+mod recorded;
 mod world;
 
 use gateway::{DeviceSigner, Keys, OfflineSigner, Vault, VaultError};

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::body::to_bytes;
@@ -9,7 +10,8 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use gateway::{
-    ClassicFace, Faces, Gateway, GatewayConfig, GatewayContext, KeysCell, PeerProbe, TokenSigner,
+    ClassicFace, Faces, Gateway, GatewayConfig, GatewayContext, KeysCell, PeerAddress, PeerProbe,
+    TokenSigner,
 };
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::Full;
@@ -40,7 +42,38 @@ pub(crate) struct World {
     pub(crate) operator: String,
     pub(crate) auditor: String,
     pub(crate) vendor: PrivateKey,
-    _dir: tempfile::TempDir,
+    /// What the gateway is built on: for what no call does, and for looking at the ledger.
+    pub(crate) cluster: Cluster,
+    pub(crate) clock: Arc<TestClock>,
+    /// Where everything is stored.
+    pub(crate) dir: tempfile::TempDir,
+}
+
+/// The real clock, ahead by what a test lets pass at once. Civil time follows; led time does not:
+/// a node that was stopped does not count the time.
+pub(crate) struct TestClock {
+    real: RealClock,
+    /// The wall clock shows so much more than the real one.
+    shift_ms: i64,
+    ahead_ms: AtomicU64,
+}
+
+impl TestClock {
+    /// Lets time pass.
+    pub(crate) fn pass(&self, time: Duration) {
+        let ms = u64::try_from(time.as_millis()).expect("some time");
+        self.ahead_ms.fetch_add(ms, Ordering::SeqCst);
+    }
+}
+
+impl Clock for TestClock {
+    fn monotonic_ns(&self) -> u64 {
+        self.real.monotonic_ns() + self.ahead_ms.load(Ordering::SeqCst) * 1_000_000
+    }
+
+    fn wall_ms(&self) -> i64 {
+        self.real.wall_ms() + self.shift_ms + self.ahead_ms.load(Ordering::SeqCst).cast_signed()
+    }
 }
 
 /// An answer, read whole.
@@ -89,6 +122,13 @@ impl Ask<'_> {
         self
     }
 
+    /// Over a connection from this address.
+    pub(crate) fn from(mut self, address: &str) -> Self {
+        let address = PeerAddress(address.parse().expect("an address"));
+        self.builder = self.builder.extension(address);
+        self
+    }
+
     pub(crate) fn json(self, body: &Value) -> Self {
         self.body(body.to_string())
     }
@@ -126,13 +166,23 @@ impl World {
         world
     }
 
+    /// Founded when the wall clock shows this; nobody has unsealed it.
+    pub(crate) async fn at(wall_ms: i64) -> Self {
+        Self::shifted(wall_ms - RealClock::new().wall_ms(), |_| {}).await
+    }
+
     /// Founded, with a gateway as a test wants it; every face is switched on.
     async fn configured(configure: impl FnOnce(&mut GatewayConfig)) -> Self {
+        Self::shifted(0, configure).await
+    }
+
+    async fn shifted(shift_ms: i64, configure: impl FnOnce(&mut GatewayConfig)) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let mut config = ClusterConfig::new(1, dir.path().join("data"), 7);
         config.log_segment_bytes = 1 << 20;
         config.state_cache_bytes = 4 << 20;
-        let clock: Arc<dyn Clock> = Arc::new(RealClock::new());
+        let clock =
+            Arc::new(TestClock { real: RealClock::new(), shift_ms, ahead_ms: AtomicU64::new(0) });
         let entropy = Arc::new(RealEntropy);
         let disk = Arc::new(RealDisk);
         let cluster =
@@ -146,10 +196,10 @@ impl World {
             .map(|role| (role, gateway::new_operator_token(&RealEntropy).expose().to_owned()));
         found(&cluster, &signer, &tokens).await;
         let context = GatewayContext {
-            cluster,
+            cluster: cluster.clone(),
             keys: keys.clone(),
             signer,
-            clock,
+            clock: clock.clone(),
             entropy,
             peers: Arc::new(NoPeers),
         };
@@ -159,7 +209,7 @@ impl World {
         let gateway = Gateway::new(config, context);
         let [admin, operator, auditor] = tokens.map(|(_, token)| token);
         let vendor = PrivateKey::ed25519(&Secret::new([9; 32]));
-        Self { gateway, keys, admin, operator, auditor, vendor, _dir: dir }
+        Self { gateway, keys, admin, operator, auditor, vendor, cluster, clock, dir }
     }
 
     /// Founded and unsealed.

@@ -38,6 +38,7 @@ use protocol::offline::{Holder, HolderKind, Protocol};
 use protocol::secret::{Disclosed, Secret};
 
 use crate::call::Call;
+use crate::calls::licensing::secrets::EVALUATION_KEY;
 use crate::calls::offline::Signing;
 use crate::failure::Failure;
 use crate::keys::Keys;
@@ -203,7 +204,7 @@ impl Granted {
             features: enabled.map(|feature| feature.slug.clone()).collect(),
             token_version: activated.token_version,
             valid_until_ms: activated.valid_until_ms,
-            key_version: ledger.key_window(KEY_NAME).map_or(1, |window| window.current),
+            key_version: ledger.key_window(EVALUATION_KEY).map_or(1, |window| window.current),
         })
     }
 
@@ -300,8 +301,6 @@ fn named(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
-/// The keys that sign license files; their versions are the secrets `evaluation-hmac-N`.
-const KEY_NAME: &str = "evaluation-hmac";
 /// The `type` of a license file, where the request does not say.
 const EVALUATION: &str = "evaluation";
 /// In events: no reason of the document's.
