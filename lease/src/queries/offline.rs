@@ -2,6 +2,7 @@
 
 use crate::ids::LeaseId;
 use crate::ledger::Ledger;
+use crate::money::Money;
 use crate::offline::{ApiKeyRow, BorrowRules, BudgetRow, HoldRow, OfflineTerms};
 
 impl Ledger {
@@ -45,5 +46,11 @@ impl Ledger {
     /// A package's budget and what was charged to the present month; `None`: it has none.
     pub fn budget(&self, package: &str) -> Option<BudgetRow> {
         self.budget_now(package)
+    }
+
+    /// What overage of a package has cost this month, as far as it is known: of a package that has
+    /// no budget and came in another month, what is still out.
+    pub fn overage_of_month(&self, package: &str) -> Money {
+        self.state.slot(package).map_or(Money::default(), |slot| self.overage_of_month_at(slot))
     }
 }

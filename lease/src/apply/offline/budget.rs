@@ -1,8 +1,9 @@
 //! What overage of a package may cost in a calendar month (UTC, by the civil clock).
 //!
 //! Every overage grant of a package with a budget is charged to the month in which it falls,
-//! whoever took the seat. A new month begins at zero with the first charge in it; until then the
-//! stored row is of an earlier month and counts as nothing.
+//! whoever took the seat. A budget that is set later begins with what is known of the month. A new
+//! month begins at zero with the first charge in it; until then the stored row is of an earlier
+//! month and counts as nothing.
 
 use rust_decimal::Decimal;
 
@@ -24,7 +25,7 @@ impl Ledger {
         if present.and_then(|budget| budget.max_spend) == set.max_spend {
             return Ok(Outcome::Unchanged);
         }
-        let charged = present.map_or(Money::default(), |budget| budget.charged);
+        let charged = self.overage_of_month_at(slot);
         let month = month_of(self.clock().civil_ms);
         let row = BudgetRow { month, charged, max_spend: set.max_spend };
         self.state.put_budget(&package, row);
@@ -40,6 +41,23 @@ impl Ledger {
         let month = month_of(self.clock().civil_ms);
         let charged = if stored.month == month { stored.charged } else { Money::default() };
         Some(BudgetRow { month, charged, ..stored })
+    }
+
+    /// What overage of a package has cost this month. Without a budget nobody counted by month: it
+    /// is all that was ever charged where the package came this month, else what is still out.
+    pub(crate) fn overage_of_month_at(&self, slot: u32) -> Money {
+        let package = self.state.at(slot);
+        if let Some(budget) = self.budget_now(&package.terms().package) {
+            return budget.charged;
+        }
+        let month = month_of(self.clock().civil_ms);
+        if month_of(package.imported_at_ms()) == month {
+            return package.usage().overage_charged;
+        }
+        let out = package.leases().filter_map(|id| self.state.lease(id));
+        let of_month = out.filter(|lease| month_of(lease.granted_at_ms()) == month);
+        let costs = of_month.filter_map(|lease| package.cost(lease.class(), lease.quantity()));
+        costs.fold(Money::default(), |Money(sum), Money(cost)| Money(sum.saturating_add(cost)))
     }
 
     /// Overage seats that the budget of a package pays for now.

@@ -36,6 +36,8 @@ impl Ledger {
         if let Some(request) = &context.request {
             self.admit(request)?;
         }
+        // Under which key it was borrowed is all that can tell later whose it is.
+        let session = checkout.api_key.map(|key| format!("key_{:016x}", key.0));
         let request = SeatRequest {
             lease: checkout.lease,
             app: Face::Classic.app(),
@@ -45,7 +47,7 @@ impl Ledger {
             user: Some(&checkout.user),
             host: None,
             version: "",
-            session: "",
+            session: session.as_deref().unwrap_or_default(),
             request: context.request,
             expires_led_ms: self.clock().led_ms.saturating_add(checkout.ttl_ms),
             not_after_ms: None,

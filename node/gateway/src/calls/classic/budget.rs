@@ -14,7 +14,7 @@ use protocol::wire::Money;
 use rust_decimal::{Decimal, RoundingStrategy};
 
 use super::refusal::{Verdict, verdict};
-use super::tools::{self, Tool};
+use super::tools;
 use super::{as_operator, invalid, refused};
 use crate::call::Call;
 use crate::failure::Failure;
@@ -25,7 +25,7 @@ use crate::shared::Shared;
 pub(crate) async fn show(shared: &Shared, call: &Call) -> Result<Reply, Failure> {
     let call = as_operator(shared, call, Role::Auditor).await?;
     let ledger = shared.read(&call).await?;
-    let tools = tools::all(&ledger).iter().map(Tool::budget).collect();
+    let tools = tools::all(&ledger).iter().map(|tool| tool.budget(&ledger)).collect();
     Ok(Reply::ok(&Budget { tools }))
 }
 

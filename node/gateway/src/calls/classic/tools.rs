@@ -49,7 +49,7 @@ pub(crate) fn all(ledger: &Ledger) -> Vec<Tool> {
     of_packages(ledger, ledger.packages()).into_values().collect()
 }
 
-/// Seats, prices and budget of a tool: its packages' put together.
+/// Seats and prices of a tool: its packages' put together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Tool {
     /// Its shown name.
@@ -58,10 +58,8 @@ pub(crate) struct Tool {
     pub(crate) seats: ToolSeats,
     /// What the overage seats that are out cost.
     overage_cost: Decimal,
-    /// What overage has cost this month.
-    spent: Decimal,
-    /// What it may cost; `None` when some package has no limit.
-    max_spend: Option<Decimal>,
+    /// Its packages, in order of id.
+    packages: Vec<Name>,
 }
 
 impl Tool {
@@ -75,11 +73,22 @@ impl Tool {
     }
 
     /// What it costs and may cost.
-    pub(super) fn budget(&self) -> ToolBudget {
-        ToolBudget::of(self.name.clone(), self.seats, self.spent, self.max_spend)
+    pub(super) fn budget(&self, ledger: &Ledger) -> ToolBudget {
+        let mut spent = Decimal::ZERO;
+        // Unlimited when some package is.
+        let mut max_spend = Some(Decimal::ZERO);
+        for package in &self.packages {
+            spent = spent.saturating_add(ledger.overage_of_month(package).0);
+            let bound = ledger.budget(package).and_then(|budget| budget.max_spend);
+            max_spend = match (max_spend, bound) {
+                (Some(sum), Some(bound)) => Some(sum.saturating_add(bound.0)),
+                _ => None,
+            };
+        }
+        ToolBudget::of(self.name.clone(), self.seats, spent, max_spend)
     }
 
-    fn add(&mut self, ledger: &Ledger, package: &PackageView<'_>) {
+    fn add(&mut self, civil_ms: i64, package: &PackageView<'_>) {
         let terms = package.terms;
         let out = package.seats();
         let price = terms.pricing.overage_per_use.0;
@@ -88,7 +97,6 @@ impl Tool {
         let in_use = out.commit_in_use.saturating_add(out.overage_in_use);
         seats.borrowed = seats.borrowed.saturating_add(in_use);
         seats.overage = seats.overage.saturating_add(out.overage_in_use);
-        let civil_ms = ledger.clock().civil_ms;
         seats.commit = seats.commit.saturating_add(capacity(terms, SeatClass::Commit, civil_ms));
         let overage = capacity(terms, SeatClass::Overage, civil_ms);
         seats.max_overage = seats.max_overage.saturating_add(overage);
@@ -97,14 +105,7 @@ impl Tool {
         seats.overage_price = seats.overage_price.max(price);
         let cost = price.saturating_mul(out.overage_in_use.into());
         self.overage_cost = self.overage_cost.saturating_add(cost);
-        let budget = ledger.budget(&terms.package);
-        let charged = budget.map_or(Decimal::ZERO, |budget| budget.charged.0);
-        self.spent = self.spent.saturating_add(charged);
-        let bound = budget.and_then(|budget| budget.max_spend);
-        self.max_spend = match (self.max_spend, bound) {
-            (Some(sum), Some(bound)) => Some(sum.saturating_add(bound.0)),
-            _ => None,
-        };
+        self.packages.push(terms.package.clone());
     }
 }
 
@@ -137,10 +138,9 @@ fn of_packages<'a>(
                 overage_price: Decimal::ZERO,
             },
             overage_cost: Decimal::ZERO,
-            spent: Decimal::ZERO,
-            max_spend: Some(Decimal::ZERO),
+            packages: Vec::new(),
         });
-        tool.add(ledger, &package);
+        tool.add(ledger.clock().civil_ms, &package);
     }
     tools
 }
