@@ -136,6 +136,7 @@ enum Verdict {
 
 /// The table. What may be undone is said as suspension, what is over as cancelling: to a cluster
 /// both are 403, and it stops.
+#[expect(clippy::too_many_lines, reason = "one table, one row for each code")]
 fn verdict(code: RefusalCode) -> Verdict {
     use RefusalCode as Code;
     match code {

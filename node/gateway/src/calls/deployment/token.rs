@@ -1,4 +1,4 @@
-//! The two tokens of an activated cluster: one for its next call, one for when no call gets through.
+//! The two tokens of an activated cluster: for its next call, and for when no call gets through.
 //!
 //! Both are signed with the cluster's Ed25519 key and told apart by their type. Neither outlives
 //! the license, and both carry its token version: what suspends or rotates the license makes them

@@ -24,6 +24,7 @@ pub(super) enum Verdict {
 }
 
 /// The table. Cancelling is for good, as revocation is; what somebody may lift again is suspension.
+#[expect(clippy::too_many_lines, reason = "one table, one row for each code")]
 pub(super) fn verdict(code: RefusalCode) -> Verdict {
     use RefusalCode as Code;
     use Verdict::Say;
