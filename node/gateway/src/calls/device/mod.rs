@@ -62,19 +62,15 @@ pub(crate) async fn verify(shared: &Shared, call: &Call) -> Result<Reply, Failur
     exchange(shared, call, Purpose::Verify).await
 }
 
-/// An answer with a license, and beside it what lets the device work without us for a while
+/// An answer of `POST /api/activate` and `POST /api/verify`
 #[derive(Serialize, ToSchema)]
-#[schema(as = DeviceAnswer)]
-pub(crate) struct WithToken<T> {
+pub(crate) struct DeviceAnswer {
     #[serde(flatten)]
-    answer: T,
+    answer: ActivationResponse,
     /// Extension: an offline token for this device, where package and plan allow one.
     #[serde(skip_serializing_if = "Option::is_none")]
     offline_token: Option<String>,
 }
-
-/// The answer of an activation or verification.
-pub(crate) type DeviceAnswer = WithToken<ActivationResponse>;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Purpose {
@@ -140,7 +136,7 @@ async fn perform(
     let sealed =
         seal::sealed(shared, call, keys, request.fingerprint, session, license_json).await?;
     let answer = ActivationResponse::success(message, &sealed, expires_at);
-    json_line(&WithToken { answer, offline_token })
+    json_line(&DeviceAnswer { answer, offline_token })
 }
 
 /// The activation that was decided for, once this node's ledger has it too.

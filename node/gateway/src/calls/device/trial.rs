@@ -24,12 +24,14 @@ use protocol::device::trial::{
     TrialCheckResponse, TrialRequest, TrialResponse,
 };
 use protocol::device::wire::{ACTIVATED, ActivationResponse};
+use serde::Serialize;
+use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use super::license::{Asker, ledger_mode};
 use super::{
-    Held, MAX_DRAWS, WithToken, fault, identity, json_line, license, new_session, offline_token,
-    refusal, seal, session_of,
+    Held, MAX_DRAWS, fault, identity, json_line, license, new_session, offline_token, refusal,
+    seal, session_of,
 };
 use crate::call::Call;
 use crate::calls::device_admin::plan::{Sold, catalog_of, find_product, kept, package_for};
@@ -40,8 +42,16 @@ use crate::licensing::{address_tag, draw_lease, draw_uuid, license_key_mac, uuid
 use crate::reply::{JSON, Reply};
 use crate::shared::Shared;
 
-/// The answer of a trial that began.
-pub(crate) type TrialAnswer = WithToken<TrialResponse>;
+/// An answer of `POST /api/trial`
+#[derive(Serialize, ToSchema)]
+#[schema(as = DeviceTrialAnswer)]
+pub(crate) struct TrialAnswer {
+    #[serde(flatten)]
+    answer: TrialResponse,
+    /// Extension: an offline token for this device, where package and plan allow one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offline_token: Option<String>,
+}
 
 /// The query of `GET /api/trial/check`.
 pub(crate) fn parameters() -> Vec<utoipa::openapi::path::Parameter> {
@@ -105,7 +115,7 @@ pub(crate) async fn start(shared: &Shared, call: &Call) -> Result<Reply, Failure
         already_used: false,
         subscription_url: request.subscription_url,
     };
-    let body = json_line(&WithToken { answer, offline_token })?;
+    let body = json_line(&TrialAnswer { answer, offline_token })?;
     Ok(Reply::new(StatusCode::CREATED, JSON, body))
 }
 

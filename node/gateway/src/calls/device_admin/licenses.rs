@@ -32,7 +32,7 @@ use crate::calls::device::license::{
     plan_id, product_id, revoked_at, time_or_zero,
 };
 use crate::failure::Failure;
-use crate::licensing::{draw_uuid, license_key_mac, parse_uuid, uuid_text};
+use crate::licensing::{license_key_mac, parse_uuid, uuid_text};
 use crate::reply::Reply;
 use crate::shared::Shared;
 
@@ -166,7 +166,11 @@ async fn issued<R: Serialize, V: Serialize>(
     let mut random = Zeroizing::new([0; ENTROPY_BYTES]);
     entropy.fill(&mut *random);
     let key = LicenseKey::generate(&random, &uuid_text(order.client.0), &email);
-    let license = LicenseId(draw_uuid(entropy));
+    let request_id = call.request_id(request);
+    // The call's key names the license, so that a repeat finds the one that was issued.
+    let license =
+        LicenseId(uuid::Builder::from_random_bytes(request_id.scope).into_uuid().as_u128());
+    let mac = license_key_mac(&keys.license_keys, key.expose());
     let from_ms = shared.context.cluster.displayed_civil_ms();
     let until_ms = order.days.map(|days| from_ms.saturating_add(i64::from(days) * DAY_MS));
     let issue = IssueLicense {
@@ -183,15 +187,18 @@ async fn issued<R: Serialize, V: Serialize>(
             open: false,
         },
         key: KeyRow {
-            mac: license_key_mac(&keys.license_keys, key.expose()),
+            mac,
             hint: key.last_characters().into(),
         },
     };
     let command = Command::IssueLicense(Box::new(issue));
-    changed(shared, call, call.request_id(request), command, Kind::License).await?;
+    changed(shared, call, request_id, command, Kind::License).await?;
     let ledger = shared.context.cluster.ledger();
-    // A repeat drew another key, which nobody may be shown: it does not work.
-    let row = ledger.license(license).ok_or_else(shown_before)?;
+    let row = known(&ledger, license)?;
+    if row.key.mac != mac {
+        // A repeat drew another key, which nobody may be shown: it does not work.
+        return Err(shown_before(&format!("the key of license {}", uuid_text(license.0))));
+    }
     Ok(Reply::json(StatusCode::CREATED, &show(&ledger, row, &key)))
 }
 

@@ -94,7 +94,7 @@ fn in_path(call: &Call, name: &str, kind: Kind) -> Result<u128, Failure> {
 }
 
 /// 409: a secret was made by an earlier call under the same idempotency key, and shown then.
-fn shown_before() -> Failure {
-    let text = "This was done before; what was to be shown once was shown then";
-    said(409, &FailureBody::error_only(text))
+fn shown_before(secret: &str) -> Failure {
+    let text = format!("This was done before, and {secret} was shown then");
+    said(409, &FailureBody::error_only(&text))
 }

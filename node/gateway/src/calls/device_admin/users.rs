@@ -86,7 +86,7 @@ pub(crate) async fn add_key(shared: &Shared, call: &Call) -> Result<Reply, Failu
     });
     changed(shared, call, call.request_id(&request), command, Kind::User).await?;
     let ledger = shared.context.cluster.ledger();
-    let operator = ledger.operator_by_mac(&token_mac).ok_or_else(shown_before)?;
+    let operator = ledger.operator_by_mac(&token_mac).ok_or_else(|| shown_before("the API key"))?;
     let metadata = ApiKeyView {
         id: format!("{:016x}", operator.operator.0),
         user_id: uuid_text(user.0),
