@@ -5,6 +5,8 @@ mod captured;
 mod cloud;
 mod credentials;
 mod deployment;
+mod device;
+mod device_admin;
 mod evaluation;
 mod frame;
 mod issued;
