@@ -6,7 +6,8 @@ use protocol::offline::{self, Expect, Holder, HolderKind, KeySet, Protocol};
 use serde_json::json;
 
 use super::shop::{Device, OWNER, Shop};
-use crate::world::{keys, text_of};
+use crate::captured;
+use crate::world::{PACKAGE, keys, text_of};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_device_is_activated_once_and_confirmed_after_that() {
@@ -138,4 +139,78 @@ async fn an_offline_token_comes_along_where_plan_and_package_allow_one() {
     assert_eq!(claims.license_id, text_of(&gold, "id"));
     assert_eq!(claims.holder, Holder::of(HolderKind::Fingerprint, &device.fingerprint));
     assert!(claims.exp - claims.iat <= 2 * 3_600, "no longer than the plan says");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_key_ends_the_old_one_and_keeps_the_devices() {
+    let shop = Shop::open().await;
+    let license = shop.license(json!({})).await;
+    let old = shop.device(&license, "one");
+    let session = old.keep(&old.activate(&shop).await).session();
+    let path = format!("/admin/licenses/{}/rotate", text_of(&license, "id"));
+    let rotated = shop.world.post(&path).bearer(&shop.world.admin).send().await.expect(200);
+    assert_eq!(old.verify(&shop).await.expect(404)["error"], "Invalid license key");
+    let sealed = old.ask(&shop, "/api/verify").header("x-license-secure", "1").body("{}");
+    assert_eq!(sealed.send().await.text, "Device not authorized for secure transport");
+    let new = Device { key: text_of(&rotated, "license_key").to_owned(), ..old };
+    let verified = new.secure(&shop, "/api/verify", &session).await;
+    let kept = new.keep(&verified);
+    assert_eq!(&kept.session, session.expose(), "the session key is the activation's");
+    assert_eq!(kept.license.license_key.expose(), new.key);
+    assert_eq!(shop.seats_taken(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_becomes_of_a_package_becomes_of_its_licenses() {
+    let shop = Shop::open().await;
+    let license = shop.license(json!({})).await;
+    let device = shop.device(&license, "one");
+    device.activate(&shop).await.expect(200);
+    for (what, status, message) in [
+        ("suspend", 401, Some("License is suspended")),
+        ("resume", 200, None),
+        ("revoke", 401, Some("License has been revoked")),
+    ] {
+        let path = format!("/admin/packages/{PACKAGE}/{what}");
+        shop.world.post(&path).bearer(&shop.world.admin).send().await.expect(200);
+        for answer in [device.verify(&shop).await, device.activate(&shop).await] {
+            let body = answer.expect(status);
+            assert_eq!(body.get("error").and_then(|it| it.as_str()), message, "{what}");
+        }
+    }
+    assert_eq!(shop.seats_taken(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_are_neither_stored_nor_logged_and_nobody_is_named_in_the_log() {
+    let events = captured::events();
+    let shop = Shop::open().await;
+    let license = shop.license(json!({})).await;
+    let mate = "somebody.unlike.others@example.com";
+    let device = Device { email: mate.to_owned(), ..shop.device(&license, "unlike others") };
+    let kept = device.keep(&device.activate(&shop).await);
+    device.secure(&shop, "/api/verify", &kept.session()).await.expect(200);
+    let stranger = Device { key: "QWERT-".repeat(8), ..device.clone() };
+    stranger.activate(&shop).await.expect(404);
+    let (typed, wrong) = (device.key.replace('-', ""), "QWERT".repeat(8));
+    let session = data_encoding::HEXLOWER.encode(&kept.session);
+    let secrets = [&device.key, &typed, &stranger.key, &wrong, &session];
+    let private = [mate, &device.fingerprint];
+    let logged = events.lock().expect("events").clone();
+    assert!(logged.iter().any(|event| event.field("route") == "/api/activate"), "it was logged");
+    for event in &logged {
+        let text = event.text();
+        for word in secrets.into_iter().map(String::as_str).chain(private) {
+            assert!(!text.contains(word), "{text}");
+        }
+    }
+    let files = captured::stored_bytes(shop.world.dir.path());
+    assert!(!files.is_empty());
+    let holds = |bytes: &[u8], word: &[u8]| bytes.windows(word.len()).any(|part| part == word);
+    for bytes in &files {
+        for secret in secrets {
+            assert!(!holds(bytes, secret.as_bytes()), "a key is stored");
+        }
+        assert!(!holds(bytes, &kept.session), "a session key is stored");
+    }
 }
