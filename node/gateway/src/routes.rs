@@ -278,12 +278,14 @@ fn variable(segment: &str) -> Option<&str> {
 }
 
 /// Whose words are spoken where nothing is; the first that fits.
-const AROUND: [(&str, Protocol); 14] = [
+const AROUND: [(&str, Protocol); 16] = [
     ("/api/v1/", Protocol::Cloud),
     ("/api/admin/", Protocol::DeviceAdmin),
     ("/api/clients", Protocol::DeviceAdmin),
     ("/api/licenses", Protocol::DeviceAdmin),
     ("/api/products", Protocol::DeviceAdmin),
+    ("/api/subscri", Protocol::DeviceAdmin),
+    ("/api/entitlements", Protocol::DeviceAdmin),
     ("/api/", Protocol::Device),
     ("/v1/license/", Protocol::Deployment),
     ("/v1/telemetry", Protocol::Deployment),

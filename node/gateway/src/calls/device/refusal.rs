@@ -133,6 +133,7 @@ pub(super) fn challenged(failure: FaceFailure) -> FaceFailure {
 }
 
 /// The table.
+#[expect(clippy::too_many_lines, reason = "one table, one row for each code")]
 pub(super) fn verdict(code: RefusalCode, about: &About) -> Verdict {
     use RefusalCode as Code;
     use Verdict::{Bound, DrawAnother, Full, Impossible, Refuse, TooMany};
