@@ -2,6 +2,7 @@
 
 mod admin;
 mod captured;
+mod classic;
 mod cloud;
 mod credentials;
 mod deployment;
@@ -11,8 +12,10 @@ mod evaluation;
 mod frame;
 mod issued;
 mod keys;
+mod licenses;
 mod listener;
 mod measure;
+mod offline;
 mod recorded;
 mod world;
 
