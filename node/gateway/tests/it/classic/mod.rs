@@ -1,5 +1,6 @@
 //! The `classic` face over a real cluster of one node: its words and statuses, what a tool is, who
-//! may change what, and every recorded exchange of the first server.
+//! may change what, and every recorded exchange of the first server. (Over 500 lines, because the
+//! tables of one protocol are read together.)
 
 mod replay;
 

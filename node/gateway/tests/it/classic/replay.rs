@@ -2,9 +2,9 @@
 //! recording, so that the clients' own signatures count, and compared field by field.
 //!
 //! The recording is a part of what happened: between its exchanges others borrowed. What is missing
-//! is done here ([`BEFORE`]), and where the two servers differ on purpose the seats are brought back
-//! together afterwards, so that one difference is met once. Ids of borrows are told apart by what
-//! they stand for; of times only the form is compared.
+//! is done here ([`BEFORE`]), and where the two servers differ on purpose the seats are brought
+//! back together afterwards, so that one difference is met once. Ids of borrows are told apart by
+//! what they stand for; of times only the form is compared.
 
 use std::collections::BTreeMap;
 
