@@ -68,14 +68,18 @@ impl Ledger {
     }
 
     /// Takes holds away that are over, and ends due leases of a package, until `enough` or none is
-    /// due.
+    /// due; for one command no more than a sweep may for an entry. What then is due still is swept
+    /// by the next entries, and its seats are free after that.
     pub(crate) fn settle_package(
         &mut self,
         origin: &Origin,
         slot: u32,
         enough: impl Fn(&Package) -> bool,
     ) {
-        while !enough(self.state.at(slot)) {
+        for _ in 0..self.limits.expiries_per_entry {
+            if enough(self.state.at(slot)) {
+                return;
+            }
             if self.let_go_first(slot) {
                 continue;
             }

@@ -30,7 +30,7 @@ pub struct OfflineTerms {
     pub borrow_max_ms: u64,
     /// Seats that may be borrowed at once; `None`: as many as there are.
     pub borrow_seats_max: Option<u32>,
-    /// Seats that borrowing must leave for online users.
+    /// Seats, of those valid at the time, that borrowing must leave for online users.
     pub online_reserve: u32,
 }
 
@@ -49,7 +49,7 @@ pub struct BorrowRules {
     pub exclude: Vec<BorrowParty>,
 }
 
-/// Somebody named in a rule. Compared without regard to case.
+/// Somebody named in a rule. Compared without regard to the case of ASCII letters.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum BorrowParty {
     /// A user by name.

@@ -81,7 +81,7 @@ pub fn borrowed_seats_stay_within_their_caps(
         if borrowed <= *earlier || caps != *of_then {
             continue;
         }
-        let allowed = caps.allow(package, borrowed);
+        let allowed = caps.allow(package, ledger.clock().civil_ms, borrowed);
         ensure("borrowed_seats_stay_within_their_caps", allowed.is_ok(), || {
             format!("{name}: {borrowed} borrowed, {caps:?}")
         })?;

@@ -227,9 +227,19 @@ impl Package {
     /// can be taken back: no token outlives the seats it came from, but a hold does by its skew.
     pub(crate) fn overdrawn(&self, civil_ms: i64) -> Option<SeatClass> {
         [SeatClass::Commit, SeatClass::Overage].into_iter().find(|class| {
-            let out = self.in_use(*class);
-            out > self.capacity(*class, civil_ms) && out > self.held_of(*class)
+            self.is_overdrawn(*class, civil_ms) && self.in_use(*class) > self.held_of(*class)
         })
+    }
+
+    /// Whether more seats of a class are out than there are at this civil time.
+    pub(crate) fn is_overdrawn(&self, class: SeatClass, civil_ms: i64) -> bool {
+        self.in_use(class) > self.capacity(class, civil_ms)
+    }
+
+    /// Seats that can be out at this civil time, over both classes.
+    pub(crate) fn seats_now(&self, civil_ms: i64) -> u32 {
+        let commit = self.capacity(SeatClass::Commit, civil_ms);
+        commit.saturating_add(self.capacity(SeatClass::Overage, civil_ms)).min(self.terms.total)
     }
 
     /// Last civil millisecond at which all seats of a class are there that are there now.

@@ -1,4 +1,9 @@
 //! Borrowing a seat for a while, giving the borrow back early, and who may.
+//!
+//! Where a package does not rotate renewal tokens, giving a borrow back makes the next sequence all
+//! the same: so a repeated return is told from a lease that was never borrowed, and a duplicate of
+//! the earlier borrow that arrives late does not borrow again. Earlier tokens stay good for
+//! renewals, and after [`PREVIOUS_TOKEN_MS`] for borrowing too.
 
 use crate::apply::renew::{Shown, is_renewable};
 use crate::apply::{Context, Decision, is_text, refuse, within};
@@ -6,7 +11,7 @@ use crate::audit::{AuditDetail, AuditKind};
 use crate::format;
 use crate::ids::LeaseId;
 use crate::ledger::Ledger;
-use crate::limits::{MAX_BORROW_PARTIES, MAX_BORROW_RULES_BYTES};
+use crate::limits::{MAX_BORROW_PARTIES, MAX_BORROW_RULES_BYTES, PREVIOUS_TOKEN_MS};
 use crate::offline::{
     Borrow, BorrowParty, BorrowRules, HoldRow, OfflineTerms, ReturnBorrow, SetBorrowRules,
 };
@@ -39,11 +44,16 @@ impl BorrowCaps {
         }
     }
 
-    /// Whether a package may have so many seats borrowed.
-    pub(crate) fn allow(&self, package: &Package, borrowed: u32) -> Result<(), RefusalCode> {
+    /// Whether a package may have so many seats borrowed at this civil time.
+    pub(crate) fn allow(
+        &self,
+        package: &Package,
+        civil_ms: i64,
+        borrowed: u32,
+    ) -> Result<(), RefusalCode> {
         if borrowed > self.seats_max {
             Err(RefusalCode::BorrowLimitReached)
-        } else if package.terms().total.saturating_sub(borrowed) < self.online_reserve {
+        } else if package.seats_now(civil_ms).saturating_sub(borrowed) < self.online_reserve {
             Err(RefusalCode::OnlineReserve)
         } else {
             Ok(())
@@ -68,13 +78,20 @@ impl Ledger {
         is_renewable(self.state.at(slot))?;
         let next = self.next_sequence(lease);
         let borrowed = self.state.hold(id).is_some_and(|hold| hold.borrowed);
+        let late = !borrowed && self.was_renewed_just_now(lease) && sequence < lease.sequence();
         match self.judge_sequence(lease, sequence) {
+            Some(Shown::Current) if late => return Err(self.replayed(context, id, sequence)),
             Some(Shown::Current) => {}
             // Only a borrow has an answer that could be given again.
             Some(Shown::Before) if borrowed => return self.borrowed(id),
             Some(Shown::Before) | None => return Err(self.replayed(context, id, sequence)),
         }
-        while self.let_go_first(slot) {}
+        // A hold that is over and not let go of counts against the caps until the next entry.
+        for _ in 0..self.limits.expiries_per_entry {
+            if !self.let_go_first(slot) {
+                break;
+            }
+        }
         let ends_ms = self.may_borrow(self.live(id)?, duration_ms)?;
         self.extend(id, slot, next, duration_ms);
         let proof = self.hold_for(id, ends_ms, true);
@@ -99,8 +116,10 @@ impl Ledger {
         let slot = lease.package();
         is_renewable(self.state.at(slot))?;
         let hold = self.state.hold(id).copied().filter(|hold| hold.borrowed);
+        let repeated = sequence < lease.sequence();
         match (self.judge_sequence(lease, sequence), hold) {
             (None, _) => return Err(self.replayed(context, id, sequence)),
+            (Some(Shown::Current), None) if repeated => {}
             (Some(Shown::Current), None) => return refuse(RefusalCode::NotBorrowed),
             (Some(Shown::Current), Some(hold)) => self.end_borrow(context, slot, hold)?,
             (Some(Shown::Before), None) => {}
@@ -113,7 +132,7 @@ impl Ledger {
     /// The holder has given its token up: the lease is renewed as if it had never been borrowed.
     fn end_borrow(&mut self, context: &Context, slot: u32, hold: HoldRow) -> Result<(), Refusal> {
         let id = hold.lease;
-        let next = self.next_sequence(self.live(id)?);
+        let next = self.live(id)?.sequence().saturating_add(1);
         // The next token goes on counting where this one's version stood.
         self.state.put_hold(HoldRow { ends_ms: i64::MIN, borrowed: false, ..hold });
         self.state.end_lease_at(id, self.clock().led_ms);
@@ -170,25 +189,37 @@ impl Ledger {
             return no(RefusalCode::BorrowExcluded);
         }
         let duration = i64::try_from(duration_ms).unwrap_or(i64::MAX);
-        let ends_ms = self.clock().civil_ms.saturating_add(duration);
+        let civil_ms = self.clock().civil_ms;
+        if package.is_overdrawn(lease.class(), civil_ms) {
+            return no(RefusalCode::BorrowLimitReached);
+        }
+        let ends_ms = civil_ms.saturating_add(duration);
         if duration_ms > caps.max_ms || ends_ms > self.last_token_ms(lease) {
             return no(RefusalCode::BorrowTooLong);
         }
         let already = self.state.hold(lease.id()).is_some_and(|hold| hold.borrowed);
         let others = package.borrowed_seats() - if already { lease.quantity() } else { 0 };
-        caps.allow(package, others.saturating_add(lease.quantity())).map_err(Refusal::new)?;
+        let borrowed = others.saturating_add(lease.quantity());
+        caps.allow(package, civil_ms, borrowed).map_err(Refusal::new)?;
         Ok(ends_ms)
     }
 
-    /// Whether the operator's rules let a lease's user and host borrow.
+    /// Whether a lease's renewal token gave way within the time in which answers get lost.
+    fn was_renewed_just_now(&self, lease: &Lease) -> bool {
+        self.clock().led_ms.saturating_sub(lease.renewed_led_ms()) <= PREVIOUS_TOKEN_MS
+    }
+
+    /// Whether the operator's rules let a lease's user and host borrow. Letters beyond ASCII are
+    /// compared as they are: how they fold depends on tables that change with the toolchain, and
+    /// replicas of two releases must decide alike.
     fn is_included(&self, lease: &Lease) -> bool {
         let name = &self.state.at(lease.package()).terms().package;
         let Some(rules) = self.state.offline().rules(name) else { return true };
-        let user = self.name_of(lease.user()).to_lowercase();
-        let host = self.name_of(lease.host()).to_lowercase();
+        let user = self.name_of(lease.user());
+        let host = self.name_of(lease.host());
         let named = |party: &BorrowParty| match party {
-            BorrowParty::User(name) => name.to_lowercase() == user,
-            BorrowParty::Host(name) => name.to_lowercase() == host,
+            BorrowParty::User(name) => name.eq_ignore_ascii_case(&user),
+            BorrowParty::Host(name) => name.eq_ignore_ascii_case(&host),
         };
         (rules.include.is_empty() || rules.include.iter().any(named))
             && !rules.exclude.iter().any(named)

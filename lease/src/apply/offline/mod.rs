@@ -6,7 +6,8 @@
 //! seat that is free. The end of a hold never moves towards the present while a token may be out,
 //! save when its holder says that it gave the token up ([`ReturnBorrow`], `Return`) or an operator
 //! writes the device off. No token outlives its package, its lease's own end, or the seats that its
-//! class has now.
+//! class has now; while more seats of a class are out than there are, because some have lapsed, no
+//! hold of that class begins or moves, so that those too many end with the tokens they have.
 //!
 //! [`ReturnBorrow`]: Command::ReturnBorrow
 
@@ -89,7 +90,8 @@ impl Ledger {
 
     /// Holds a lease for a token that is good until `until_ms`, and says what may be signed. The
     /// token may be good for less (the package, its seats or the lease end before) or for more (an
-    /// earlier one is). `None`: the package allows no tokens, or none would be good now.
+    /// earlier one is). `None`: the package allows no tokens, none would be good now, or more seats
+    /// of the class are out than there are.
     pub(crate) fn hold_for(
         &mut self,
         id: LeaseId,
@@ -102,7 +104,8 @@ impl Ledger {
         let tokens = self.state.offline().terms(&terms.package).is_some_and(|terms| terms.tokens);
         let ends_ms = until_ms.min(self.last_token_ms(lease));
         let civil_ms = self.clock().civil_ms;
-        if !(tokens || borrowed) || ends_ms < civil_ms {
+        let overdrawn = package.is_overdrawn(lease.class(), civil_ms);
+        if !(tokens || borrowed) || ends_ms < civil_ms || overdrawn {
             return None;
         }
         let before = self.state.hold(id);
@@ -119,14 +122,14 @@ impl Ledger {
         self.proof(self.state.lease(id)?)
     }
 
-    /// Holds a lease that was renewed, where its package allows tokens.
+    /// Holds a lease that was renewed for one term of the package, where that allows tokens. What
+    /// is left of the lease may be more: that is a borrow, which a renewal does not lengthen.
     pub(super) fn hold_renewed(&mut self, id: LeaseId, slot: u32) {
-        let terms = self.state.offline().terms(&self.state.at(slot).terms().package);
-        if terms.is_some_and(|terms| terms.tokens)
-            && let Some(lease) = self.state.lease(id)
-        {
-            let (_, expires_at_ms) = self.remaining(lease);
-            self.hold_for(id, expires_at_ms, false);
+        let terms = self.state.at(slot).terms();
+        if self.state.offline().terms(&terms.package).is_some_and(|terms| terms.tokens) {
+            let ttl_ms = i64::from(terms.policy.lease_ttl_ms);
+            let until_ms = self.clock().civil_ms.saturating_add(ttl_ms);
+            self.hold_for(id, until_ms, false);
         }
     }
 

@@ -20,6 +20,9 @@ use crate::offline::entitle;
 use crate::world::*;
 
 const SKEW_MS: i64 = 10_000;
+const TTL_MS: i64 = 40_000;
+/// When one of `gamma`'s two commit seats lapses.
+const LAPSE_MS: i64 = 100_000;
 const PACKAGES: [&str; 3] = ["alpha", "beta", "gamma"];
 /// How far the clock of a lease's device is off the civil clock, by the lease's number.
 const OFF_MS: [i64; 5] = [-SKEW_MS, SKEW_MS, 0, -SKEW_MS, -SKEW_MS / 2];
@@ -42,6 +45,7 @@ enum Step {
 #[derive(Debug, Clone)]
 struct Token {
     package: Name,
+    class: SeatClass,
     quantity: u32,
     ends_ms: i64,
     off_ms: i64,
@@ -64,7 +68,7 @@ impl Story {
         for (number, name) in PACKAGES.into_iter().enumerate() {
             let mut terms = terms(name, "davinci", 2, 2);
             terms.total = 3;
-            terms.policy.lease_ttl_ms = 40_000;
+            terms.policy.lease_ttl_ms = TTL_MS as u32;
             terms.policy.offline_skew_ms = SKEW_MS as u32;
             terms.policy.renewal_rotation = number != 1;
             let mut offline = OfflineTerms {
@@ -76,7 +80,14 @@ impl Story {
             if number == 2 {
                 offline.borrow_seats_max = None;
                 offline.online_reserve = 0;
-                terms.sources[0].valid_until_ms = START_MS + 200_000;
+                terms.sources[0].valid_until_ms = START_MS + LAPSE_MS;
+                let lasting = CapacitySource {
+                    seats: 1,
+                    valid_until_ms: START_MS + 500_000,
+                    ..terms.sources[0].clone()
+                };
+                terms.sources[0].seats = 1;
+                terms.sources.push(lasting);
                 terms.valid_until_ms = START_MS + 500_000;
             }
             world.root(entitle(terms, offline));
@@ -148,8 +159,27 @@ impl Story {
                 (root, command, false)
             }
         };
+        let borrows = self.borrows();
         let outcome = self.world.apply(actor, None, command.clone());
+        if matches!(command, Command::Heartbeat { .. }) {
+            self.check_borrows(&borrows);
+        }
         self.learn(&command, &outcome, lost);
+    }
+
+    /// The ends of all borrows.
+    fn borrows(&self) -> BTreeMap<LeaseId, i64> {
+        let ids = self.granted.iter().filter_map(|(id, _)| self.world.ledger.hold(*id));
+        ids.filter(|hold| hold.borrowed).map(|hold| (hold.lease, hold.ends_ms)).collect()
+    }
+
+    /// A borrow that lasts longer than a renewal would goes on as it was when it is renewed.
+    fn check_borrows(&self, before: &BTreeMap<LeaseId, i64>) {
+        let term_ends_ms = self.world.ledger.clock().civil_ms + TTL_MS;
+        for (id, ends_ms) in before.iter().filter(|(_, ends_ms)| **ends_ms >= term_ends_ms) {
+            let hold = self.world.ledger.hold(*id).expect("a heartbeat ends no borrow");
+            assert!(hold.borrowed && hold.ends_ms == *ends_ms, "{hold:?}: it ended {ends_ms}");
+        }
     }
 
     fn grow(&mut self, package: usize) -> LeaseId {
@@ -193,6 +223,7 @@ impl Story {
         let number = self.granted.iter().position(|(id, _)| *id == proof.lease);
         let token = Token {
             package: proof.package.clone(),
+            class: proof.class,
             quantity: proof.quantity,
             ends_ms: proof.ends_ms,
             off_ms: OFF_MS[number.expect("it was granted") % OFF_MS.len()],
@@ -217,6 +248,15 @@ impl Story {
             }
             let believed: u32 = seats.values().sum();
             prop_assert!(believed <= 3, "{name}: {believed} seats are believed in: {seats:?}");
+        }
+        // Of the seats that lapse one is left.
+        if clock.civil_ms > START_MS + LAPSE_MS + SKEW_MS {
+            let tokens = self.tokens.values().filter(|token| {
+                let is_good = clock.civil_ms + token.off_ms <= token.ends_ms;
+                &*token.package == "gamma" && token.class == SeatClass::Commit && is_good
+            });
+            let believed: u32 = tokens.map(|token| token.quantity).sum();
+            prop_assert!(believed <= 1, "{believed} seats are believed in of one");
         }
         Ok(())
     }

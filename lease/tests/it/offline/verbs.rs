@@ -31,6 +31,137 @@ fn a_renewal_holds_its_lease_for_the_token() {
     );
 }
 
+/// A borrow ends at its civil time, however the two clocks move against each other.
+#[test]
+fn a_renewal_does_not_lengthen_a_borrow() {
+    for (led, civil, left) in
+        [("+9s", "+10s", 1790), ("+10s", "+9s", 1791), ("+0s", "+20m", 600), ("+20m", "+0s", 1800)]
+    {
+        let mut world = crate::script::check_in(
+            crate::world::World::ready(),
+            &format!(
+                "{BETA}
+                 checkout L1 beta             -> commit seq=1 in=60s
+                 borrow L1:1 +30m             -> borrowed seq=2 in=1800s token v1 for=1800s
+                 time led={led} civil={civil}"
+            ),
+        );
+        crate::script::say(&mut world, "heartbeat L1:2");
+        let hold = crate::script::say(&mut world, "hold L1");
+        assert_eq!(hold, format!("v2 ends={left}s skew=10s borrowed"), "{led} {civil}");
+    }
+}
+
+/// When seats lapse whose tokens are out, those too many end with the tokens they have.
+#[test]
+fn seats_that_lapsed_get_no_further_tokens() {
+    check(
+        "entitle beta davinci 2 0 total=3 extra=1 commit_until=+90s ttl=+60s skew=+10s tokens=1 \
+             borrow=+1h -> imported
+         checkout L1 beta                 -> commit seq=1 in=60s
+         checkout L2 beta                 -> commit seq=1 in=60s
+         checkout L3 beta                 -> commit seq=1 in=60s
+         time +50s
+         heartbeat L1:1 L2:1 L3:1         -> \
+             seq=2 in=60s token v1 for=40s; seq=2 in=60s token v1 for=40s; \
+             seq=2 in=60s token v1 for=40s
+         time +41s
+         heartbeat L1:2                   -> seq=3 in=60s
+         borrow L2:2 +5s                  -> no BorrowLimitReached
+         hold L1                          -> v1 ends=-1s skew=10s
+         time +9s
+         seats beta                       -> commit 3+0 overage 0+0 total+0 -:3/3
+         time +1ms
+         seats beta                       -> commit 1+0 overage 0+0 total+2 -:1/3
+         heartbeat L2:2                   -> no LeaseEnded
+         heartbeat L1:3                   -> seq=4 in=60s token v1 for=60s",
+    );
+}
+
+/// Without rotation a token is good until the lease ends; what it did once it does not do again.
+#[test]
+fn a_borrow_is_returned_once_without_rotation_too() {
+    check(
+        "entitle beta davinci 2 0 ttl=+60s skew=+10s tokens=1 borrow=+1h rotation=0 -> imported
+         checkout L1 beta                 -> commit seq=1 in=60s
+         unborrow L1:1                    -> no NotBorrowed
+         borrow L1:1 +30m                 -> borrowed seq=1 in=1800s token v1 for=1800s
+         heartbeat L1:1                   -> seq=1 in=1800s token v2 for=1800s
+         unborrow L1:1                    -> seq=2 in=60s token v3 for=60s
+         time +5s
+         unborrow L1:1                    -> seq=2 in=55s token v3 for=55s  # lost: the same
+         borrow L1:1 +30m                 -> no RenewalTokenReplayed        # late
+         hold L1                          -> v3 ends=55s skew=10s
+         unborrow L1:2                    -> no NotBorrowed
+         time +26s
+         borrow L1:1 +30m                 -> borrowed seq=2 in=1800s token v4 for=1800s
+         heartbeat L1:1                   -> seq=2 in=1800s token v5 for=1800s
+         unborrow L1:2                    -> seq=3 in=60s token v6 for=60s
+         borrow L1:3 +30m                 -> borrowed seq=3 in=1800s token v7 for=1800s",
+    );
+}
+
+/// Letters beyond ASCII are told apart by case, whatever the toolchain knows of them.
+#[test]
+fn parties_are_compared_by_ascii_letters() {
+    check_beta(
+        "rules beta include=user:\u{c4}nNa
+         checkout L1 beta user=\u{e4}nna    -> commit seq=1 in=60s
+         borrow L1:1 +1m                  -> no BorrowExcluded
+         checkout L2 beta user=\u{c4}NNA    -> commit seq=1 in=60s
+         borrow L2:1 +1m                  -> borrowed seq=2 in=60s token v1 for=60s",
+    );
+}
+
+/// Seats that are not there yet, or no longer, are left for nobody.
+#[test]
+fn the_reserve_is_of_seats_that_are_there() {
+    check(
+        "entitle beta davinci 2 0 total=3 extra=1 commit_until=+90s ttl=+60s skew=+10s borrow=+1h \
+             reserve=1 -> imported
+         checkout L1 beta                 -> commit seq=1 in=60s
+         borrow L1:1 +30s                 -> borrowed seq=2 in=60s token v1 for=30s
+         checkout L2 beta                 -> commit seq=1 in=60s
+         borrow L2:1 +30s                 -> borrowed seq=2 in=60s token v1 for=30s
+         return L1                        -> cost=0 held=0s
+         return L2                        -> cost=0 held=0s
+         time +91s
+         checkout L3 beta                 -> commit seq=1 in=60s
+         borrow L3:1 +30s                 -> no OnlineReserve",
+    );
+}
+
+/// One command lets go of no more holds than a sweep does in one entry.
+#[test]
+fn a_borrow_does_bounded_work() {
+    use crate::world::{World, register, vendor};
+    use lease::command::Command;
+    use lease::limits::LedgerLimits;
+
+    let limits = LedgerLimits { expiries_per_entry: 1, ..LedgerLimits::PRODUCTION };
+    let mut world = World::founded(limits);
+    world.root(Command::PinVendor(vendor("vector-de")));
+    let entitle = "entitle beta davinci 9 0 ttl=+60s skew=+0s borrow=+1h seats=3 -> imported";
+    let world = crate::script::check_in(world, entitle);
+    let mut world = world;
+    world.root(register(1, "davinci"));
+    crate::script::check_in(
+        world,
+        "checkout L1 beta                 -> commit seq=1 in=60s
+         checkout L2 beta                 -> commit seq=1 in=60s
+         checkout L3 beta                 -> commit seq=1 in=60s
+         checkout L4 beta                 -> commit seq=1 in=60s
+         borrow L1:1 +1s                  -> borrowed seq=2 in=60s token v1 for=1s
+         borrow L2:1 +1s                  -> borrowed seq=2 in=60s token v1 for=1s
+         borrow L3:1 +1s                  -> borrowed seq=2 in=60s token v1 for=1s
+         time +2s                         # one is let go of here, one by each that follows
+         held beta                        -> held 2 borrowed 2
+         time +0s
+         held beta                        -> held 1 borrowed 1
+         borrow L4:1 +1s                  -> borrowed seq=2 in=60s token v1 for=1s",
+    );
+}
+
 #[test]
 fn a_held_lease_ends_when_both_clocks_have_passed() {
     check_beta(
