@@ -177,7 +177,8 @@ pub enum LicenseChange {
     Cancel,
     /// Ends it until reinstated; its seats come free.
     Revoke,
-    /// Undoes a revocation; activations take seats again when they next verify.
+    /// Undoes a revocation; devices and hosts take seats again when they next verify, clusters when
+    /// they next activate.
     Reinstate,
     /// Replaces the key; the former one is unknown from now on.
     RotateKey(KeyRow),
@@ -229,7 +230,8 @@ pub struct Activate {
     pub key_mac: Option<[u8; 32]>,
     /// Where the request came from.
     pub address: AddressTag,
-    /// Fingerprint, cluster id or host hash: 1 to 128 characters.
+    /// Fingerprint, cluster id, or (`evaluation`) a hash over host, organisation and project: 1 to
+    /// 128 characters.
     pub holder: Name,
     /// Id for the activation, if it is new.
     pub activation: ActivationId,
@@ -304,7 +306,7 @@ pub struct Verify {
     pub by: VerifyBy,
     /// Where the request came from.
     pub address: AddressTag,
-    /// Fingerprint, cluster id or host hash.
+    /// Who it is, as in [`Activate::holder`].
     pub holder: Name,
     /// Id for a lease, if the activation lost its seat and takes one again.
     pub lease: LeaseId,
@@ -390,7 +392,7 @@ pub struct ActivationRow {
     pub activation: ActivationId,
     /// Under which license.
     pub license: LicenseId,
-    /// Fingerprint, cluster id or host hash.
+    /// Who it is, as in [`Activate::holder`].
     pub holder: Name,
     /// Where it stands.
     pub state: ActivationState,
@@ -406,7 +408,8 @@ pub struct ActivationRow {
     pub activated_at_ms: i64,
     /// When its holder was last heard, by the civil clock.
     pub last_seen_at_ms: i64,
-    /// Its own last civil millisecond; `None`: as long as its license.
+    /// Its own last civil millisecond; `None`: as long as its license. `i64::MIN`: it was removed,
+    /// and what is left of it is the seat that is kept for its offline token.
     pub valid_until_ms: Option<i64>,
     /// Organisation id (`evaluation`); may be empty.
     pub org: Box<str>,
@@ -420,14 +423,38 @@ pub struct ActivationRow {
     pub metadata: Box<str>,
 }
 
-/// A delegate of a license: an address other than its owner's that activated it.
+impl ActivationRow {
+    /// Whether it was removed, and only the seat kept for its offline token is left of it.
+    pub fn is_removed(&self) -> bool {
+        self.valid_until_ms == Some(i64::MIN)
+    }
+
+    /// What is left of it when it is removed while a token is outstanding.
+    pub(crate) fn removed(self) -> Self {
+        Self {
+            state: ActivationState::Released,
+            contact: SubjectRef(0),
+            subject_client: None,
+            session: None,
+            valid_until_ms: Some(i64::MIN),
+            org: "".into(),
+            project: "".into(),
+            version: "".into(),
+            metadata: "".into(),
+            ..self
+        }
+    }
+}
+
+/// A delegate of a license: an address other than its owner's that activated it (`device`), or
+/// somebody new whom a setup call named after the first (`deployment`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdentityRow {
     /// The license.
     pub license: LicenseId,
     /// The address; its name is a separate, erasable row.
     pub contact: SubjectRef,
-    /// The client id it got.
+    /// The client id it got; 0 (`deployment`): none.
     pub subject_client: ClientId,
     /// When, by the civil clock.
     pub granted_at_ms: i64,

@@ -74,7 +74,7 @@ pub const MAX_LICENSE_BYTES: usize = 48 * 1024;
 pub const MAX_PLAN_ITEMS: usize = 64;
 /// Bytes of a scope's metadata, and of what a cluster says of itself.
 pub const MAX_METADATA_BYTES: usize = 1024;
-/// Bytes of a fingerprint, cluster id or host hash: the longest that a protocol allows.
+/// Bytes of a fingerprint, cluster id or hash: the longest that a protocol allows.
 pub const MAX_HOLDER_BYTES: usize = 128;
 /// Bytes of a session key sealed for one activation.
 pub const MAX_SESSION_BYTES: usize = 1024;
@@ -83,7 +83,8 @@ pub const MAX_ACTIVATIONS: usize = 4_194_304;
 /// Clusters of one license that are remembered after they gave its slot back: whoever has the key
 /// can name as many clusters as they like. Beyond, the one heard longest ago is forgotten.
 pub const MAX_RELEASED_CLUSTERS: usize = 64;
-/// Delegates of one license: whoever has its key can name as many addresses as they like.
+/// Delegates of one license, or people that its setup calls name beyond the first: whoever has its
+/// key can name as many addresses as they like.
 pub const MAX_DELEGATES: usize = 256;
 /// Clients, users and trials: each row takes some hundred bytes.
 pub const MAX_CLIENTS: usize = 1_048_576;
@@ -91,8 +92,8 @@ pub const MAX_CLIENTS: usize = 1_048_576;
 pub const MAX_PRODUCTS: usize = 4096;
 /// Bytes of a product's document: a row holds at most 64 KiB.
 pub const MAX_PRODUCT_BYTES: usize = 48 * 1024;
-/// Metrics counted for one license.
-pub const MAX_LICENSE_METRICS: usize = 256;
+/// Metrics counted for one license beside those with a quota, which are always counted.
+pub const MAX_LICENSE_METRICS: usize = 64;
 /// Rotating keys.
 pub const MAX_KEY_WINDOWS: usize = 64;
 /// Led milliseconds over which wrong keys are counted.
@@ -102,6 +103,10 @@ pub const MAX_GUESSES_PER_ADDRESS: u32 = 10;
 /// Wrong keys from all addresses in a window: against 2^200 device keys hopeless, and against the
 /// shorter keys of other faces slow.
 pub const MAX_GUESSES: u32 = 1000;
+/// Led milliseconds over which trials are counted.
+pub const TRIAL_WINDOW_MS: u64 = 24 * 3600 * 1000;
+/// Trials from one address in a window: whoever makes up fingerprints does not drain a product.
+pub const MAX_TRIALS_PER_ADDRESS: u32 = 5;
 /// Addresses counted one by one; those beyond count in the total alone.
 pub const MAX_GUESS_ROWS: usize = 65_536;
 /// Users and hosts named in either list of a package's borrow rules.

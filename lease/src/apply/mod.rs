@@ -25,6 +25,7 @@ use crate::record::Origin;
 use crate::requests::{Remembered, RememberedOutcome, RequestRecord};
 use crate::rows::App;
 
+pub(crate) use licensing::guesses::is_total;
 pub(crate) use offline::BorrowCaps;
 
 /// What a verb decides: an answer, or why not.

@@ -1,5 +1,6 @@
 //! The rules of license keys and activations as checks.
 
+use crate::apply::is_total;
 use crate::command::SeatClass;
 use crate::ids::Face;
 use crate::invariants::{Violation, ensure};
@@ -47,7 +48,8 @@ pub fn leases_of_faces_belong_to_activations(ledger: &Ledger) -> Result<(), Viol
     Ok(())
 }
 
-/// No license has more activations in force than its plan allows.
+/// No license has more activations than its plan allows that are in force, or whose seat is kept
+/// for an offline token.
 pub fn plans_are_kept(ledger: &Ledger) -> Result<(), Violation> {
     let licensing = ledger.state.licensing();
     for (id, row) in licensing.licenses() {
@@ -56,7 +58,7 @@ pub fn plans_are_kept(ledger: &Ledger) -> Result<(), Violation> {
             (_, 0) => u32::MAX,
             (_, most) => most,
         };
-        let active = licensing.active(*id);
+        let active = licensing.active(*id).saturating_add(licensing.kept(*id));
         ensure("plans_are_kept", active <= most, || format!("{id:?}: {active} of {most}"))?;
     }
     Ok(())
@@ -83,9 +85,9 @@ pub fn what_hangs_on_licenses_is_there(ledger: &Ledger) -> Result<(), Violation>
 /// No window counts more wrong keys than are looked at.
 pub fn guesses_stay_within_their_limits(ledger: &Ledger) -> Result<(), Violation> {
     let guesses = ledger.state.licensing().guesses();
-    let mut within = guesses.iter().map(|(address, row)| match address.0 {
-        0 => row.count <= MAX_GUESSES,
-        _ => row.count <= MAX_GUESSES_PER_ADDRESS,
+    let mut within = guesses.iter().map(|(address, row)| match is_total(*address) {
+        true => row.count <= MAX_GUESSES,
+        false => row.count <= MAX_GUESSES_PER_ADDRESS,
     });
     ensure("guesses_stay_within_their_limits", within.all(|within| within), || {
         format!("{guesses:?}")

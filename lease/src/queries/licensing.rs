@@ -1,7 +1,8 @@
 //! Reading license keys and what is activated under them.
 //!
 //! Rows are given as they are kept. Whether a license or an activation has expired is said by the
-//! clock; an activation whose lease is due and not swept yet still shows as active.
+//! clock; an activation whose lease is due and not swept yet still shows as active. What is left of
+//! a removed one while its seat is kept for a token is not shown.
 
 use crate::command::SealedSecret;
 use crate::ids::{
@@ -48,22 +49,24 @@ impl Ledger {
 
     /// An activation.
     pub fn activation(&self, activation: ActivationId) -> Option<&ActivationRow> {
-        self.state.licensing().activation(activation)
+        self.state.licensing().activation(activation).filter(|row| !row.is_removed())
     }
 
     /// A license's activations in order of id.
     pub fn activations_of(&self, license: LicenseId) -> impl Iterator<Item = &ActivationRow> {
-        self.state.licensing().of_license(license)
+        self.state.licensing().of_license(license).filter(|row| !row.is_removed())
     }
 
     /// What a holder activated under a license.
     pub fn activation_of_holder(&self, license: LicenseId, holder: &str) -> Option<&ActivationRow> {
-        self.state.licensing().activation_of(license, &Name::from(holder))
+        let row = self.state.licensing().activation_of(license, &Name::from(holder));
+        row.filter(|row| !row.is_removed())
     }
 
     /// Activations in order of id, all or those after a cursor.
     pub fn activations(&self, after: Option<ActivationId>) -> impl Iterator<Item = &ActivationRow> {
-        after_in(self.state.licensing().activations(), after)
+        let rows = after_in(self.state.licensing().activations(), after);
+        rows.filter(|row| !row.is_removed())
     }
 
     /// The activation that a lease is the seat of.
@@ -72,15 +75,12 @@ impl Ledger {
     }
 
     /// The activation that holds a license's slot (`deployment`; of several the one that frees
-    /// first), and when it frees on the civil clock at the latest if its holder is not heard again;
-    /// `None`: never by itself.
+    /// first), or whose seat is kept for its offline token, and when it frees on the civil clock at
+    /// the latest if its holder is not heard again; `None`: never by itself.
     pub fn holder_of_seat(&self, license: LicenseId) -> Option<(&ActivationRow, Option<i64>)> {
-        let active = self
-            .state
-            .licensing()
-            .in_force(license)
-            .filter(|row| row.lease.is_some_and(|lease| self.lease(&lease).is_some()));
-        let with_end = active.map(|row| (row, self.seat_frees_at(row)));
+        let rows = self.state.licensing().of_license(license);
+        let seated = rows.filter(|row| row.lease.is_some_and(|lease| self.lease(&lease).is_some()));
+        let with_end = seated.map(|row| (row, self.seat_frees_at(row)));
         with_end.min_by_key(|(row, at)| (at.unwrap_or(i64::MAX), row.activation))
     }
 

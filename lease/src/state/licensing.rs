@@ -36,6 +36,8 @@ pub(crate) struct Licensing {
     in_force: BTreeSet<(LicenseId, ActivationId)>,
     /// How many per license; none: no entry.
     active: BTreeMap<LicenseId, u32>,
+    /// How many per license are not in force, but their seat is kept; none: no entry.
+    kept: BTreeMap<LicenseId, u32>,
     /// Licenses that are revoked or cancelled and have activations in force.
     ending: BTreeSet<LicenseId>,
     clients: BTreeMap<ClientId, ClientRow>,
@@ -120,6 +122,11 @@ impl Licensing {
     /// Activations of a license that are in force.
     pub(crate) fn active(&self, license: LicenseId) -> u32 {
         self.active.get(&license).copied().unwrap_or(0)
+    }
+
+    /// Activations of a license that are not in force, but whose seat is kept for an offline token.
+    pub(crate) fn kept(&self, license: LicenseId) -> u32 {
+        self.kept.get(&license).copied().unwrap_or(0)
     }
 
     pub(crate) fn clients(&self) -> &BTreeMap<ClientId, ClientRow> {
@@ -296,6 +303,8 @@ impl Licensing {
         if row.state == ActivationState::Active {
             self.in_force.insert((license, id));
             *self.active.entry(license).or_default() += 1;
+        } else if row.lease.is_some() {
+            *self.kept.entry(license).or_default() += 1;
         }
         self.activations.insert(id, row);
         self.index_ending(license);
@@ -310,13 +319,10 @@ impl Licensing {
         if let Some(lease) = before.lease {
             self.by_lease.remove(&lease);
         }
-        if self.in_force.remove(&(license, id))
-            && let Some(active) = self.active.get_mut(&license)
-        {
-            *active -= 1;
-            if *active == 0 {
-                self.active.remove(&license);
-            }
+        if self.in_force.remove(&(license, id)) {
+            take_one(&mut self.active, license);
+        } else if before.lease.is_some() {
+            take_one(&mut self.kept, license);
         }
         self.index_ending(license);
     }
@@ -340,9 +346,12 @@ impl Licensing {
         let activations = self.activations.len();
         let seats = self.activations.values().filter(|row| row.lease.is_some()).count();
         let mut active: BTreeMap<LicenseId, u32> = BTreeMap::new();
+        let mut kept = active.clone();
         for row in self.activations.values() {
             if row.state == ActivationState::Active {
                 *active.entry(row.license).or_default() += 1;
+            } else if row.lease.is_some() {
+                *kept.entry(row.license).or_default() += 1;
             }
         }
         let open = |row: &&LicenseRow| row.terms.open && row.state != LicenseState::Cancelled;
@@ -351,7 +360,7 @@ impl Licensing {
             && self.activations.values().all(|row| self.finds_activation(row))
             && [self.by_holder.len(), self.holders.len(), self.of_license.len()] == [activations; 3]
             && self.by_lease.len() == seats
-            && self.active == active
+            && (&self.active, &self.kept) == (&active, &kept)
             && self.in_force.len() as u64 == active.values().map(|one| u64::from(*one)).sum()
             && self.licenses.keys().all(|id| self.ending.contains(id) == self.is_ending(*id))
             && self.client_by_email.len() == self.clients.len()
@@ -367,6 +376,16 @@ impl Licensing {
             && self.of_license.contains(&(row.license, id))
             && row.lease.is_none_or(|lease| self.by_lease.get(&lease) == Some(&id))
             && self.in_force.contains(&(row.license, id)) == (row.state == ActivationState::Active)
+    }
+}
+
+/// Takes one from a license's count; a count of none has no entry.
+fn take_one(counts: &mut BTreeMap<LicenseId, u32>, license: LicenseId) {
+    if let Some(count) = counts.get_mut(&license) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(&license);
+        }
     }
 }
 

@@ -165,6 +165,9 @@ impl Model {
         if (slots || most > 0) && self.active(license) >= most.max(1) {
             return if slots { "no SlotInUse" } else { "no TooManyActivations" }.into();
         }
+        if slots && again {
+            return "no UnknownActivation".into();
+        }
         if self.take(Who::Activation(license, holder), quantity, ends).is_none() {
             return "no NoSeat".into();
         }

@@ -133,12 +133,14 @@ fn a_slot_is_one_clusters_at_a_time() {
          leave K1 c-1
          leave K1 c-2
          leave K1 c-2
-         beat K1 c-1                      -> seat tv=1
+         beat K1 c-2                      -> no UnknownActivation # it was on its way
+         seats alpha                      -> commit 0+5 overage 0+15 total+20 -:0/20
+         cluster K1 c-1                   -> seat tv=1
          beat K1 c-2                      -> no SlotInUse
          seats alpha                      -> commit 1+4 overage 0+15 total+19 -:1/20
          audit -> LicenseIssued LicenseSetUp Refused LeaseGranted Activated Refused Refused Refused \
              Refused LeaseExpired ActivationEnded LeaseGranted Activated Refused ActivationEnded \
-             LeaseReturned LeaseGranted Activated",
+             LeaseReturned Refused LeaseGranted Activated",
     );
     let script = "issue K1 deployment ttl=+24h max=2
          cluster K1 c-1                   -> seat tv=1
@@ -266,26 +268,93 @@ fn wrong_keys_are_counted_per_address() {
     }
     check(&format!(
         "{script}
-         host K1 h-1 at=5                 -> no TooManyGuesses in=890s
+         host K1 h-3 at=5                 -> no TooManyGuesses in=890s
          host K9 h-2 at=5                 -> no TooManyGuesses in=890s
-         validate K1 h-1 at=5             -> no TooManyGuesses in=890s
-         report c-1 tokens:1 at=5         -> no TooManyGuesses in=890s
+         validate K1 h-9 at=5             -> no TooManyGuesses in=890s
          leave K9 c-1 at=5                -> no TooManyGuesses in=890s
+         host K1 h-1 at=5                 -> same tv=1 # who is known is heard
+         validate K1 h-1 at=5             -> same tv=1
          host K1 h-1 at=6                 -> same tv=1
          validate K1 h-9 at=6             -> no UnknownActivation
-         report c-1 tokens:1 at=6         -> no UnknownActivation
          beat K9 c-1 at=6                 -> no UnknownLicenseKey
          leave K9 c-1 at=6                -> no UnknownLicenseKey
          verify K9 fp-1 at=6              -> no UnknownLicenseKey
          cluster K1 c-1 at=6              -> no UnknownLicenseKey
          guesses                          -> 3
          time civil=+1d                   # the lease clock alone counts
-         host K1 h-1 at=5                 -> no TooManyGuesses in=890s
+         host K1 h-3 at=5                 -> no TooManyGuesses in=890s
          time led=+890s
          guesses                          -> 1
-         host K1 h-1 at=5                 -> same tv=1
+         host K1 h-3 at=5                 -> seat tv=1
          time led=+10s
          guesses                          -> 0"
+    ));
+}
+
+/// A cluster that reports after it left names nothing but itself: no key is guessed by that.
+#[test]
+fn reports_of_strangers_lock_no_key_out() {
+    let mut script = String::from("issue K1 deployment\ncluster K1 c-1 at=5 -> seat tv=1\n");
+    for _ in 0..10 {
+        script.push_str("report c-9 tokens:1 at=5 -> no UnknownActivation\n");
+    }
+    check(&format!(
+        "{script}
+         guesses                          -> 2
+         report c-9 tokens:1 at=5         -> no TooManyGuesses in=900s
+         report c-1 tokens:1 at=5         -> tokens:1
+         leave K1 c-1 at=5
+         report c-1 tokens:1 at=5         -> no TooManyGuesses in=900s
+         cluster K1 c-2 at=5              -> seat tv=1
+         cluster K9 c-2 at=5              -> no UnknownLicenseKey
+         time +900s
+         guesses                          -> 0"
+    ));
+}
+
+/// An address goes on being counted while all together are at their limit.
+#[test]
+fn at_the_common_limit_an_address_is_counted_still() {
+    let mut script = String::from("issue K1 evaluation\n");
+    for _ in 0..1000 {
+        script.push_str("validate K1 wrong -> no UnknownActivation\n");
+    }
+    for second in 0..10 {
+        let left = 900 - second;
+        script.push_str(&format!("host K9 h-1 at=5 -> no TooManyGuesses in={left}s\ntime +1s\n"));
+    }
+    check(&format!(
+        "{script}
+         time +890s
+         host K1 h-1 at=6                 -> seat tv=1
+         host K1 h-2 at=5                 -> seat tv=1"
+    ));
+    check(&format!(
+        "{script}
+         time +889s
+         host K1 h-2 at=5                 -> no TooManyGuesses in=1s"
+    ));
+}
+
+/// Fingerprints are easily made up: an address begins so many trials in a day.
+#[test]
+fn an_address_has_so_many_trials_a_day() {
+    let mut script = String::new();
+    for number in 0..5 {
+        script.push_str(&format!("trial K{} fp-{number} at=5 -> seat tv=1\n", number + 1));
+    }
+    check(&format!(
+        "{script}
+         trial K6 fp-5 at=5               -> no TooManyGuesses in=86400s
+         trial K6 fp-1 at=5               -> no TrialUsed
+         trial K6 fp-5 at=6               -> seat tv=1
+         host K9 h-1 at=5                 -> no UnknownLicenseKey # counted apart
+         time led=+86399s
+         guesses                          -> 2
+         trial K7 fp-6 at=5               -> no TooManyGuesses in=1s
+         time led=+1s
+         guesses                          -> 0
+         trial K7 fp-6 at=5               -> seat tv=1"
     ));
 }
 
@@ -313,7 +382,9 @@ fn when_all_addresses_guess_only_known_holders_are_heard() {
          host K9 h-1                      -> no TooManyGuesses in=900s
          validate K1 h-1 host=h-2         -> no TooManyGuesses in=900s
          verify K3 fp-2                   -> no TooManyGuesses in=900s
-         report c-2 tokens:1              -> no TooManyGuesses in=900s
+         report c-2 tokens:1              -> no UnknownActivation # a count of its own
+         host K9 h-1 at=7                 -> no TooManyGuesses in=900s
+         guesses                          -> 3
          host K1 h-1                      -> same tv=1
          validate K1 h-1                  -> same tv=1
          beat K2 c-1                      -> same tv=1
@@ -345,7 +416,8 @@ fn every_face_takes_seats_of_one_package() {
          host K3 h-1                                  -> seat tv=1
          time +60s
          host K4 h-1                                  -> no NoSeat
-         beat K2 c-1                                  -> seat tv=1
+         beat K2 c-1                                  -> no UnknownActivation
+         cluster K2 c-1                               -> seat tv=1
          seats beta                                   -> commit 2+0 overage 1+0 total+0 -:3/3
          activation K1 fp-1 remove
          activation K3 h-1 remove
@@ -516,6 +588,71 @@ fn use_is_metered_per_license() {
     );
 }
 
+/// Made-up metrics neither grow without end nor keep those with a quota from being counted.
+#[test]
+fn metrics_with_a_quota_are_always_counted() {
+    let mut script = String::from(
+        "issue K1 deployment quota=tokens:100,cpu:2
+         cluster K1 c-1                   -> seat tv=1\n",
+    );
+    let mut counted = Vec::new();
+    for junk in 0..64 {
+        counted.push(format!("junk-{junk:02}:1"));
+        let shown = counted.join(" ");
+        script.push_str(&format!("report c-1 junk-{junk:02}:1 -> cpu:0/2 {shown} tokens:0/100\n"));
+    }
+    let rest = counted[1..].join(" ");
+    check(&format!(
+        "{script}
+         report c-1 more:1,tokens:5,cpu:1,junk-00:1 -> cpu:1/2 junk-00:2 {rest} tokens:5/100"
+    ));
+}
+
+/// Whoever has a key can name as many people as they like; the book of names does not fill up.
+#[test]
+fn setup_calls_name_so_many_people() {
+    let mut script = String::from("issue K1 deployment\n");
+    for who in 0..300 {
+        script.push_str(&format!("setup K1 who-{who}@x.com -> set-up tv=1\n"));
+    }
+    let world = check_in(World::ready(), &script);
+    assert_eq!(world.ledger.identities_of(LicenseId(1)).count(), 256);
+    let subjects = world.store.keys().filter(|(table, _)| *table == lease::rows::table::SUBJECT);
+    assert_eq!(subjects.count(), 257);
+    check_in(
+        world,
+        "setup K1 who-7@x.com             -> set-up tv=1
+         setup K1 who-7@x.com             -> set-up again tv=1
+         setup K1 who-299@x.com           -> set-up tv=1",
+    );
+}
+
+/// A full book of names keeps nobody from working.
+#[test]
+fn a_full_book_of_names_keeps_nobody_from_working() {
+    let limits =
+        lease::limits::LedgerLimits { subjects: 1, ..lease::limits::LedgerLimits::PRODUCTION };
+    let mut world = World::founded(limits);
+    world.root(Command::PinVendor(crate::world::vendor("vector-de")));
+    world.root(crate::world::import(crate::world::terms("alpha", "davinci", 5, 15)));
+    let world = check_in(
+        world,
+        "client C1 anna@x.com
+         issue K1 device client=C1
+         issue K2 deployment
+         device K1 fp-1 email=bert@x.com  -> seat tv=1
+         device K1 fp-1 email=bert@x.com  -> same tv=1
+         verify K1 fp-1 email=bert@x.com  -> same tv=1
+         verify K1 fp-1 email=bert@x.com client=C9 -> no ClientMismatch
+         device K1 fp-2                   -> seat tv=1
+         verify K1 fp-2 email=bert@x.com  -> no EmailNotAuthorized
+         trial K3 fp-3 email=carl@x.com   -> seat tv=1
+         verify K3 fp-3 email=carl@x.com client=C77 -> same tv=1
+         setup K2 dora@x.com              -> set-up tv=1",
+    );
+    assert_eq!(world.ledger.identities_of(LicenseId(1)).count(), 0);
+}
+
 #[test]
 fn who_may_do_what_with_licenses() {
     check(
@@ -633,18 +770,19 @@ fn a_seat_with_a_token_outstanding_is_not_free() {
          activation K1 c-1 revoke
          active K1                                    -> 0 c-1:Revoked+
          cluster K1 c-1                               -> no ActivationRevoked
-         cluster K1 c-2                               -> seat tv=1 token
-         seats beta                                   -> commit 2+1 overage 0+0 total+1 -:2/3
+         cluster K1 c-2                               -> no SlotInUse # it may be at work still
          activation K1 c-1 reinstate
-         beat K1 c-1                                  -> no SlotInUse
-         leave K1 c-2                                 # given back by its holder: free at once
+         beat K1 c-1                                  -> no UnknownActivation
+         cluster K1 c-1                               -> seat tv=1 token
          seats beta                                   -> commit 1+2 overage 0+0 total+2 -:1/3
-         beat K1 c-1                                  -> seat tv=1 token
-         seats beta                                   -> commit 1+2 overage 0+0 total+2 -:1/3
+         leave K1 c-1                                 # given back by its holder: free at once
+         seats beta                                   -> commit 0+3 overage 0+0 total+3 -:0/3
+         cluster K1 c-2                               -> seat tv=1 token
          license K1 cancel
-         active K1                                    -> 0 c-1:Released+ c-2:Released
-         activation K1 c-1 remove
-         active K1                                    -> 0 c-2:Released
+         active K1                                    -> 0 c-1:Released c-2:Released+
+         activation K1 c-2 remove
+         active K1                                    -> 0 c-1:Released
+         seats beta                                   -> commit 1+2 overage 0+0 total+2 -:1/3
          time +3610s
          seats beta                                   -> commit 1+2 overage 0+0 total+2 -:1/3
          time +1ms
@@ -674,4 +812,62 @@ fn a_seat_with_a_token_outstanding_is_not_free() {
          time civil=+10m
          active K1                                    -> 0 h-1:Revoked h-2:Revoked h-3:Released",
     );
+}
+
+/// What was revoked or removed while its token is out may be at work: it counts against its plan.
+#[test]
+fn a_plan_counts_seats_with_a_token_outstanding() {
+    check(
+        "entitle beta davinci 9 0 tokens=1 skew=+10s  -> imported
+         client C1 anna@x.com
+         issue K1 device beta client=C1 max=1 offline=+1h
+         device K1 fp-1                               -> seat tv=1 token
+         activation K1 fp-1 revoke
+         device K1 fp-2                               -> no TooManyActivations
+         activation K1 fp-1 remove
+         active K1                                    -> 0
+         device K1 fp-2                               -> no TooManyActivations
+         verify K1 fp-1                               -> no UnknownActivation
+         activation K1 fp-1 revoke                    -> no UnknownActivation
+         device K1 fp-1                               -> seat tv=1 token # its own seat again
+         seats beta                                   -> commit 1+8 overage 0+0 total+8 -:1/9
+         active K1                                    -> 1 fp-1:Active+
+         activation K1 fp-1 remove
+         time +3610s
+         device K1 fp-2                               -> no TooManyActivations
+         time +1ms
+         device K1 fp-2                               -> seat tv=1 token
+         active K1                                    -> 1 fp-2:Active+
+         activation K1 fp-2 remove writeoff=1
+         device K1 fp-3                               -> seat tv=1 token
+         seats beta                                   -> commit 1+8 overage 0+0 total+8 -:1/9",
+    );
+    check(
+        "entitle beta davinci 9 0 tokens=1 skew=+10s  -> imported
+         issue K1 evaluation beta act=+30m max=1 offline=+1h
+         host K1 h-1                                  -> seat tv=1 token
+         time +20m
+         activation K1 h-1 remove
+         validate K1 h-1                              -> no UnknownActivation
+         host K1 h-1                                  -> seat tv=1 token # a period of its own
+         time civil=+20m                              # the kept seat ended with its own period
+         validate K1 h-1                              -> seat tv=1 token
+         seats beta                                   -> commit 1+8 overage 0+0 total+8 -:1/9",
+    );
+}
+
+/// Hosts of one name are told apart by the holder that the gateway makes of host, organisation and
+/// project; should two meet all the same, the first is not taken over.
+#[test]
+fn an_activation_stays_its_organisations() {
+    let world = check_in(
+        World::ready(),
+        "issue K1 evaluation
+         host K1 h-1                      -> seat tv=1
+         host K1 h-1 org=acme             -> same tv=1
+         host K1 h-1 org=evil project=p version=2 -> same tv=1
+         host K1 h-1 project=q            -> same tv=1",
+    );
+    let row = world.ledger.activation_of_holder(LicenseId(1), "h-1").expect("active");
+    assert_eq!((&*row.org, &*row.project, &*row.version), ("acme", "p", "2"));
 }

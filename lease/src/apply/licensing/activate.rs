@@ -82,8 +82,7 @@ impl Ledger {
         let standing = self.standing(&license, identity)?;
         if matches!(standing, Standing::New(_)) {
             let delegates = self.state.licensing().delegates(license.terms.license).count();
-            let room = self.state.subjects().len() < self.limits.subjects;
-            within(delegates < MAX_DELEGATES && room)?;
+            within(delegates < MAX_DELEGATES)?;
         }
         let mut row = self.present_activation(context, &license, activate)?;
         self.is_usable(&row)?;
@@ -141,11 +140,15 @@ impl Ledger {
         self.is_in_time(&license.terms)?;
         self.has_place(&license, &row)?;
         let took_seat = self.seat_activation(context, &license, &mut row, activate.lease)?;
-        for (kept, said) in [&mut row.org, &mut row.project, &mut row.version].into_iter().zip(said)
-        {
-            if !said.is_empty() {
+        let [org, project, version] = said;
+        // Whom an activation is for is said once: its seat is not another's to take over.
+        for (kept, said) in [(&mut row.org, org), (&mut row.project, project)] {
+            if kept.is_empty() {
                 *kept = said.into();
             }
+        }
+        if !version.is_empty() {
+            row.version = version.into();
         }
         self.finish(context, license, row, took_seat)
     }
@@ -180,9 +183,11 @@ impl Ledger {
         activate: &Activate,
     ) -> Result<ActivationRow, Refusal> {
         let id = license.terms.license;
-        if let Some(row) = self.settled_activation(context, id, &activate.holder) {
-            return Ok(row);
-        }
+        let present = self.settled_activation(context, id, &activate.holder);
+        let removed = match present {
+            Some(row) if !row.is_removed() => return Ok(row),
+            removed => removed,
+        };
         let activations = self.state.licensing().activations();
         if activations.contains_key(&activate.activation) {
             return Err(Refusal::new(RefusalCode::LeaseIdTaken));
@@ -197,7 +202,8 @@ impl Ledger {
             license: id,
             holder: activate.holder.clone(),
             state: ActivationState::Released,
-            lease: None,
+            // What is kept for the token of one that was removed is this holder's seat.
+            lease: removed.and_then(|row| row.lease),
             contact: SubjectRef(0),
             subject_client: None,
             session: None,
@@ -241,11 +247,19 @@ impl Ledger {
         row: &ActivationRow,
     ) -> Result<(), Refusal> {
         let most = license.terms.plan.max_activations;
-        let active = self.state.licensing().active(license.terms.license);
-        if row.state == ActivationState::Active || most == 0 || active < most {
+        let is_free = most == 0 || self.places_taken(license, row) < most;
+        if row.state == ActivationState::Active || is_free {
             return Ok(());
         }
         Err(Refusal::new(RefusalCode::TooManyActivations))
+    }
+
+    /// Activations other than this one that count against a plan: those in force, and those that
+    /// are no longer but whose seat is kept for an offline token.
+    fn places_taken(&self, license: &LicenseRow, row: &ActivationRow) -> u32 {
+        let (id, licensing) = (license.terms.license, self.state.licensing());
+        let own = u32::from(row.state == ActivationState::Active || row.lease.is_some());
+        licensing.active(id).saturating_add(licensing.kept(id)).saturating_sub(own)
     }
 
     /// Whether a slot of a license is this cluster's or free; a plan without a number has one.
@@ -256,15 +270,14 @@ impl Ledger {
         row: &ActivationRow,
     ) -> Result<(), Refusal> {
         let (id, slots) = (license.terms.license, license.terms.plan.max_activations.max(1));
-        if row.state == ActivationState::Active || self.state.licensing().active(id) < slots {
+        if row.state == ActivationState::Active || self.places_taken(license, row) < slots {
             return Ok(());
         }
-        let in_force = self.state.licensing().in_force(id);
-        let due: Vec<_> = in_force.filter(|row| !self.is_held(row)).cloned().collect();
-        for lease in due.into_iter().filter_map(|row| row.lease) {
+        let seats = self.state.licensing().of_license(id).filter_map(|row| row.lease);
+        for lease in seats.collect::<Vec<_>>() {
             self.settle_lease(&context.time, lease);
         }
-        if self.state.licensing().active(id) < slots {
+        if self.places_taken(license, row) < slots {
             return Ok(());
         }
         let available_at_ms = self.holder_of_seat(id).and_then(|(_, frees_at_ms)| frees_at_ms);
@@ -352,17 +365,30 @@ impl Ledger {
     ) -> (SubjectRef, ClientId) {
         let (id, package) = (license.terms.license, &license.terms.package);
         let contact = self.refer_to(SubjectKind::User, email);
-        let granted_at_ms = self.clock().civil_ms;
-        self.state.put_identity(IdentityRow {
-            license: id,
-            contact,
-            subject_client,
-            granted_at_ms,
-        });
+        self.keep_identity(id, contact, subject_client);
         let detail = AuditDetail::Identity { license: id, subject_client };
         let event = Event::of_package(AuditKind::IdentityDelegated, package, detail);
         self.record(&context.origin, event.by(contact));
         (contact, subject_client)
+    }
+
+    /// Keeps who came to a license, unless the book of names was full: nothing finds a row again
+    /// whose name is not kept.
+    pub(super) fn keep_identity(
+        &mut self,
+        license: LicenseId,
+        contact: SubjectRef,
+        subject_client: ClientId,
+    ) {
+        let granted_at_ms = self.clock().civil_ms;
+        if self.state.subjects().contains_key(&contact) {
+            self.state.put_identity(IdentityRow {
+                license,
+                contact,
+                subject_client,
+                granted_at_ms,
+            });
+        }
     }
 
     /// Forgets clusters of a license that gave its slot back and were not heard for longest, when

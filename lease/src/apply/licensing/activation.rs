@@ -2,10 +2,12 @@
 //!
 //! A seat whose offline token is outstanding is not free when its activation ends: its lease lapses
 //! and stays until the token has run out everywhere. Until then the activation still names it, and
-//! a holder that comes back gets this very lease again instead of a second one.
+//! a holder that comes back gets this very lease again instead of a second one. A removed
+//! activation whose seat is kept so leaves a row that names nobody but its holder; it goes with the
+//! seat, or with the holder's next activation.
 
 use crate::apply::seat::SeatRequest;
-use crate::apply::{Context, Decision, is_text, within};
+use crate::apply::{Context, Decision, is_text, refuse, within};
 use crate::audit::{AuditDetail, AuditKind};
 use crate::ids::{ActivationId, LeaseId};
 use crate::ledger::Ledger;
@@ -79,6 +81,12 @@ impl Ledger {
             let event = Event::of_package(AuditKind::Activated, &license.terms.package, detail);
             self.record(&context.origin, event.by(row.contact));
         }
+        // One that was removed gives way to that which its holder made anew.
+        let former = self.state.licensing().activation_of(row.license, &row.holder);
+        let former = former.map(|former| former.activation).filter(|id| *id != row.activation);
+        if let Some(former) = former {
+            self.state.remove_activation(former);
+        }
         self.state.put_activation(row);
     }
 
@@ -86,7 +94,9 @@ impl Ledger {
     pub(crate) fn seat_ended(&mut self, origin: &Origin, lease: LeaseId) {
         let Some(row) = self.state.licensing().activation_of_lease(lease) else { return };
         let row = ActivationRow { lease: None, ..row.clone() };
-        if row.state == ActivationState::Active {
+        if row.is_removed() {
+            self.state.remove_activation(row.activation);
+        } else if row.state == ActivationState::Active {
             self.put_ended(origin, row, ActivationState::Released);
         } else {
             self.state.put_activation(row);
@@ -173,6 +183,9 @@ impl Ledger {
         let ChangeActivation { activation, change: to, reason, write_off } = change;
         let row = self.activation_of_id(*activation)?;
         within(is_text(reason))?;
+        if row.is_removed() {
+            return self.write_off_removed(context, &row, *to, *write_off);
+        }
         // What is due has ended by itself.
         if let Some(lease) = row.lease {
             self.settle_lease(&context.time, lease);
@@ -214,10 +227,32 @@ impl Ledger {
             }
             ActivationChange::Remove => {
                 self.end_activation(origin, row, ActivationState::Released, end, *write_off);
-                self.state.remove_activation(*activation);
+                match self.state.licensing().activation(*activation) {
+                    Some(kept) if kept.lease.is_some() => {
+                        self.state.put_activation(kept.clone().removed());
+                    }
+                    _ => self.state.remove_activation(*activation),
+                }
             }
         }
         Ok(Outcome::Done)
+    }
+
+    /// All that can still be done about a removed activation: free the seat kept for its token.
+    fn write_off_removed(
+        &mut self,
+        context: &Context,
+        row: &ActivationRow,
+        to: ActivationChange,
+        write_off: bool,
+    ) -> Decision {
+        match row.lease.filter(|_| write_off && to == ActivationChange::Remove) {
+            Some(lease) => {
+                self.end_lease(&context.origin, lease, LeaseEnd::WrittenOff, None);
+                Ok(Outcome::Done)
+            }
+            None => refuse(RefusalCode::UnknownActivation),
+        }
     }
 
     fn activation_of_id(&self, id: ActivationId) -> Result<ActivationRow, Refusal> {

@@ -7,12 +7,13 @@
 //! but its count.
 //!
 //! An activation in force holds a lease of its package, taken like any other (`seat`); one that is
-//! not in force holds none, but for a while the one whose offline token is still outstanding.
+//! not in force holds none, but for a while the one whose offline token is still outstanding. Until
+//! then it counts against its plan, a removed one too: its device or cluster may be at work.
 
 mod activate;
 mod activation;
 mod catalog;
-mod guesses;
+pub(crate) mod guesses;
 mod issue;
 mod setup;
 mod trial;
@@ -29,6 +30,8 @@ use crate::license::{
 };
 use crate::outcome::{Outcome, Refusal, RefusalCode};
 use crate::rows::PackageState;
+
+use guesses::{Found, Tried};
 
 impl Ledger {
     /// One of the commands about licenses, activations, clients and the catalog.
@@ -97,10 +100,12 @@ impl Ledger {
             .filter(|row| context.origin.actor == Actor::Face(row.terms.face))
             .cloned();
         let own = found.as_ref().and_then(|row| licensing.activation_of(row.terms.license, holder));
-        self.may_guess(address, own.is_some_and(|row| self.is_held(row)))?;
-        if found.is_none() {
-            self.count_guess(address);
-        }
+        let what = match own {
+            Some(row) if self.is_held(row) => Found::Known,
+            _ if found.is_some() => Found::Right,
+            _ => Found::Wrong,
+        };
+        self.may_try(Tried::Key, address, what)?;
         found.ok_or(Refusal::new(RefusalCode::UnknownLicenseKey))
     }
 

@@ -1,10 +1,17 @@
 //! The setup call of `deployment`: somebody accepts a license's terms. It takes no seat.
+//!
+//! Whoever has the key can name as many people as they like. So the names that a license brings
+//! into the book after its first are rows like those of delegates, and bounded as they are; a name
+//! beyond is a reference that stands for nothing, as when the book is full, and the terms are
+//! accepted all the same.
 
 use crate::apply::{Context, Decision};
 use crate::audit::{AuditDetail, AuditKind};
 use crate::command::Subject;
+use crate::ids::{ClientId, Name, SubjectRef};
 use crate::ledger::Ledger;
 use crate::license::{Activated, LicenseRow};
+use crate::limits::MAX_DELEGATES;
 use crate::outcome::Outcome;
 use crate::record::Event;
 use crate::rows::SubjectKind;
@@ -24,7 +31,7 @@ impl Ledger {
             name: contact.name.to_ascii_lowercase().into(),
             candidate: contact.candidate,
         };
-        let contact = self.refer_to(SubjectKind::User, &email);
+        let contact = self.contact_of_setup(&license, &email);
         let terms_accepted_at_ms = terms_accepted_at_ms.or(license.terms_accepted_at_ms);
         let is_new =
             (license.contact, license.terms_accepted_at_ms) != (contact, terms_accepted_at_ms);
@@ -48,5 +55,21 @@ impl Ledger {
             self.state.put_license(license);
         }
         Ok(Outcome::Activated(Box::new(activated)))
+    }
+
+    fn contact_of_setup(&mut self, license: &LicenseRow, email: &Subject) -> SubjectRef {
+        let id = license.terms.license;
+        let known = self.state.subject_by_name(SubjectKind::User, &Name::from(&*email.name));
+        if let Some(known) = known {
+            return known;
+        }
+        if self.state.licensing().delegates(id).count() >= MAX_DELEGATES {
+            return email.candidate;
+        }
+        let contact = self.refer_to(SubjectKind::User, email);
+        if license.contact != SubjectRef(0) {
+            self.keep_identity(id, contact, ClientId(0));
+        }
+        contact
     }
 }

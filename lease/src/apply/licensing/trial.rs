@@ -1,4 +1,7 @@
 //! Trials: a license, its owner and its one device, all at once, once per fingerprint for ever.
+//!
+//! A fingerprint is what its sender says it is, and each trial takes a seat: so an address begins
+//! only some in a day (`guesses`).
 
 use crate::apply::licensing::activate::{is_claim, is_holder};
 use crate::apply::{Context, Decision, refuse, within};
@@ -31,6 +34,7 @@ impl Ledger {
         if licensing.trials().contains_key(&activate.holder) {
             return refuse(RefusalCode::TrialUsed);
         }
+        self.may_begin_trial(activate.address)?;
         within(licensing.trials().len() < MAX_CLIENTS)?;
         within(licensing.activations().len() < MAX_ACTIVATIONS)?;
         if licensing.activation(activate.activation).is_some() {
@@ -62,6 +66,7 @@ impl Ledger {
         };
         self.seat_activation(context, &license, &mut row, activate.lease)?;
         // Nothing can be refused any more.
+        self.count_trial(activate.address);
         let owner = match owner {
             Owner::Known(owner) => owner,
             Owner::New(email) => self.store_client(context, &email, *client),
@@ -101,7 +106,6 @@ impl Ledger {
             return Err(Refusal::new(RefusalCode::ClientTaken));
         }
         within(licensing.clients().len() < MAX_CLIENTS)?;
-        within(known.is_some() || self.state.subjects().len() < self.limits.subjects)?;
         Ok(Owner::New(email))
     }
 }

@@ -1,10 +1,11 @@
 //! Metered use of a license, as its cluster reports it; counted per license, never per person.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rust_decimal::Decimal;
 
 use crate::apply::licensing::activate::is_holder;
+use crate::apply::licensing::guesses::{Found, Tried};
 use crate::apply::{Decision, is_name, refuse, within};
 use crate::ids::{Face, LicenseId, Name};
 use crate::ledger::Ledger;
@@ -15,7 +16,9 @@ use crate::outcome::{Outcome, RefusalCode, UsageTotal, UsageTotals};
 
 impl Ledger {
     /// Adds to the use of the license under which the cluster has its slot. Such a report names
-    /// nothing but the cluster, so a name that no cluster has is a guess.
+    /// nothing but the cluster, so a name that no cluster has is a guess, counted apart from those
+    /// of keys. Metrics with a quota are always counted; of the others, those beyond the bound are
+    /// not, so that made-up names neither grow without end nor keep the others from being counted.
     pub(super) fn report_usage(&mut self, report: &ReportUsage) -> Decision {
         let ReportUsage { holder, address, metrics } = report;
         let sound = |metric: &(Name, Measure)| is_name(&metric.0) && !metric.1.0.is_sign_negative();
@@ -28,10 +31,12 @@ impl Ledger {
         let is_known = licensing.of_holder(holder).any(|row| of_face(&row));
         let in_force = licensing.of_holder(holder).filter(of_face).find(|row| self.is_held(row));
         let license = in_force.map(|row| row.license);
-        self.may_guess(*address, license.is_some())?;
-        if !is_known {
-            self.count_guess(*address);
-        }
+        let found = match license {
+            Some(_) => Found::Known,
+            None if is_known => Found::Right,
+            None => Found::Wrong,
+        };
+        self.may_try(Tried::Cluster, *address, found)?;
         let Some(license) = license else {
             return refuse(RefusalCode::UnknownActivation);
         };
@@ -41,15 +46,30 @@ impl Ledger {
             .usage(license)
             .map(|(name, used)| (name.clone(), used))
             .collect();
+        let quotas = self.quotas(license);
+        let mut others = counts.keys().filter(|metric| !quotas.contains(*metric)).count();
         for (metric, amount) in metrics {
+            if !quotas.contains(metric) && !counts.contains_key(metric) {
+                if others >= MAX_LICENSE_METRICS {
+                    continue;
+                }
+                others += 1;
+            }
             let used = counts.entry(metric.clone()).or_default();
             used.0 = used.0.checked_add(amount.0).unwrap_or(Decimal::MAX);
         }
-        within(counts.len() <= MAX_LICENSE_METRICS)?;
         for (metric, _) in metrics {
-            self.state.put_license_usage(license, metric, counts[metric]);
+            if let Some(used) = counts.get(metric) {
+                self.state.put_license_usage(license, metric, *used);
+            }
         }
         Ok(self.usage_totals(license))
+    }
+
+    /// Metrics of a license that have a quota.
+    fn quotas(&self, license: LicenseId) -> BTreeSet<Name> {
+        let quotas = self.state.licensing().license(license).map(|row| &row.terms.plan.quotas);
+        quotas.into_iter().flatten().map(|(metric, _)| metric.clone()).collect()
     }
 
     /// Every metric of a license that was ever reported or has a quota.

@@ -8,15 +8,20 @@
 //! evaluation   activation, client banned, state, host, activation's state, validity
 //! ```
 //!
-//! A holder that lost its seat (its slot ran out while it was silent, an operator released it)
-//! takes one again here, if the license still has room for it and the package has a seat.
+//! A device or host that lost its seat (an operator released it) takes one again here, if the
+//! license still has room for it and the package has a seat. A cluster does not: a heartbeat that
+//! was on its way while its cluster left must not take the slot again for another day. It is told
+//! that it is not activated, or that its slot is another's, and activates anew.
 
 use crate::apply::licensing::activate::{Standing, has_nodes, is_email, is_holder};
 use crate::apply::licensing::face_of;
+use crate::apply::licensing::guesses::{Found, Tried};
 use crate::apply::{Context, Decision, refuse, within};
-use crate::ids::{ActivationId, Face};
+use crate::ids::{ActivationId, Face, SubjectRef};
 use crate::ledger::Ledger;
-use crate::license::{ActivationRow, DeviceIdentity, LicenseRow, Verify, VerifyBy};
+use crate::license::{
+    ActivationRow, ActivationState, DeviceIdentity, LicenseRow, Verify, VerifyBy,
+};
 use crate::outcome::{Refusal, RefusalCode};
 
 impl Ledger {
@@ -54,7 +59,8 @@ impl Ledger {
         identity: &DeviceIdentity,
     ) -> Decision {
         self.is_for_product(license, identity.product.as_ref())?;
-        if matches!(self.standing(license, identity)?, Standing::New(_)) {
+        let is_new = matches!(self.standing(license, identity)?, Standing::New(_));
+        if is_new && !self.is_unnamed(license, verify) {
             return refuse(RefusalCode::EmailNotAuthorized);
         }
         self.is_not_banned(license.terms.client)?;
@@ -84,6 +90,9 @@ impl Ledger {
         let mut row = self.known_activation(context, license, verify)?;
         self.is_usable(&row)?;
         self.has_slot(context, license, &row)?;
+        if row.state != ActivationState::Active {
+            return refuse(RefusalCode::UnknownActivation);
+        }
         if nodes > 0 {
             row.nodes = nodes;
         }
@@ -98,14 +107,18 @@ impl Ledger {
         activation: ActivationId,
     ) -> Decision {
         let licensing = self.state.licensing();
-        let row = licensing.activation(activation);
+        let row = licensing.activation(activation).filter(|row| !row.is_removed());
         let license = row.and_then(|row| licensing.license(row.license));
         let license = license.filter(|license| license.terms.face == Face::Evaluation).cloned();
         let known = row.is_some_and(|row| row.holder == verify.holder && self.is_held(row));
         let holder = row.map(|row| row.holder.clone());
-        self.may_guess(verify.address, known && license.is_some())?;
+        let found = match &license {
+            Some(_) if known => Found::Known,
+            Some(_) => Found::Right,
+            None => Found::Wrong,
+        };
+        self.may_try(Tried::Key, verify.address, found)?;
         let (Some(license), Some(holder)) = (license, holder) else {
-            self.count_guess(verify.address);
             return refuse(RefusalCode::UnknownActivation);
         };
         self.is_not_banned(license.terms.client)?;
@@ -127,7 +140,17 @@ impl Ledger {
         verify: &Verify,
     ) -> Result<ActivationRow, Refusal> {
         let row = self.settled_activation(context, license.terms.license, &verify.holder);
+        let row = row.filter(|row| !row.is_removed());
         row.ok_or(Refusal::new(RefusalCode::UnknownActivation))
+    }
+
+    /// Whether a device was activated by somebody whose name the full book of names did not take:
+    /// then no address can be told from theirs, and the client id has to do.
+    fn is_unnamed(&self, license: &LicenseRow, verify: &Verify) -> bool {
+        let row = self.state.licensing().activation_of(license.terms.license, &verify.holder);
+        row.is_some_and(|row| {
+            row.contact != SubjectRef(0) && !self.state.subjects().contains_key(&row.contact)
+        })
     }
 
     fn confirm(
