@@ -28,4 +28,6 @@ mod strict_json;
 #[cfg(test)]
 mod tokens;
 #[cfg(test)]
+mod vectors;
+#[cfg(test)]
 mod version;
