@@ -86,10 +86,9 @@ fn refused(refusal: &Refusal) -> FaceFailure {
         StatusCode::from_u16(refusal.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let failure = FaceFailure::json(status, &refusal.body());
     match refusal {
-        Refusal::MissingAuthorization => failure.header(
-            WWW_AUTHENTICATE,
-            HeaderValue::from_static("Bearer realm=\"leasehold\""),
-        ),
+        Refusal::MissingAuthorization => {
+            failure.header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"leasehold\""))
+        }
         Refusal::TooManyRequests | Refusal::Unavailable => failure.retry_after_s(1),
         _ => failure,
     }
@@ -97,8 +96,8 @@ fn refused(refusal: &Refusal) -> FaceFailure {
 
 /// The 422 of missing and wrong fields.
 fn invalid(errors: ValidationErrors) -> Failure {
-    let status = StatusCode::from_u16(validation::HTTP_STATUS)
-        .unwrap_or(StatusCode::UNPROCESSABLE_ENTITY);
+    let status =
+        StatusCode::from_u16(validation::HTTP_STATUS).unwrap_or(StatusCode::UNPROCESSABLE_ENTITY);
     FaceFailure::json(status, &errors).because("invalid_request").into()
 }
 
