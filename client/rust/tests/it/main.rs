@@ -5,6 +5,9 @@
 
 mod access;
 mod checkout;
+mod deployment;
+mod device;
+mod evaluation;
 mod far;
 mod lifecycle;
 mod offline;
