@@ -168,11 +168,15 @@ fn run_unit() -> Result<Tally> {
 }
 
 /// A minute over all decoders; its report has the result line of a test, one test a decoder.
+/// The gate repeats itself; whoever looks for more leaves the seed out, and one is drawn.
+const MUTATION_SEED: &str = "1ea5e401d";
+
 fn run_mutation() -> Result<Tally> {
     if !cargo(&["build", "--release", "--workspace", "--all-targets"])? {
         return Ok(Tally::of(false));
     }
-    counted(&["test", "--release", "--workspace", "--test", "mutation", "--", "--seconds", "60"])
+    let words = ["test", "--release", "--workspace", "--test", "mutation", "--"];
+    counted(&[&words[..], &["--seconds", "60", "--seed", MUTATION_SEED]].concat())
 }
 
 fn run_cluster() -> Result<Tally> {
