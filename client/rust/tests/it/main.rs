@@ -15,4 +15,5 @@ mod property;
 mod renewal;
 mod retries;
 mod tls;
+mod vectors;
 mod world;
