@@ -166,29 +166,10 @@ pub(super) fn license() -> LicenseData {
     LicenseData::from_json(document.to_string().as_bytes()).unwrap()
 }
 
-pub(super) fn make_payload() -> Node {
-    let json = license().to_json();
-    let license = LicenseData::from_json(&json).unwrap();
-    let features = ["export", "import", "report", "nosuch", "Export", ""]
-        .map(|slug| object! { feature: slug, is_allowed: license.allows_feature(slug) });
-    let scopes = [
-        ("export", "create"),
-        ("export", "list"),
-        ("export", "delete"),
-        ("export", "unlimited"),
-        ("export", "future"),
-        ("export", "nosuch"),
-        ("import", "read"),
-        ("report", "read"),
-        ("nosuch", "create"),
-    ]
-    .map(|(feature, scope)| {
-        let is_allowed = license.allows_scope(feature, scope);
-        let limit = license.scope_limit(feature, scope).filter(|_| is_allowed);
-        object! { feature: feature, scope: scope, is_allowed: is_allowed, limit: limit }
-    });
+/// How lenient a reader is, and about what.
+fn readings_of_payloads() -> Vec<Node> {
     let bare = r#"{"id":"x","license_key":"K"}"#;
-    let read = [
+    [
         ("no entitlements allow nothing", bare.to_owned()),
         (
             "null is as absent",
@@ -230,6 +211,30 @@ pub(super) fn make_payload() -> Node {
                 .and_then(LicenseData::trial_ends_at)
                 .map(|time| time.to_string()),
         }
+    })
+    .to_vec()
+}
+
+pub(super) fn make_payload() -> Node {
+    let json = license().to_json();
+    let license = LicenseData::from_json(&json).unwrap();
+    let features = ["export", "import", "report", "nosuch", "Export", ""]
+        .map(|slug| object! { feature: slug, is_allowed: license.allows_feature(slug) });
+    let scopes = [
+        ("export", "create"),
+        ("export", "list"),
+        ("export", "delete"),
+        ("export", "unlimited"),
+        ("export", "future"),
+        ("export", "nosuch"),
+        ("import", "read"),
+        ("report", "read"),
+        ("nosuch", "create"),
+    ]
+    .map(|(feature, scope)| {
+        let is_allowed = license.allows_scope(feature, scope);
+        let limit = license.scope_limit(feature, scope).filter(|_| is_allowed);
+        object! { feature: feature, scope: scope, is_allowed: is_allowed, limit: limit }
     });
     super::file(
         "The license inside: its bytes, and what its entitlements allow.",
@@ -238,7 +243,7 @@ pub(super) fn make_payload() -> Node {
             ("license_json", text(&json).into()),
             ("features", list(features)),
             ("scopes", list(scopes)),
-            ("read", list(read)),
+            ("read", Node::List(readings_of_payloads())),
         ],
     )
 }

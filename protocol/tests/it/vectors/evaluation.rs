@@ -85,6 +85,7 @@ fn signed() -> Vec<Node> {
     .to_vec()
 }
 
+#[derive(Clone)]
 struct Check {
     name: &'static str,
     file: String,
@@ -111,11 +112,9 @@ fn first_step(check: &Check) -> (String, Option<&'static str>) {
     (verdict, warning)
 }
 
-fn checks() -> Vec<(Check, &'static str, Option<&'static str>)> {
-    let one = issue(&license(), 1);
-    let two = issue(&license(), 2);
-    let ten = issue(&license(), 10);
-    let offline = issue(&License { offline: true, ..license() }, 1);
+/// What keys and changes make of a file, an hour after it began.
+fn keys_and_changes() -> Vec<(Check, &'static str, Option<&'static str>)> {
+    let [one, two, ten] = [1, 2, 10].map(|version| issue(&license(), version));
     let marked = one.replace("\"revoked\": false", "\"revoked\": true");
     let unmarked = issue(&License { revoked: true, ..license() }, 1)
         .replace("\"revoked\": true", "\"revoked\": false");
@@ -124,103 +123,71 @@ fn checks() -> Vec<(Check, &'static str, Option<&'static str>)> {
     assert_ne!(longer, one);
     let twice = one.replacen('{', "{\n  \"plan\": \"enterprise\",", 1);
     let version = |text: &str| one.replace("\"v1\"", text);
-    let end = Some("end_within_tolerance");
-    let check = |name, file: &String, minimum, now_ms, is_development| Check {
-        name,
-        file: file.clone(),
-        minimum,
-        now_ms,
-        is_development,
-    };
-    let now = BEGAN_MS + HOUR_MS;
-    vec![
-        (check("good", &one, 1, now, false), "ask_server", None),
-        (check("the second key", &two, 1, now, false), "ask_server", None),
-        (check("the tenth key is newer than the second", &ten, 2, now, false), "ask_server", None),
-        (check("a key below the minimum", &one, 2, now, false), "unsupported_key_version", None),
-        (
-            check("and the second below the tenth", &two, 10, now, false),
-            "unsupported_key_version",
-            None,
-        ),
-        (
-            check("downgraded to an older key", &two.replace("\"v2\"", "\"v1\""), 1, now, false),
-            "invalid_signature",
-            None,
-        ),
-        (
-            check("an unknown key", &version("\"v9\""), 1, now, false),
-            "unsupported_key_version",
-            None,
-        ),
-        (
-            check("a key version that is a number", &version("1"), 1, now, false),
-            "unsupported_key_version",
-            None,
-        ),
-        (
-            check("no key version, which is the first", &unversioned, 1, now, false),
-            "invalid_signature",
-            None,
-        ),
-        (check("an end put off", &longer, 1, now, false), "invalid_signature", None),
-        (check("a member twice", &twice, 1, now, false), "invalid_signature", None),
-        (
-            check("cut off", &one[..one.len() - 1].to_owned(), 1, now, false),
-            "invalid_signature",
-            None,
-        ),
-        (check("marked as revoked, not signed anew", &marked, 1, now, false), "revoked", None),
-        (
-            check("its mark of revocation taken away", &unmarked, 1, now, false),
-            "invalid_signature",
-            None,
-        ),
-        (check("at its end", &one, 1, ENDS_MS, false), "ask_server", None),
-        (
-            check("a clock five hours ahead", &one, 1, ENDS_MS + 5 * HOUR_MS, false),
-            "ask_server",
-            end,
-        ),
-        (
-            check("almost six hours after its end", &one, 1, ENDS_MS + 6 * HOUR_MS - 1_000, false),
-            "ask_server",
-            end,
-        ),
-        (
-            check("a clock seven hours ahead", &one, 1, ENDS_MS + 7 * HOUR_MS, false),
-            "expired",
-            None,
-        ),
-        (
-            check("an offline license in a shipped build", &offline, 1, now, false),
-            "ask_server",
-            None,
-        ),
-        (
-            check("an offline license in a build for development", &offline, 1, now, true),
-            "run",
-            None,
-        ),
+    let downgraded = two.replace("\"v2\"", "\"v1\"");
+    let cut = one[..one.len() - 1].to_owned();
+    let (unsupported, invalid) = ("unsupported_key_version", "invalid_signature");
+    [
+        ("good", &one, 1, "ask_server"),
+        ("the second key", &two, 1, "ask_server"),
+        ("the tenth key is newer than the second", &ten, 2, "ask_server"),
+        ("a key below the minimum", &one, 2, unsupported),
+        ("and the second below the tenth", &two, 10, unsupported),
+        ("downgraded to an older key", &downgraded, 1, invalid),
+        ("an unknown key", &version("\"v9\""), 1, unsupported),
+        ("a key version that is a number", &version("1"), 1, unsupported),
+        ("no key version, which is the first", &unversioned, 1, invalid),
+        ("an end put off", &longer, 1, invalid),
+        ("a member twice", &twice, 1, invalid),
+        ("cut off", &cut, 1, invalid),
+        ("marked as revoked, not signed anew", &marked, 1, "revoked"),
+        ("its mark of revocation taken away", &unmarked, 1, invalid),
     ]
+    .map(|(name, file, minimum, verdict)| {
+        let (file, now_ms) = (file.clone(), BEGAN_MS + HOUR_MS);
+        (Check { name, file, minimum, now_ms, is_development: false }, verdict, None)
+    })
+    .to_vec()
+}
+
+/// What clocks and builds make of a good file.
+fn ends_and_builds() -> Vec<(Check, &'static str, Option<&'static str>)> {
+    let online = issue(&license(), 1);
+    let offline = issue(&License { offline: true, ..license() }, 1);
+    let (now, hour) = (BEGAN_MS + HOUR_MS, HOUR_MS);
+    let almost = ENDS_MS + 6 * hour - 1_000;
+    let end = Some("end_within_tolerance");
+    [
+        ("at its end", &online, ENDS_MS, false, "ask_server", None),
+        ("a clock five hours ahead", &online, ENDS_MS + 5 * hour, false, "ask_server", end),
+        ("almost six hours after its end", &online, almost, false, "ask_server", end),
+        ("a clock seven hours ahead", &online, ENDS_MS + 7 * hour, false, "expired", None),
+        ("an offline license in a shipped build", &offline, now, false, "ask_server", None),
+        ("an offline license in a build for development", &offline, now, true, "run", None),
+    ]
+    .map(|(name, file, now_ms, is_development, verdict, warning)| {
+        let file = file.clone();
+        (Check { name, file, minimum: 1, now_ms, is_development }, verdict, warning)
+    })
+    .to_vec()
 }
 
 pub(super) fn make_license() -> Node {
     let keys = KEYS.map(|(version, secret)| {
         object! { key_version: KeyVersion(version).to_string(), secret: secret }
     });
-    let checks = checks().into_iter().map(|(check, verdict, warning)| {
-        assert_eq!(first_step(&check), (verdict.to_owned(), warning), "{}", check.name);
-        object! {
-            name: check.name,
-            file: check.file,
-            minimum_key_version: KeyVersion(check.minimum).to_string(),
-            now_ms: check.now_ms,
-            is_development: check.is_development,
-            verdict: verdict,
-            warning: warning,
-        }
-    });
+    let checks =
+        keys_and_changes().into_iter().chain(ends_and_builds()).map(|(check, verdict, warning)| {
+            assert_eq!(first_step(&check), (verdict.to_owned(), warning), "{}", check.name);
+            object! {
+                name: check.name,
+                file: check.file,
+                minimum_key_version: KeyVersion(check.minimum).to_string(),
+                now_ms: check.now_ms,
+                is_development: check.is_development,
+                verdict: verdict,
+                warning: warning,
+            }
+        });
     let hosts = ["example-host", "", "büro-01"]
         .map(|name| object! { hostname: name, hash: HostHash::of(name).as_str() });
     super::file(

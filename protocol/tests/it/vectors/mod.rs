@@ -33,8 +33,11 @@ use document::{Node, list};
 /// Set to anything, the files are written.
 const WRITE: &str = "WRITE_CLIENT_VECTORS";
 
-/// Every file and what makes its members. A file may read one that stands before it.
-const FILES: [(&str, fn() -> Node); 12] = [
+/// Makes a file.
+type Maker = fn() -> Node;
+
+/// Every file and what makes it. A file may read one that stands before it.
+const FILES: [(&str, Maker); 12] = [
     ("offline_token.json", offline::make),
     ("deployment_access_token.json", deployment::make),
     ("device_fingerprint.json", device::make_fingerprint),
