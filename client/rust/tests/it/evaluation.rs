@@ -1,7 +1,8 @@
 //! Evaluations: activation, the order of checks, grace, clocks, bypass variables, license files.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use leasehold_client::evaluation::{
@@ -279,4 +280,56 @@ fn a_refused_activation_says_why() {
         assert_eq!(both(client.activate(), server).await.0, Ok(Activation::Rejected(rejection)));
         assert!(!program.path().exists());
     });
+}
+
+/// A recorded file, or nothing where the data is not here, said so that it is heard although the
+/// test passes.
+fn recorded(name: &str) -> Option<Vec<u8>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/fixtures/evaluation");
+    if !root.is_dir() {
+        // Not `eprintln!`, which the test harness swallows.
+        let _ = writeln!(std::io::stderr(), "skipped: no recorded data at {}", root.display());
+        return None;
+    }
+    let path = root.join(name);
+    Some(std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())))
+}
+
+/// What is made of a recorded file: whether it is good without a server that vouched for it (only
+/// with the secret), and with one.
+#[cfg(unix)]
+fn check_recorded(name: &str, secret: &str, is_good_alone: bool, is_good: bool) {
+    use std::os::unix::fs::PermissionsExt;
+    let Some(bytes) = recorded(name) else { return };
+    story(async {
+        let mut program = Program::new().await;
+        std::fs::create_dir(program.path().parent().unwrap()).unwrap();
+        std::fs::write(program.path(), bytes).unwrap();
+        let private = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(program.path(), private).unwrap();
+        let secrets = [("EDON_LICENSE_SECRET_V1", secret)];
+        let client = program.builder(&secrets).build().unwrap();
+        if !is_good {
+            assert!(!program.alone(&client, true).await.permits_use(), "{name}");
+            return;
+        }
+        let verdict = program.validate(&client, 503, &json!({})).await;
+        assert_eq!(verdict.permits_use(), is_good_alone, "{name} {verdict:?}");
+        let good = program.good();
+        assert_eq!(program.validate(&client, 200, &good).await, Verdict::Held, "{name}");
+        let again = program.builder(&secrets).build().unwrap();
+        assert!(is_in_grace(&program.validate(&again, 503, &json!({})).await), "{name}");
+    });
+}
+
+#[cfg(unix)]
+#[test]
+fn recorded_license_files_are_judged_by_what_the_program_knows() {
+    let published = "eval-secret-key-v1-change-in-production";
+    // A secret that everybody knows proves nothing, until a server says that it is good.
+    check_recorded("license.json", "", false, true);
+    check_recorded("license_key_v2.json", "", false, true);
+    check_recorded("license.json", published, true, true);
+    check_recorded("license.json", "another secret", false, false);
+    check_recorded("license_after_server_revocation.json", "", false, false);
 }
