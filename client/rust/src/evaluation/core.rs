@@ -4,8 +4,11 @@
 //! the server. The rules want a file that verifies; what was believed by other means than its
 //! signature is handed to them signed with a key of the moment.
 //!
-//! An outage is bridged for a day only where a server found the license good before. What a server
-//! refused stays refused over a restart until it says otherwise.
+//! One file, though long: activation and validation change the same few things, and to read one of
+//! them is to want the other beside it.
+//!
+//! An outage is bridged for a day only where a server, or the secret, showed that the license is
+//! good. What a server refused stays refused over a restart until it says otherwise.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
