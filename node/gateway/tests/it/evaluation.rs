@@ -135,6 +135,43 @@ async fn a_host_activates_and_validates_at_all_four_addresses() {
     assert_eq!(seats_taken(&world).await, 2);
 }
 
+/// Every host without a name sends the hash of `unknown`; no organisation takes over another's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hosts_of_one_name_are_told_apart() {
+    let world = plain().await;
+    open(&world, json!({})).await;
+    let of = |mut body: Value, org: Value, project: &str| {
+        body["org_id"] = org;
+        body["project_id"] = json!(project);
+        body
+    };
+    let mut ids = Vec::new();
+    let all =
+        [(json!("acme"), "p"), (json!("other"), "p"), (json!("acme"), "q"), (json!(null), "p")];
+    for (org, project) in &all {
+        let body = of(activation("", None), org.clone(), project);
+        let first = granted(&post(&world, "/v1/activate", &body).await);
+        let again = granted(&post(&world, "/v1/activate", &body).await);
+        assert_eq!((&first["org_id"], &first["project_id"]), (org, &json!(project)));
+        assert_eq!(again["activation_id"], first["activation_id"]);
+        ids.push(text_of(&first, "activation_id").to_owned());
+    }
+    assert_eq!(seats_taken(&world).await, 4);
+    for (at, (org, project)) in all.iter().enumerate() {
+        let own = of(validation(&ids[at], ""), org.clone(), project);
+        granted(&post(&world, "/v1/validate", &own).await);
+        let in_part = of(validation(&ids[at], ""), json!(null), project);
+        granted(&post(&world, "/v1/validate", &in_part).await);
+        let foreign = of(validation(&ids[at], ""), json!("acme"), "elsewhere");
+        refused(&post(&world, "/v1/validate", &foreign).await, "project_mismatch");
+        let elsewhere = of(validation(&ids[at], "host-9"), org.clone(), project);
+        refused(&post(&world, "/v1/validate", &elsewhere).await, "hostname_mismatch");
+    }
+    let taken_over = of(validation(&ids[0], ""), json!("other"), "p");
+    refused(&post(&world, "/v1/validate", &taken_over).await, "project_mismatch");
+    assert_eq!(seats_taken(&world).await, 4);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_refusal_is_200_with_its_reason() {
     let world = plain().await;

@@ -5,16 +5,23 @@
 //! (`refusal`); other statuses are left to what is no decision: a body that is no request (400),
 //! too many wrong codes (429), a cluster that cannot decide (503).
 //!
-//! Of a host there is its hash alone: the first digits of it, which every client sends, are the
-//! activation's holder, and the signed license file has no host name in it. The activation's id is
-//! the host's proof; a second activation of a host confirms the first, with the end it had, and
-//! signs a new file with the key that is current then. That is how customers come to a file of a
-//! newer key when older ones are no longer accepted: a validation names no key version.
+//! Of a host there is its hash alone: the first digits of it, which every client sends. They are
+//! not enough to tell hosts apart: every host that has no name sends the hash of `unknown`. So the
+//! holder of an activation is a hash over host, organisation and project (`holder`), each such
+//! three have an activation and a seat of their own, and no organisation takes over another's. A
+//! validation is compared in the ledger, so that one that does not fit changes nothing; a part that
+//! it does not name, or the activation does not, fits.
+//!
+//! The signed license file has no host name in it. The activation's id is the host's proof; a
+//! second activation by the same three confirms the first, with the end it had, and signs a new
+//! file with the key that is current then. That is how customers come to a file of a newer key when
+//! older ones are no longer accepted: a validation names no key version.
 //!
 //! What it leaves to others: the forms and the signature (`protocol::evaluation`), the rules
 //! (`lease`), rotation of the key (`calls::licensing::secrets`).
 
 mod events;
+mod holder;
 mod refusal;
 
 use std::collections::BTreeMap;
@@ -24,10 +31,10 @@ use lease::Ledger;
 use lease::command::Command;
 use lease::ids::{ActivationId, Name};
 use lease::license::{Activate, Activated, ActivationRow, Claim, Plan, Verify, VerifyBy};
-use lease::outcome::{Outcome, Refusal};
+use lease::outcome::{Outcome, Refusal, RefusalCode};
 use protocol::deployment::license_key::LicenseKey;
 use protocol::evaluation::event::Subject;
-use protocol::evaluation::identity;
+use protocol::evaluation::identity::{self, HostHash};
 use protocol::evaluation::key_ring::{KeyRing, KeyVersion};
 use protocol::evaluation::license_file::{License, LicenseFile};
 use protocol::evaluation::refusal::RefusalReason;
@@ -76,7 +83,7 @@ pub(crate) async fn activate(shared: &Shared, call: &Call) -> Result<Reply, Fail
     let command = Command::Activate(Box::new(Activate {
         key_mac,
         address: address_tag(&keys.license_keys, call.address),
-        holder: Name::from(request.hostname_hash.binding()),
+        holder: holder::of_activation(&request),
         activation: ActivationId(draw_uuid(entropy)),
         lease: draw_lease(entropy),
         claim: Claim::Evaluation {
@@ -89,10 +96,11 @@ pub(crate) async fn activate(shared: &Shared, call: &Call) -> Result<Reply, Fail
         Ok(activated) => activated,
         Err(refusal) => return say(shared, &asked, &refusal),
     };
+    let host = &request.hostname_hash;
     let granted = Granted::of(&shared.context.cluster.ledger(), &activated)?;
     let kind = request.kind.as_deref().unwrap_or(EVALUATION);
     let license = granted.license_file(&keys, kind)?;
-    let token = granted.offline_token(shared, &keys, &activated)?;
+    let token = granted.offline_token(shared, &keys, host, &activated)?;
     asked.granted(&granted.subject(), EpochSeconds::from_unix_ms(activated.civil_ms));
     Ok(granted.reply(&activated, Some(license), token))
 }
@@ -113,24 +121,47 @@ pub(crate) async fn validate(shared: &Shared, call: &Call) -> Result<Reply, Fail
         shared.metrics.count_refusal(RefusalReason::UnknownActivation.code());
         return Ok(refused(shared, &asked, RefusalReason::UnknownActivation));
     };
-    let command = Command::Verify(Box::new(Verify {
-        by: VerifyBy::Evaluation { activation: ActivationId(u128::from_be_bytes(activation.0)) },
-        address: address_tag(&keys.license_keys, call.address),
-        holder: Name::from(request.hostname_hash.binding()),
-        lease: draw_lease(&*shared.context.entropy),
-    }));
-    let activated = match decide(shared, call, command).await? {
-        Ok(activated) => activated,
-        Err(refusal) => return say(shared, &asked, &refusal),
+    let activation = ActivationId(u128::from_be_bytes(activation.0));
+    let verify = |holder: Name| {
+        Command::Verify(Box::new(Verify {
+            by: VerifyBy::Evaluation { activation },
+            address: address_tag(&keys.license_keys, call.address),
+            holder,
+            lease: draw_lease(&*shared.context.entropy),
+        }))
     };
-    let granted = Granted::of(&shared.context.cluster.ledger(), &activated)?;
-    if !granted.is_of(&request) {
-        shared.metrics.count_refusal(RefusalReason::ProjectMismatch.code());
-        return Ok(refused(shared, &asked, RefusalReason::ProjectMismatch));
+    // What the activation is for was settled when it was made, so this node's ledger tells, or does
+    // not have it yet.
+    let holder = || {
+        let ledger = shared.context.cluster.ledger();
+        holder::of_validation(&request, ledger.activation(activation))
+    };
+    let first = holder();
+    let mut decided = decide(shared, call, verify(first.clone())).await?;
+    if is_mismatch(&decided) && holder() != first {
+        decided = decide(shared, call, verify(holder())).await?;
     }
-    let token = granted.offline_token(shared, &keys, &activated)?;
+    let activated = match decided {
+        Ok(activated) => activated,
+        Err(refusal) => {
+            let ledger = shared.context.cluster.ledger();
+            let row = ledger.activation(activation);
+            let of_other = row.is_some_and(|row| !holder::is_for(row, &request));
+            if refusal.code == RefusalCode::HolderMismatch && of_other {
+                return Ok(refused(shared, &asked, RefusalReason::ProjectMismatch));
+            }
+            return say(shared, &asked, &refusal);
+        }
+    };
+    let host = &request.hostname_hash;
+    let granted = Granted::of(&shared.context.cluster.ledger(), &activated)?;
+    let token = granted.offline_token(shared, &keys, host, &activated)?;
     asked.granted(&granted.subject(), EpochSeconds::from_unix_ms(activated.civil_ms));
     Ok(granted.reply(&activated, None, token))
+}
+
+fn is_mismatch(decided: &Result<Box<Activated>, Refusal>) -> bool {
+    matches!(decided, Err(refusal) if refusal.code == RefusalCode::HolderMismatch)
 }
 
 /// Has a command decided, and waits until this node knows what it was decided by.
@@ -208,15 +239,6 @@ impl Granted {
         })
     }
 
-    /// Whether a validation names the organisation and project that the activation was made for. A
-    /// part that either does not name fits.
-    fn is_of(&self, request: &ValidateRequest) -> bool {
-        let fits = |kept: &str, named: &Option<String>| {
-            kept.is_empty() || named.as_ref().is_none_or(|named| named == kept)
-        };
-        fits(&self.row.org, &request.org_id) && fits(&self.row.project, &request.project_id)
-    }
-
     fn activation_id(&self) -> String {
         identity::ActivationId(self.row.activation.0.to_be_bytes()).to_string()
     }
@@ -261,6 +283,7 @@ impl Granted {
         &self,
         shared: &Shared,
         keys: &Keys,
+        host: &HostHash,
         activated: &Activated,
     ) -> Result<Option<Disclosed>, Failure> {
         let Some(proof) = &activated.offline else { return Ok(None) };
@@ -269,7 +292,7 @@ impl Granted {
             issuer: &signing.issuer,
             protocol: Protocol::Evaluation,
             license_id: uuid_text(activated.license.0),
-            holder: Holder::of(HolderKind::Host, &self.row.holder),
+            holder: Holder::of(HolderKind::Host, host.binding()),
             token_version: self.token_version,
             max_nodes: None,
             cluster_id: None,
