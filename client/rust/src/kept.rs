@@ -98,6 +98,13 @@ impl Record {
         self.highest_ms = self.highest_ms.max(time_ms);
     }
 
+    /// Learns that so much time has passed, whatever the wall clock says.
+    pub(crate) fn pass(&mut self, elapsed_ms: u64) {
+        let mut high_water = HighWater::from_stored_ms(self.highest_ms);
+        high_water.pass(elapsed_ms);
+        self.highest_ms = high_water.highest_ms();
+    }
+
     /// The document under the key of [`key`].
     pub(crate) fn seal(&self, key: &MacKey) -> Result<Vec<u8>, String> {
         let json = serde_json::to_vec(self).map_err(|error| error.to_string())?;

@@ -3,6 +3,12 @@
 //! An offline token ends by the device's own clock. Whoever sets that clock back would live on the
 //! token for ever; so a program keeps the highest time it ever saw (from its clock, from a server's
 //! answer, from the `iat` of a verified token), stores it beside its state, and judges by it.
+//!
+//! The highest time seen stands still while the clock catches up with it again. Whoever sets the
+//! clock back by less than is tolerated, over and over, would hold it there; so what passes while a
+//! program runs is added by a clock that cannot be set ([`HighWater::pass`]), and a token ends after
+//! so much use whatever the wall clock says. What passes while no program runs is seen by the wall
+//! clock alone: each restart can gain as much as is tolerated, and no more.
 
 use thiserror::Error;
 
@@ -45,9 +51,15 @@ impl HighWater {
         self.highest_ms = self.highest_ms.max(time_ms);
     }
 
+    /// Learns that so much time has passed since the last step, by a clock that cannot be set.
+    pub fn pass(&mut self, elapsed_ms: u64) {
+        let elapsed_ms = i64::try_from(elapsed_ms).unwrap_or(i64::MAX);
+        self.highest_ms = self.highest_ms.saturating_add(elapsed_ms);
+    }
+
     /// The time to judge by when the clock says `now_ms`: never behind the highest time seen.
     /// A clock more than `tolerance_ms` behind it is refused; a time service's small steps back
-    /// are not, and they gain nothing either.
+    /// are not, and they gain nothing where what passes in between is told ([`Self::pass`]).
     pub fn observe(&mut self, now_ms: i64, tolerance_ms: i64) -> Result<i64, ClockWentBack> {
         if now_ms < self.highest_ms.saturating_sub(tolerance_ms.max(0)) {
             return Err(ClockWentBack { highest_ms: self.highest_ms, now_ms });

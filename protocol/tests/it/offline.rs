@@ -286,6 +286,24 @@ proptest! {
     }
 }
 
+/// A clock that is set back again and again, by less than is tolerated, does not keep a token alive.
+#[test]
+fn small_set_backs_do_not_stop_time() {
+    let mut water = HighWater::from_stored_ms(1_000_000);
+    let (ends_ms, tolerance_ms) = (1_600_000, 60_000);
+    let clock_ms = 1_000_000;
+    // Half a minute passes, and the clock is set back by as much.
+    let judged = (0..21).map(|_| {
+        water.pass(30_000);
+        water.observe(clock_ms, tolerance_ms)
+    });
+    let judged: Vec<_> = judged.collect();
+    assert_eq!(judged[0], Ok(1_030_000));
+    assert_eq!(judged[1], Ok(1_060_000));
+    let last = ClockWentBack { highest_ms: ends_ms + 30_000, now_ms: clock_ms };
+    assert_eq!(judged[20], Err(last), "by then it has ended");
+}
+
 /// Bytes that were replaced, and perhaps an end that was cut off.
 fn damaged(original: &[u8], changes: &[(prop::sample::Index, u8)], cut: bool) -> Vec<u8> {
     let mut bytes = original.to_vec();

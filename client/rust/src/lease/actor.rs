@@ -349,8 +349,12 @@ impl Actor {
         if now_ns < self.keep_at_ns {
             return;
         }
+        // Zero before the first time: what has passed since the start is not known then.
+        let kept_ns = self.keep_at_ns.checked_sub(nanoseconds(KEEP_EVERY));
+        let passed_ns = kept_ns.map_or(0, |kept_ns| now_ns.saturating_sub(kept_ns));
         self.keep_at_ns = self.next_keep_ns();
         if let Some(record) = &mut self.kept {
+            record.pass(passed_ns / 1_000_000);
             record.learn(wall_ms);
             if let Err(error) = self.core.save(record).await {
                 tracing::warn!(%error, "the offline record could not be written");
