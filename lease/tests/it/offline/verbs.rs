@@ -141,9 +141,8 @@ fn a_borrow_does_bounded_work() {
     let limits = LedgerLimits { expiries_per_entry: 1, ..LedgerLimits::PRODUCTION };
     let mut world = World::founded(limits);
     world.root(Command::PinVendor(vendor("vector-de")));
-    let entitle = "entitle beta davinci 9 0 ttl=+60s skew=+0s borrow=+1h seats=3 -> imported";
-    let world = crate::script::check_in(world, entitle);
-    let mut world = world;
+    let entitle = "entitle beta davinci 9 0 ttl=+60s skew=+0s borrow=+1h -> imported";
+    let mut world = crate::script::check_in(world, entitle);
     world.root(register(1, "davinci"));
     crate::script::check_in(
         world,
@@ -151,14 +150,15 @@ fn a_borrow_does_bounded_work() {
          checkout L2 beta                 -> commit seq=1 in=60s
          checkout L3 beta                 -> commit seq=1 in=60s
          checkout L4 beta                 -> commit seq=1 in=60s
+         checkout L5 beta                 -> commit seq=1 in=60s
          borrow L1:1 +1s                  -> borrowed seq=2 in=60s token v1 for=1s
          borrow L2:1 +1s                  -> borrowed seq=2 in=60s token v1 for=1s
          borrow L3:1 +1s                  -> borrowed seq=2 in=60s token v1 for=1s
-         time +2s                         # one is let go of here, one by each that follows
-         held beta                        -> held 2 borrowed 2
-         time +0s
-         held beta                        -> held 1 borrowed 1
-         borrow L4:1 +1s                  -> borrowed seq=2 in=60s token v1 for=1s",
+         borrow L4:1 +1s                  -> borrowed seq=2 in=60s token v1 for=1s
+         time +2s                         # the entry lets go of one
+         held beta                        -> held 3 borrowed 3
+         borrow L5:1 +1s                  -> borrowed seq=2 in=60s token v1 for=1s
+         held beta                        -> held 2 borrowed 2 # the entry of one, it of one",
     );
 }
 
