@@ -103,9 +103,10 @@ pub const MAX_GUESSES_PER_ADDRESS: u32 = 10;
 /// Wrong keys from all addresses in a window: against 2^200 device keys hopeless, and against the
 /// shorter keys of other faces slow.
 pub const MAX_GUESSES: u32 = 1000;
-/// Led milliseconds over which trials are counted.
+/// Led milliseconds over which trials are counted, and activations without a key.
 pub const TRIAL_WINDOW_MS: u64 = 24 * 3600 * 1000;
-/// Trials from one address in a window: whoever makes up fingerprints does not drain a product.
+/// Trials from one address in a window, and as many activations without a key: whoever makes up
+/// fingerprints or hosts does not drain a product.
 pub const MAX_TRIALS_PER_ADDRESS: u32 = 5;
 /// Addresses counted one by one; those beyond count in the total alone.
 pub const MAX_GUESS_ROWS: usize = 65_536;

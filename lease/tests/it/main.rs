@@ -1,6 +1,7 @@
 //! Tests of the ledger through its public face: verbs by scripts, random histories against a naive
 //! model, checkpoints, stored bytes.
 
+mod begun;
 mod bounds;
 mod checkpoints;
 mod golden;

@@ -9,8 +9,10 @@
 //! ```
 //!
 //! and after all of them the seat. Asking again confirms: no seat is taken, a slot lasts longer.
+//! Of those who show no key an address brings only some new ones in a day, as with trials.
 
 use crate::apply::licensing::face_of;
+use crate::apply::licensing::guesses::Tried;
 use crate::apply::{Context, Decision, is_name, is_text, refuse, within};
 use crate::audit::{AuditDetail, AuditKind};
 use crate::command::{Sealed, Subject};
@@ -139,7 +141,16 @@ impl Ledger {
         self.is_usable(&row)?;
         self.is_in_time(&license.terms)?;
         self.has_place(&license, &row)?;
+        // A row that is not stored yet is a holder never seen, or seen and removed.
+        let is_new = self.state.licensing().activation(row.activation).is_none();
+        let is_counted = is_new && activate.key_mac.is_none();
+        if is_counted {
+            self.may_begin(Tried::Open, activate.address)?;
+        }
         let took_seat = self.seat_activation(context, &license, &mut row, activate.lease)?;
+        if is_counted {
+            self.count_begun(Tried::Open, activate.address);
+        }
         let [org, project, version] = said;
         // Whom an activation is for is said once: its seat is not another's to take over.
         for (kept, said) in [(&mut row.org, org), (&mut row.project, project)] {

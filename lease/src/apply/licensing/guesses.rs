@@ -6,11 +6,11 @@
 //! even a right key shows. Only who is known (a right key, and an activation in force under it) is
 //! heard all the same: one that guesses behind an address keeps nobody from working who shares it.
 //!
-//! Keys, names of clusters in reports of use, and trials are counted apart: the row of an address
-//! is found by its tag, for the others by the tag with a constant added. A report names a cluster
-//! and proves nothing, so clusters that report after they left must not lock keys out. A window of
-//! another length than [`GUESS_WINDOW_MS`] is stored as if it had begun when one of that length
-//! would have, so that all windows end alike.
+//! Keys, names of clusters in reports of use, trials and activations without a key are counted
+//! apart: the row of an address is found by its tag, for the others by the tag with a constant
+//! added. A report names a cluster and proves nothing, so clusters that report after they left must
+//! not lock keys out. A window of another length than [`GUESS_WINDOW_MS`] is stored as if it had
+//! begun when one of that length would have, so that all windows end alike.
 
 use crate::ids::AddressTag;
 use crate::ledger::Ledger;
@@ -33,6 +33,8 @@ pub(super) enum Tried {
     Cluster,
     /// Trials; not wrong, but not to be had without end either.
     Trial,
+    /// Activations without a key, likewise.
+    Open,
 }
 
 /// What was found by what was shown.
@@ -53,6 +55,7 @@ impl Tried {
             Self::Key => 0,
             Self::Cluster => CLUSTERS,
             Self::Trial => TRIALS,
+            Self::Open => OPEN,
         };
         AddressTag(address.0 ^ apart)
     }
@@ -86,18 +89,18 @@ impl Ledger {
         below_all
     }
 
-    /// Whether one more trial may begin from this address.
-    pub(super) fn may_begin_trial(&self, address: AddressTag) -> Result<(), Refusal> {
+    /// Whether one more trial, or activation without a key, may begin from this address.
+    pub(super) fn may_begin(&self, tried: Tried, address: AddressTag) -> Result<(), Refusal> {
         if address == ALL {
             return Ok(());
         }
-        self.is_below(Tried::Trial.row_of(address), MAX_TRIALS_PER_ADDRESS)
+        self.is_below(tried.row_of(address), MAX_TRIALS_PER_ADDRESS)
     }
 
-    /// Counts a trial that began.
-    pub(super) fn count_trial(&mut self, address: AddressTag) {
+    /// Counts one that began.
+    pub(super) fn count_begun(&mut self, tried: Tried, address: AddressTag) {
         if address != ALL {
-            self.count(Tried::Trial.row_of(address), TRIAL_WINDOW_MS);
+            self.count(tried.row_of(address), TRIAL_WINDOW_MS);
         }
     }
 
@@ -148,3 +151,5 @@ pub(crate) fn is_total(row: AddressTag) -> bool {
 const CLUSTERS: u64 = 0x636c_7573_7465_7273;
 /// Added to the tags of addresses whose trials are counted.
 const TRIALS: u64 = 0x7472_6961_6c73_0001;
+/// Added to the tags of addresses whose activations without a key are counted.
+const OPEN: u64 = 0x6f70_656e_0000_0001;

@@ -2,8 +2,12 @@
 //!
 //! A fingerprint is what its sender says it is, and each trial takes a seat: so an address begins
 //! only some in a day (`guesses`).
+//!
+//! Whoever proposes the license again that this very fingerprint began with, under the same key,
+//! gets it again while it is in force: the answer may have been lost on its way.
 
 use crate::apply::licensing::activate::{is_claim, is_holder};
+use crate::apply::licensing::guesses::Tried;
 use crate::apply::{Context, Decision, refuse, within};
 use crate::audit::{AuditDetail, AuditKind};
 use crate::command::Subject;
@@ -32,9 +36,9 @@ impl Ledger {
         within(is_holder(&activate.holder) && is_claim(&activate.claim))?;
         let licensing = self.state.licensing();
         if licensing.trials().contains_key(&activate.holder) {
-            return refuse(RefusalCode::TrialUsed);
+            return self.trial_again(context, trial);
         }
-        self.may_begin_trial(activate.address)?;
+        self.may_begin(Tried::Trial, activate.address)?;
         within(licensing.trials().len() < MAX_CLIENTS)?;
         within(licensing.activations().len() < MAX_ACTIVATIONS)?;
         if licensing.activation(activate.activation).is_some() {
@@ -66,7 +70,7 @@ impl Ledger {
         };
         self.seat_activation(context, &license, &mut row, activate.lease)?;
         // Nothing can be refused any more.
-        self.count_trial(activate.address);
+        self.count_begun(Tried::Trial, activate.address);
         let owner = match owner {
             Owner::Known(owner) => owner,
             Owner::New(email) => self.store_client(context, &email, *client),
@@ -91,6 +95,27 @@ impl Ledger {
         self.record(&context.origin, event);
         self.store_activation(context, &license, row.clone(), true);
         self.activated(row.license, &row, true)
+    }
+
+    /// The trial that a fingerprint has, if it is the one proposed and still runs.
+    fn trial_again(&mut self, context: &Context, trial: &StartTrial) -> Decision {
+        let StartTrial { issue, activate, .. } = trial;
+        let (id, licensing) = (issue.terms.license, self.state.licensing());
+        let is_own = licensing.trials().get(&activate.holder).is_some_and(|had| had.license == id);
+        let license = licensing.license(id).filter(|row| is_own && row.key.mac == issue.key.mac);
+        let Some(license) = license.cloned() else { return refuse(RefusalCode::TrialUsed) };
+        self.is_not_banned(license.terms.client)?;
+        self.is_permitted(&license)?;
+        self.is_in_time(&license.terms)?;
+        let present = self.settled_activation(context, id, &activate.holder);
+        let Some(mut row) = present.filter(|row| !row.is_removed()) else {
+            return refuse(RefusalCode::TrialUsed);
+        };
+        self.is_usable(&row)?;
+        self.has_place(&license, &row)?;
+        let took_seat = self.seat_activation(context, &license, &mut row, activate.lease)?;
+        self.store_activation(context, &license, row.clone(), took_seat);
+        self.activated(id, &row, took_seat)
     }
 
     fn owner_of_trial(&self, email: &Subject, client: ClientId) -> Result<Owner, Refusal> {
