@@ -8,5 +8,8 @@ mod command_line;
 mod contention;
 mod credentials;
 mod dev;
+mod faces;
+mod offline;
 mod outage;
 mod readme;
+mod sdk;

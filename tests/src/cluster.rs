@@ -214,10 +214,16 @@ pub struct Cluster {
 impl Cluster {
     /// Founds a cluster of `nodes` with `leasehold dev`, then runs its nodes itself.
     pub async fn start(nodes: usize) -> Result<Self> {
+        Self::start_with(nodes, &[]).await
+    }
+
+    /// The same; `extra` follows what `dev` is told.
+    pub async fn start_with(nodes: usize, extra: &[&str]) -> Result<Self> {
         let directory = tempfile::tempdir()?;
         let dir = directory.path().join("dev");
         let base = free_base_port()?;
-        let mut dev = Dev::spawn(&dir, base, &["--nodes", &nodes.to_string()])?;
+        let count = nodes.to_string();
+        let mut dev = Dev::spawn(&dir, base, &[&["--nodes", &count], extra].concat())?;
         let file = dev.ready().await?;
         let status = dev.stop(Signal::TERM).await?;
         ensure!(status.success(), "leasehold dev ended with {status}");

@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 use crate::api::Api;
 use crate::cluster::{DevFile, leasehold};
 
+/// The package that `dev` imports: 20 seats, 5 of them commit.
+pub const SAMPLE_PACKAGE: &str = "vec-davinci-se-bmw-2025-001";
+
 /// A package of the sample vendor for the sample client: `seats` commit seats, no overage, and a
 /// policy of the vendor's.
 pub fn template(dev: &DevFile, package_id: &str, product: &str, seats: u32) -> Result<Value> {
