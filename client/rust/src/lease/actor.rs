@@ -54,6 +54,8 @@ pub(super) struct Actor {
     /// What is kept for a restart, if anything.
     kept: Option<Record>,
     keep_at_ns: u64,
+    /// Until when the kept record knows what has passed, on the monotonic clock.
+    counted_ns: u64,
 }
 
 impl Actor {
@@ -67,6 +69,7 @@ impl Actor {
         kept: Option<Record>,
     ) -> Self {
         let random = random_u64(core.environment());
+        let counted_ns = core.environment().monotonic_ns();
         let renew_at_ns = match kept {
             Some(_) => 0,
             None => shared.tenure.lock().renew_at_ns(random),
@@ -82,6 +85,7 @@ impl Actor {
             is_dropped: false,
             kept,
             keep_at_ns: 0,
+            counted_ns,
         }
     }
 
@@ -208,6 +212,7 @@ impl Actor {
             self.renew_at_ns = tenure.renew_at_ns(random);
             is_in_time
         };
+        self.count_time();
         if let Some(record) = &mut self.kept {
             record.learn(server_ms);
             record.renewal_token.clone_from(&self.renewal_token);
@@ -335,6 +340,7 @@ impl Actor {
         }
         self.core.save(&record).await.map_err(|error| error.to_string())?;
         self.keep_at_ns = self.next_keep_ns();
+        self.counted_ns = self.core.environment().monotonic_ns();
         self.kept = Some(record);
         Ok(())
     }
@@ -349,16 +355,23 @@ impl Actor {
         if now_ns < self.keep_at_ns {
             return;
         }
-        // Zero before the first time: what has passed since the start is not known then.
-        let kept_ns = self.keep_at_ns.checked_sub(nanoseconds(KEEP_EVERY));
-        let passed_ns = kept_ns.map_or(0, |kept_ns| now_ns.saturating_sub(kept_ns));
         self.keep_at_ns = self.next_keep_ns();
+        self.count_time();
         if let Some(record) = &mut self.kept {
-            record.pass(passed_ns / 1_000_000);
             record.learn(wall_ms);
             if let Err(error) = self.core.save(record).await {
                 tracing::warn!(%error, "the offline record could not be written");
             }
+        }
+    }
+
+    /// Tells the kept record what has passed since it was last told, each moment once.
+    fn count_time(&mut self) {
+        let now_ns = self.core.environment().monotonic_ns();
+        let passed_ms = now_ns.saturating_sub(self.counted_ns) / 1_000_000;
+        self.counted_ns = self.counted_ns.saturating_add(passed_ms.saturating_mul(1_000_000));
+        if let Some(record) = &mut self.kept {
+            record.pass(passed_ms);
         }
     }
 
