@@ -564,6 +564,8 @@ pub struct ReportUsage {
     pub address: AddressTag,
     /// Amounts by metric, at least 0; at most 64.
     pub metrics: Vec<(Name, Measure)>,
+    /// The license, where the report proves it; else it must be the only one in question.
+    pub license: Option<LicenseId>,
 }
 
 /// Wrong keys shown from one address, or from all.

@@ -99,7 +99,8 @@ impl Keyholder {
         }
     }
 
-    /// Gives the gateway what replaces a secret, or was added to them, for as long as the node runs.
+    /// Gives the gateway what replaces a secret, or was added to them, for as long as the node
+    /// runs.
     async fn keep_up(&self, kek: &KeyEncryptionKey, mut seen: Seen) {
         loop {
             let next = self.cluster.status().applied.map_or(0, |applied| applied.index + 1);

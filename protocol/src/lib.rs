@@ -15,7 +15,7 @@
 //! | [`cloud`] | every request and answer of the `cloud` protocol and of the admin API |
 //! | [`device`] | the `device` protocol: wire, envelope, license payload, stored files, schedules |
 //! | [`offline`] | offline tokens for every protocol, their key set, a clock's high-water mark |
-//! | [`deployment`] | the `deployment` protocol: wire, errors, tokens, telemetry, its client's rules |
+//! | [`deployment`] | the `deployment` protocol: wire, errors, tokens, its client's rules |
 //! | [`evaluation`] | the `evaluation` protocol: wire, signed license file, its client's rules |
 //! | [`classic`] | the older borrow and return API: wire, request signatures, API keys |
 //! | [`wire`] | times, money and large numbers as JSON shows them |

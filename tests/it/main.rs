@@ -12,4 +12,5 @@ mod faces;
 mod offline;
 mod outage;
 mod readme;
+mod same_story;
 mod sdk;

@@ -55,9 +55,8 @@ pub fn no_seat_with_a_token_outstanding_is_free(
         }
         if ledger.state.lease(*id).is_none() {
             let end = ledger.requests.ended(*id).map(|ended| ended.end);
-            let given_up = end.is_none_or(|end| {
-                matches!(end, LeaseEnd::Returned { .. } | LeaseEnd::WrittenOff)
-            });
+            let given_up = end
+                .is_none_or(|end| matches!(end, LeaseEnd::Returned { .. } | LeaseEnd::WrittenOff));
             ensure(rule, given_up, || format!("{id:?} ended: {end:?}"))?;
             continue;
         }

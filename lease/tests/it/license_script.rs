@@ -11,7 +11,7 @@
 //! host K1|- h-1 · validate K1|- h-1 [host=other]
 //! activation K1 fp-1 remove|revoke|reinstate [writeoff=1]
 //! trial K5 fp-1 [email=anna@x.com] [days=14]
-//! report c-1 tokens:5,cpu:1.5 · catalog P1 studio 1 · uncatalog P1 1 · user U1 root
+//! report c-1 tokens:5,cpu:1.5 [of=K1] · catalog P1 studio 1 · uncatalog P1 1 · user U1 root
 //! window key 2 1 · secret key-1 · active K1 · guesses
 //! ```
 //! The number of a key is its license's and its MAC's; `rotate:K9` changes the MAC alone.
@@ -167,6 +167,7 @@ pub(crate) fn command(world: &World, line: &Line<'_>) -> Option<(Actor, Command)
                 holder: line.word(1).into(),
                 address: AddressTag(line.number("at", 0)),
                 metrics: metrics(line.word(2)),
+                license: line.options.get("of").map(|key| LicenseId(number(key))),
             };
             (face(Face::Deployment), Command::ReportUsage(Box::new(report)))
         }

@@ -138,7 +138,8 @@ fn a_slot_is_one_clusters_at_a_time() {
          cluster K1 c-1                   -> seat tv=1
          beat K1 c-2                      -> no SlotInUse
          seats alpha                      -> commit 1+4 overage 0+15 total+19 -:1/20
-         audit -> LicenseIssued LicenseSetUp Refused LeaseGranted Activated Refused Refused Refused \
+         audit -> LicenseIssued LicenseSetUp Refused LeaseGranted Activated Refused Refused \
+             Refused \
              Refused LeaseExpired ActivationEnded LeaseGranted Activated Refused ActivationEnded \
              LeaseReturned Refused LeaseGranted Activated",
     );
@@ -579,6 +580,15 @@ fn use_is_metered_per_license() {
          report c-1 tokens:-1             -> no LimitReached
          report c-1 tokens:79228162514264337593543950335 -> \
              cpu:0/2 hops:1.25 tokens:79228162514264337593543950335/100
+         issue K3 deployment
+         cluster K3 c-1                   -> seat tv=1
+         report c-1 tokens:1              -> no UnknownActivation # whose?
+         report c-1 tokens:1 of=K3        -> tokens:1
+         report c-1 tokens:1 of=K2        -> no UnknownActivation
+         leave K3 c-1
+         report c-1 tokens:1 of=K3        -> no UnknownActivation
+         report c-1 cpu:1 -> \
+             cpu:1/2 hops:1.25 tokens:79228162514264337593543950335/100
          leave K1 c-1
          report c-1 tokens:1              -> no UnknownActivation
          guesses                          -> 1",

@@ -79,6 +79,9 @@ pub(crate) enum CliError {
     /// Every node that is up says that it does not serve.
     #[error("no node can say how the cluster is: {}", .0.message)]
     NotServing(Box<Refusal>),
+    /// What was asked for is not among what the server has.
+    #[error("{0}")]
+    NotFound(String),
     /// The server's answer is not one that this release knows.
     #[error("{server} answered {status} with a body that is not understood")]
     Answer {
@@ -120,6 +123,7 @@ impl CliError {
             Self::Token(_) => Exit::Refused,
             Self::Refused(refusal) => refusal.exit(),
             Self::NotServing(_) => Exit::Unhealthy,
+            Self::NotFound(_) => Exit::NotFound,
             Self::KeyMaking(_) | Self::Answer { .. } | Self::Failed(_) => Exit::Failed,
         }
     }
@@ -136,6 +140,7 @@ impl CliError {
             Self::NotReachable { .. } => "not_reachable",
             Self::NoAnswer { .. } => "no_answer",
             Self::Refused(refusal) | Self::NotServing(refusal) => &refusal.code,
+            Self::NotFound(_) => "not_found",
             Self::Answer { .. } => "answer_not_understood",
             Self::Token(source) => source.code(),
             Self::KeySet { .. } => "key_set_unusable",
@@ -250,6 +255,7 @@ mod tests {
     #[test]
     fn every_error_has_its_exit_code_and_one_line() {
         check(CliError::Usage("say --server".to_owned()), 2, "usage", "say --server");
+        check(CliError::NotFound("no device".to_owned()), 5, "not_found", "no device");
         let missing = io::Error::new(io::ErrorKind::NotFound, "no such file");
         let file = |source| CliError::File { action: "read", path: "a.pem".into(), source };
         check(file(missing), 2, "file", "cannot read a.pem: no such file");

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | client secret | `lh_cs_` + base64url of 32 random bytes | HMAC under `client_secret_pepper` |
 //! | operator token | `lh_op_` + base64url of 32 random bytes | HMAC under `operator_pepper` |
-//! | API key (device.md, 1.8) | 48 upper-case hex digits of 24 random bytes | the same: an operator's row |
+//! | API key (device.md, 1.8) | 48 upper-case hex digits | as an operator token is |
 //!
 //! The texts hold 192 or 256 random bits, so the stored form needs no slow hash; the pepper keeps a
 //! stolen state from being tested against guesses at all. A prefix tells secret scanners what they
@@ -40,7 +40,8 @@ pub fn new_client_secret(entropy: &dyn Entropy) -> Disclosed {
     new_credential(CLIENT_SECRET_PREFIX, entropy)
 }
 
-/// What the ledger keeps of an operator token or API key. `pepper` is [`crate::Keys::operator_pepper`].
+/// What the ledger keeps of an operator token or API key. `pepper` is
+/// [`crate::Keys::operator_pepper`].
 pub fn operator_token_mac(pepper: &MacKey, token: &str) -> [u8; 32] {
     pepper.tag(&[b"operator-token", token.as_bytes()])
 }

@@ -6,7 +6,8 @@
 //!
 //! The highest time seen stands still while the clock catches up with it again. Whoever sets the
 //! clock back by less than is tolerated, over and over, would hold it there; so what passes while a
-//! program runs is added by a clock that cannot be set ([`HighWater::pass`]), and a token ends after
+//! program runs is added by a clock that cannot be set ([`HighWater::pass`]), and a token ends
+//! after
 //! so much use whatever the wall clock says. What passes while no program runs is seen by the wall
 //! clock alone: each restart can gain as much as is tolerated, and no more.
 

@@ -286,7 +286,8 @@ proptest! {
     }
 }
 
-/// A clock that is set back again and again, by less than is tolerated, does not keep a token alive.
+/// A clock that is set back again and again, by less than is tolerated, does not keep a token
+/// alive.
 #[test]
 fn small_set_backs_do_not_stop_time() {
     let mut water = HighWater::from_stored_ms(1_000_000);

@@ -15,22 +15,28 @@ use crate::money::Measure;
 use crate::outcome::{Outcome, RefusalCode, UsageTotal, UsageTotals};
 
 impl Ledger {
-    /// Adds to the use of the license under which the cluster has its slot. Such a report names
-    /// nothing but the cluster, so a name that no cluster has is a guess, counted apart from those
-    /// of keys. Metrics with a quota are always counted; of the others, those beyond the bound are
+    /// Adds to the use of the license under which the cluster has its slot: the one that the report
+    /// proves, or the only one there is. Without proof a report names nothing but the cluster, so a
+    /// name that no cluster has is a guess, counted apart from those of keys; and where several
+    /// licenses have such a cluster, nobody knows whose use it is.
+    /// Metrics with a quota are always counted; of the others, those beyond the bound are
     /// not, so that made-up names neither grow without end nor keep the others from being counted.
     pub(super) fn report_usage(&mut self, report: &ReportUsage) -> Decision {
-        let ReportUsage { holder, address, metrics } = report;
+        let ReportUsage { holder, address, metrics, license: proven } = report;
         let sound = |metric: &(Name, Measure)| is_name(&metric.0) && !metric.1.0.is_sign_negative();
         within(is_holder(holder) && metrics.len() <= MAX_PLAN_ITEMS && metrics.iter().all(sound))?;
         let licensing = self.state.licensing();
         let of_face = |row: &&ActivationRow| {
             let license = licensing.license(row.license);
             license.is_some_and(|license| license.terms.face == Face::Deployment)
+                && proven.is_none_or(|proven| row.license == proven)
         };
         let is_known = licensing.of_holder(holder).any(|row| of_face(&row));
-        let in_force = licensing.of_holder(holder).filter(of_face).find(|row| self.is_held(row));
-        let license = in_force.map(|row| row.license);
+        let license = {
+            let of_holder = licensing.of_holder(holder).filter(of_face);
+            let mut in_force = of_holder.filter(|row| self.is_held(row)).map(|row| row.license);
+            in_force.next().filter(|_| in_force.next().is_none())
+        };
         let found = match license {
             Some(_) => Found::Known,
             None if is_known => Found::Right,

@@ -24,8 +24,19 @@ use crate::world::*;
 
 /// What a line of this kind begins with.
 pub(crate) const WORDS: [&str; 13] = [
-    "entitle", "borrow", "unborrow", "writeoff", "hold", "held", "spent", "rules", "budget",
-    "apikey", "no-apikey", "classic", "classic-return",
+    "entitle",
+    "borrow",
+    "unborrow",
+    "writeoff",
+    "hold",
+    "held",
+    "spent",
+    "rules",
+    "budget",
+    "apikey",
+    "no-apikey",
+    "classic",
+    "classic-return",
 ];
 
 pub(crate) fn run(world: &mut World, line: &Line<'_>) -> String {
@@ -34,7 +45,8 @@ pub(crate) fn run(world: &mut World, line: &Line<'_>) -> String {
         "hold" => return hold(world, lease_of(line.word(1))),
         "held" => {
             let ledger = &world.ledger;
-            let (held, out) = (ledger.held_seats(line.word(1)), ledger.borrowed_seats(line.word(1)));
+            let (held, out) =
+                (ledger.held_seats(line.word(1)), ledger.borrowed_seats(line.word(1)));
             return format!("held {held} borrowed {out}");
         }
         "spent" => {
@@ -106,7 +118,10 @@ fn operators_command(line: &Line<'_>) -> Command {
                 include: parties(&line.list("include")),
                 exclude: parties(&line.list("exclude")),
             };
-            Command::SetBorrowRules(Box::new(SetBorrowRules { package: line.word(1).into(), rules }))
+            Command::SetBorrowRules(Box::new(SetBorrowRules {
+                package: line.word(1).into(),
+                rules,
+            }))
         }
         "budget" => Command::SetBudget(SetBudget {
             package: line.word(1).into(),

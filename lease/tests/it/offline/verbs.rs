@@ -192,11 +192,13 @@ fn a_held_lease_ends_when_both_clocks_have_passed() {
 #[test]
 fn a_package_or_seat_that_ends_ends_its_tokens() {
     check(
-        "entitle beta davinci 2 2 commit_until=+90s until=+140s ttl=+60s skew=+10s tokens=1 borrow=+1h -> imported
+        "entitle beta davinci 2 2 commit_until=+90s until=+140s ttl=+60s skew=+10s tokens=1 \
+            borrow=+1h -> imported
          checkout L1 beta                 -> commit seq=1 in=60s
          checkout L2 beta                 -> commit seq=1 in=60s
          time +50s
-         heartbeat L1:1 L2:1              -> seq=2 in=60s token v1 for=40s; seq=2 in=60s token v1 for=40s
+         heartbeat L1:1 L2:1              -> seq=2 in=60s token v1 for=40s; seq=2 in=60s token \
+             v1 for=40s
          borrow L1:2 +41s                 -> no BorrowTooLong
          borrow L1:2 +40s                 -> borrowed seq=3 in=60s token v2 for=40s
          time +45s
@@ -262,7 +264,8 @@ fn a_borrow_is_returned_early() {
          checkout L2 gamma                -> commit seq=1 in=60s
          heartbeat L2:1                   -> seq=2 in=60s
          borrow L2:2 +30m                 -> borrowed seq=3 in=1800s token v1 for=1800s
-         heartbeat L2:3                   -> seq=4 in=1800s token v1 for=1800s # kept, not lengthened
+         heartbeat L2:3                   -> seq=4 in=1800s token v1 for=1800s # kept, not \
+             lengthened
          unborrow L2:4                    -> seq=5 in=60s
          hold L2                          -> -
          release L2",
@@ -295,7 +298,10 @@ fn borrowing_has_caps() {
          rules nowhere                    -> no UnknownPackage
          checkout L3                      -> commit seq=1 in=900s
          borrow L3:1 +1m                  -> no OfflineNotAllowed
-         audit                            -> PackageImported LeaseGranted LeaseGranted LeaseBorrowed Refused LeaseBorrowed BorrowRulesSet Refused BorrowRulesSet BorrowRulesSet Refused BorrowRulesSet Refused BorrowRulesSet BorrowRulesSet LeaseBorrowed BorrowRulesSet Refused LeaseGranted Refused",
+         audit                            -> PackageImported LeaseGranted LeaseGranted \
+             LeaseBorrowed Refused LeaseBorrowed BorrowRulesSet Refused BorrowRulesSet \
+             BorrowRulesSet Refused BorrowRulesSet Refused BorrowRulesSet BorrowRulesSet \
+             LeaseBorrowed BorrowRulesSet Refused LeaseGranted Refused",
     );
 }
 
@@ -308,10 +314,12 @@ fn a_lost_device_is_written_off() {
          writeoff L1
          writeoff L1                      -> no AlreadyEnded
          seats beta                       -> commit 0+2 overage 0+2 total+3 -:0/3
-         usage beta                       -> checkouts 1+0 charged 0 peak 1 ends 0+0+1 sessions 0 0s files 0 other 0
+         usage beta                       -> checkouts 1+0 charged 0 peak 1 ends 0+0+1 sessions \
+             0 0s files 0 other 0
          heartbeat L1:2                   -> no LeaseEnded
          return L1                        -> no AlreadyEnded
-         audit                            -> PackageImported LeaseGranted LeaseBorrowed Refused LeaseWrittenOff Refused Refused Refused",
+         audit                            -> PackageImported LeaseGranted LeaseBorrowed Refused \
+             LeaseWrittenOff Refused Refused Refused",
     );
 }
 

@@ -146,7 +146,7 @@ fn the_one<'a>(devices: &'a [ActivationView], beginning: &str) -> Result<&'a Act
         devices.iter().filter(|it| it.holder.to_ascii_lowercase().starts_with(&beginning));
     match (matching.next(), matching.next()) {
         (Some(device), None) => Ok(device),
-        (None, _) => Err(CliError::Usage(format!(
+        (None, _) => Err(CliError::NotFound(format!(
             "no device of the license has a fingerprint that begins with {beginning}"
         ))),
         (Some(_), Some(_)) => Err(CliError::Usage(format!(

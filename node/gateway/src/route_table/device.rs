@@ -42,7 +42,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
         summary: "Begins a device's one trial and activates it.",
         request: RequestShape::Json(schema_of::<TrialRequest>),
         answers: &[created(schema_of::<device::trial::TrialAnswer>, "The trial has begun.")],
-        failures: &[400, 401, 404, 409, 413, 503],
+        failures: &[400, 401, 404, 409, 413, 429, 503],
         handler: handler!(device::trial::start),
     },
     Operation {

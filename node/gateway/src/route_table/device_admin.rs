@@ -18,8 +18,8 @@ use protocol::device::admin::license::{
 use protocol::device::admin::{Message, ReasonRequest};
 use protocol::device::payload::Entitlements;
 use utoipa::ToSchema;
-use utoipa::openapi::schema::{ArrayBuilder, Schema};
 use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ArrayBuilder, Schema};
 
 use super::{created, ok, schema_of};
 use crate::calls::device_admin::{catalog, clients, licenses, users};

@@ -139,10 +139,11 @@ pub struct ActivationList {
     /// One page; it may be empty and not the last.
     pub activations: Vec<ActivationView>,
     /// How many activations of all pages there are by organisation and project, in that order; on
-    /// the first page only, at most 1,000.
+    /// the first page only, at most 1,000, of the first 100,000 activations looked at.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<ActivationGroup>,
-    /// How many activations there are on all pages; on the first page only.
+    /// How many activations there are on all pages; on the first page only, and not where more
+    /// than 100,000 would have to be looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = 1)]
     pub total: Option<u32>,

@@ -63,7 +63,7 @@ a-2                                   6b7dffff   2026-03-01  2026-11-20  revoked
         ],
         "a-1 is removed; its seat stays taken until 2026-12-01T00:00:00Z, for it may be offline\n",
     );
-    check_fails(&by_fingerprint("00000000"), &[list()], Exit::Usage, "no device of the license");
+    check_fails(&by_fingerprint("00000000"), &[list()], Exit::NotFound, "no device of the license");
     check_fails(&by_fingerprint("6b7d"), &[list()], Exit::Usage, "8 characters");
 }
 

@@ -24,8 +24,8 @@ use raft::ReadError;
 use super::refusal::{Verdict, verdict};
 use super::tools::{self, name_of};
 use super::{
-    ToolQuery, UserQuery, check_signature, invalid, not_believed, refused, settings, shown_key,
-    signature_headers,
+    ToolQuery, UserQuery, as_reader, check_signature, invalid, not_believed, refused, settings,
+    shown_key, signature_headers,
 };
 use crate::call::Call;
 use crate::failure::Failure;
@@ -228,12 +228,13 @@ async fn may_return(shared: &Shared, call: &Call, keys: &Keys, held: &Held) -> R
     by(&held.tool).or_else(|_| by(&held.product)).map_err(not_believed)
 }
 
-/// `GET /borrows`
+/// `GET /borrows`: of an API key its own, to an operator all.
 pub(crate) async fn list(shared: &Shared, call: &Call) -> Result<Reply, Failure> {
     let keys = shared.serving_keys()?;
+    let own = as_reader(shared, call, &keys).await?;
     let query: UserQuery = call.query()?;
     let ledger = shared.read(call).await?;
-    let mut found = newest(&ledger, |lease| {
+    let mut found = newest(&ledger, own, |lease| {
         query.user.as_deref().is_none_or(|user| user_of(&ledger, lease) == user)
     });
     let borrows: Vec<Borrow> = found
@@ -248,12 +249,13 @@ pub(crate) async fn list(shared: &Shared, call: &Call) -> Result<Reply, Failure>
     Ok(Reply::ok(&borrows))
 }
 
-/// `GET /overage-charges`: what the overage seats cost that are out.
+/// `GET /overage-charges`: what the overage seats cost that are out; of an API key its own.
 pub(crate) async fn charges(shared: &Shared, call: &Call) -> Result<Reply, Failure> {
     let keys = shared.serving_keys()?;
+    let own = as_reader(shared, call, &keys).await?;
     let query: ToolQuery = call.query()?;
     let ledger = shared.read(call).await?;
-    let found = newest(&ledger, |lease| {
+    let found = newest(&ledger, own, |lease| {
         lease.cost.is_some()
             && query.tool.as_deref().is_none_or(|tool| {
                 ledger.package(lease.package).is_some_and(|it| tools::is_of(it.terms, tool))
@@ -272,11 +274,17 @@ pub(crate) async fn charges(shared: &Shared, call: &Call) -> Result<Reply, Failu
     Ok(Reply::ok(&OverageCharges { charges }))
 }
 
-/// The face's own leases, newest first.
-fn newest<'a>(ledger: &'a Ledger, keep: impl Fn(&LeaseView<'a>) -> bool) -> Vec<LeaseView<'a>> {
-    let looked_at = ledger.leases(None).take(MAX_LOOKED_AT);
+/// The face's own leases, all or those of an API key, newest first.
+fn newest<'a>(
+    ledger: &'a Ledger,
+    own: Option<ApiKeyId>,
+    keep: impl Fn(&LeaseView<'a>) -> bool,
+) -> Vec<LeaseView<'a>> {
+    let own = own.map(super::keys::key_text);
+    let is_own = |lease: &LeaseView<'_>| own.as_deref().is_none_or(|own| lease.session == own);
+    let borrows = ledger.leases(None).take(MAX_LOOKED_AT).filter(is_borrow);
     let mut found: Vec<_> =
-        looked_at.filter(|lease| is_borrow(lease) && keep(lease)).take(MAX_LISTED).collect();
+        borrows.filter(|lease| is_own(lease) && keep(lease)).take(MAX_LISTED).collect();
     found.sort_by(|one, other| other.fence.cmp(&one.fence));
     found
 }

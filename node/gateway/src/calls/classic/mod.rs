@@ -135,6 +135,15 @@ async fn as_operator(shared: &Shared, call: &Call, role: Role) -> Result<Call, F
     }
 }
 
+/// Who may read what others borrowed: an operator, or whoever shows an API key in force, which
+/// then sees its own. The first server told it to everybody.
+async fn as_reader(shared: &Shared, call: &Call, keys: &Keys) -> Result<Option<ApiKeyId>, Failure> {
+    if bearer(call).is_some_and(|text| api_key::parse(text).is_ok()) {
+        return Ok(shown_key(shared, call, keys).await?.map(|shown| shown.key));
+    }
+    as_operator(shared, call, Role::Auditor).await.map(|_| None)
+}
+
 /// An API key that was shown and is in force.
 struct ShownKey<'a> {
     key: ApiKeyId,

@@ -1,7 +1,8 @@
 //! `POST /v1/telemetry`: what jobs used, counted once per job, and what the plan has left.
 //!
 //! The job is the idempotency key: its report counts once for as long as keys of callers are
-//! remembered, and a second report of it with other amounts is refused.
+//! remembered, and a second report of it with other amounts is refused. With an access token it
+//! counts for the token's license; without, for the only one under which the cluster has a slot.
 
 use std::collections::BTreeMap;
 
@@ -29,17 +30,20 @@ use crate::shared::Shared;
 pub(crate) async fn report(shared: &Shared, call: &Call) -> Result<Reply, Failure> {
     let keys = shared.serving_keys()?;
     let request: TelemetryRequest = call.json()?;
+    let mut license = None;
     if call.parts.headers.contains_key(http::header::AUTHORIZATION) {
         let signing = Signing::of(shared)?;
         let text = bearer(Some(call.header("authorization").unwrap_or_default()), None);
         let believed = token::believed(shared, &keys, &signing, text, &request.cluster_id)?;
         is_current(shared, call, &believed).await?;
+        license = Some(believed.license);
     }
     let metrics = request.metrics.iter();
     let command = Command::ReportUsage(Box::new(ReportUsage {
         holder: holder(&request.cluster_id)?,
         address: address_tag(&keys.license_keys, call.address),
         metrics: metrics.map(|(name, amount)| (name.as_str().into(), Measure(amount.0))).collect(),
+        license,
     }));
     let job = job_id(call, &request);
     match shared.submit(call, Some(job), command).await? {

@@ -18,11 +18,11 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use lease::command::{Command, Sealed, Subject};
-use lease::ids::{ActivationId, ClientId, LicenseId, ProductId, SubjectRef};
+use lease::ids::{ActivationId, ClientId, ProductId, SubjectRef};
 use lease::license::{Activate, Activated, Claim, DeviceIdentity, ProductRef, Verify, VerifyBy};
-use lease::offline::OfflineProof;
 use lease::outcome::{Outcome, Refusal as LedgerRefusal};
 use protocol::device::crypto::{SESSION_KEY_BYTES, SessionKey};
+use protocol::device::payload::LicenseData;
 use protocol::device::refusals::Refusal;
 use protocol::device::time::LicenseTime;
 use protocol::device::wire::{
@@ -37,6 +37,7 @@ use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use crate::call::Call;
+use crate::calls::offline::Signing;
 use crate::face::FaceFailure;
 use crate::failure::Failure;
 use crate::keys::{Keys, Vault};
@@ -45,7 +46,6 @@ use crate::licensing::{
 };
 use crate::reply::{JSON, Reply};
 use crate::shared::{Decided, Shared};
-use crate::view;
 
 /// `GET /health`
 pub(crate) async fn health(_shared: &Shared, _call: &Call) -> Result<Reply, Failure> {
@@ -256,7 +256,6 @@ fn held(
     activated: &Activated,
     request: &DeviceCall,
 ) -> Result<Held, Failure> {
-    let ledger = shared.context.cluster.ledger();
     let asker = license::Asker {
         email: &request.identity(),
         fingerprint: &request.fingerprint,
@@ -264,47 +263,54 @@ fn held(
     };
     // What was decided may have been undone since: then it is as if it had been asked later.
     let gone = || FaceFailure::from_refusal(&Refusal::UnknownDevice);
-    let data = license::data(&ledger, activated, &asker).ok_or_else(gone)?;
-    let row = activated.activation.and_then(|id| ledger.activation(id)).ok_or_else(gone)?;
-    let sealed = row.session.as_ref().ok_or_else(gone)?;
-    let session = session_of(&*keys.vault, row.activation, sealed)?;
-    let token = activated.offline.as_deref().map(|proof| {
-        offline_token(
-            &ledger,
-            keys,
-            activated.license,
-            activated.token_version,
-            proof,
-            row.holder.as_ref(),
-        )
-    });
+    let found = Found::of(&shared.context.cluster.ledger(), activated, &asker);
+    let Found { data, activation, session } = found.ok_or_else(gone)?;
     Ok(Held {
         license_json: Zeroizing::new(data.to_json()),
         expires_at: data.expires_at,
-        session,
-        offline_token: token.transpose()?,
+        session: session_of(&*keys.vault, activation, &session)?,
+        offline_token: offline_token(shared, keys, activated, &request.fingerprint)?,
     })
 }
 
+/// What an answer is made of, copied so that nothing is signed or opened under the ledger's lock.
+struct Found {
+    data: LicenseData,
+    activation: ActivationId,
+    session: Sealed,
+}
+
+impl Found {
+    fn of(
+        ledger: &lease::Ledger,
+        activated: &Activated,
+        asker: &license::Asker<'_>,
+    ) -> Option<Self> {
+        let data = license::data(ledger, activated, asker)?;
+        let row = ledger.activation(activated.activation?)?;
+        Some(Self { data, activation: row.activation, session: row.session.clone()? })
+    }
+}
+
+/// The offline token that may be signed for a device; `None`: none.
 fn offline_token(
-    ledger: &lease::Ledger,
+    shared: &Shared,
     keys: &Keys,
-    license: LicenseId,
-    token_version: u32,
-    proof: &OfflineProof,
+    activated: &Activated,
     fingerprint: &str,
-) -> Result<String, Failure> {
-    let cluster = ledger.cluster().ok_or_else(|| Failure::internal("no cluster"))?;
+) -> Result<Option<String>, Failure> {
+    let Some(proof) = activated.offline.as_deref() else { return Ok(None) };
+    let signing = Signing::of(shared)?;
     let of = TokenOf {
-        issuer: &cluster.cluster_id,
+        issuer: &signing.issuer,
         protocol: Protocol::Device,
-        license_id: uuid_text(license.0),
+        license_id: uuid_text(activated.license.0),
         holder: Holder::of(HolderKind::Fingerprint, fingerprint),
-        token_version,
+        token_version: activated.token_version,
         max_nodes: None,
         cluster_id: None,
     };
-    licensing::offline_token(keys, view::epoch(ledger)?, proof, of)
+    licensing::offline_token(keys, signing.epoch, proof, of).map(Some)
 }
 
 /// A request that is not looked at further.

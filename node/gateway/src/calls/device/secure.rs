@@ -53,8 +53,7 @@ pub(super) async fn open(
     }
     let (activation, sealed) = match found {
         Found::Session(activation, sealed) => (activation, sealed),
-        Found::NoActivation => return Err(plain(&EnvelopeError::NotAuthorized)),
-        Found::NoLicense => {
+        Found::None => {
             count_guess(shared, call, keys, key_mac, fingerprint).await?;
             return Err(plain(&EnvelopeError::NotAuthorized));
         }
@@ -66,24 +65,24 @@ pub(super) async fn open(
 
 enum Found {
     Session(ActivationId, Sealed),
-    NoActivation,
-    NoLicense,
+    /// No such key, or no activation of that device under it.
+    None,
 }
 
 fn find(shared: &Shared, key_mac: &[u8; 32], fingerprint: &str) -> Found {
     let ledger = shared.context.cluster.ledger();
     let Some(license) = ledger.license_by_key(key_mac, Face::Device) else {
-        return Found::NoLicense;
+        return Found::None;
     };
     let row = ledger.activation_of_holder(license.terms.license, fingerprint);
     match row.and_then(|row| Some((row.activation, row.session.clone()?))) {
         Some((activation, sealed)) => Found::Session(activation, sealed),
-        None => Found::NoActivation,
+        None => Found::None,
     }
 }
 
-/// Has a key that no license has counted as a guess. Should it be one after all by now, nobody's
-/// verification is refused all the same, and nothing is counted.
+/// Has a key that no license has counted as a guess. A right key, shown for a device that is not
+/// activated, is not counted; but whoever is at the limit is refused alike with it.
 async fn count_guess(
     shared: &Shared,
     call: &Call,

@@ -1,8 +1,10 @@
 //! Trials: whether a device may have one, and taking it. Once per fingerprint, for ever.
 //!
 //! A trial is a license of its own, issued and activated in one command: nothing is left behind
-//! when the package has no seat. Statuses are the protocol's whatever `device_compat_200` says: its
-//! first server had them here too.
+//! when the package has no seat. Its key and its numbers are drawn by a MAC over device, address
+//! and product ([`Drawn`]): so whoever asks again after a lost answer proposes the very license
+//! that there is, and gets it again while it is in force; another address does not. Statuses are
+//! the protocol's whatever `device_compat_200` says: its first server had them here too.
 
 use std::sync::Arc;
 
@@ -11,7 +13,7 @@ use lease::Ledger;
 use lease::command::Command;
 use lease::ids::{ActivationId, ClientId, Face, LicenseId, Name};
 use lease::license::{
-    Activate, Claim, IssueLicense, KeyRow, LicenseTerms, Plan, ProductRow, StartTrial,
+    Activate, Activated, Claim, IssueLicense, KeyRow, LicenseTerms, Plan, ProductRow, StartTrial,
 };
 use lease::outcome::{Outcome, Refusal as LedgerRefusal};
 use protocol::device::admin::catalog::{Catalog, PlanView};
@@ -23,22 +25,23 @@ use protocol::device::trial::{
     DEFAULT_TRIAL_DAYS, PastTrial, TrialCall, TrialCheckCall, TrialCheckRequest,
     TrialCheckResponse, TrialRequest, TrialResponse,
 };
-use protocol::device::wire::{ACTIVATED, ActivationResponse};
+use protocol::device::wire::{ACTIVATED, ActivationResponse, FailureBody};
+use protocol::mac::MacKey;
 use serde::Serialize;
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use super::license::{Asker, ledger_mode};
 use super::{
-    Held, MAX_DRAWS, fault, identity, json_line, license, new_session, offline_token, refusal,
-    seal, session_of,
+    Found, Held, MAX_DRAWS, fault, identity, json_line, new_session, offline_token, refusal, seal,
+    session_of,
 };
 use crate::call::Call;
 use crate::calls::device_admin::plan::{Sold, catalog_of, find_product, kept, package_for};
 use crate::face::FaceFailure;
 use crate::failure::Failure;
 use crate::keys::Keys;
-use crate::licensing::{address_tag, draw_lease, draw_uuid, license_key_mac, uuid_text};
+use crate::licensing::{address_tag, draw_lease, license_key_mac, uuid_text};
 use crate::reply::{JSON, Reply};
 use crate::shared::Shared;
 
@@ -105,6 +108,7 @@ pub(crate) async fn start(shared: &Shared, call: &Call) -> Result<Reply, Failure
         Outcome::Refused(refused) => return Err(not_begun(shared, &refused)),
         _ => return Err(Failure::internal("a trial had the outcome of another command")),
     };
+    let already_used = has_had(shared, &request, &activated);
     let (held, data) = began(shared, &keys, &activated, &request, &key)?;
     let Held { license_json, expires_at, session, offline_token } = held;
     let fingerprint = request.fingerprint.clone();
@@ -112,11 +116,53 @@ pub(crate) async fn start(shared: &Shared, call: &Call) -> Result<Reply, Failure
     let answer = TrialResponse {
         activation: ActivationResponse::success(ACTIVATED, &sealed, expires_at),
         license: data,
-        already_used: false,
+        already_used,
         subscription_url: request.subscription_url,
     };
     let body = json_line(&TrialAnswer { answer, offline_token })?;
     Ok(Reply::new(StatusCode::CREATED, JSON, body))
+}
+
+/// Whether a trial that was answered had begun before it was asked for.
+fn has_had(shared: &Shared, request: &TrialCall, activated: &Activated) -> bool {
+    let ledger = shared.context.cluster.ledger();
+    let began = ledger.trial(&request.fingerprint).map(|trial| trial.started_at_ms);
+    !activated.is_new || began.is_some_and(|began| began != activated.civil_ms)
+}
+
+/// What a trial's license is known by, drawn by a MAC instead of at random.
+struct Drawn {
+    license: LicenseId,
+    activation: ActivationId,
+    client: ClientId,
+    key: LicenseKey,
+}
+
+impl Drawn {
+    /// The address is lower case. What the parts are told apart by is their lengths.
+    fn of(mac: &MacKey, fingerprint: &str, email: &str, product: &str) -> Self {
+        let lengths = [fingerprint, email].map(|text| (text.len() as u64).to_be_bytes());
+        let draw = |what: &[u8]| {
+            let (device, address) = (fingerprint.as_bytes(), email.as_bytes());
+            let product = product.as_bytes();
+            mac.tag(&[b"trial ", what, &lengths[0], &lengths[1], device, address, product])
+        };
+        let number = |what| {
+            let mut bytes = [0; 16];
+            bytes.copy_from_slice(&draw(what)[..16]);
+            uuid::Builder::from_random_bytes(bytes).into_uuid().as_u128()
+        };
+        let client = number(b"client:");
+        let secret = Zeroizing::new(draw(b"key:"));
+        let mut random = Zeroizing::new([0; ENTROPY_BYTES]);
+        random.copy_from_slice(&secret[..ENTROPY_BYTES]);
+        Self {
+            license: LicenseId(number(b"license:")),
+            activation: ActivationId(number(b"activation:")),
+            client: ClientId(client),
+            key: LicenseKey::generate(&random, &uuid_text(client), email),
+        }
+    }
 }
 
 fn not_begun(shared: &Shared, refused: &LedgerRefusal) -> Failure {
@@ -149,10 +195,8 @@ async fn command(
     };
     let entropy = &*shared.context.entropy;
     let email = request.email.to_lowercase();
-    let client = ClientId(draw_uuid(entropy));
-    let mut random = Zeroizing::new([0; ENTROPY_BYTES]);
-    entropy.fill(&mut *random);
-    let key = LicenseKey::generate(&random, &uuid_text(client.0), &email);
+    let drawn = Drawn::of(&keys.license_keys, &request.fingerprint, &email, &offer.plan.product);
+    let Drawn { license, activation, client, key } = drawn;
     let mac = license_key_mac(&keys.license_keys, key.expose());
     let ends_ms = shared
         .context
@@ -160,7 +204,7 @@ async fn command(
         .displayed_civil_ms()
         .saturating_add(i64::from(offer.days).saturating_mul(DAY_MS));
     let terms = LicenseTerms {
-        license: LicenseId(draw_uuid(entropy)),
+        license,
         face: Face::Device,
         package: offer.package,
         client: None,
@@ -170,7 +214,6 @@ async fn command(
         valid_until_ms: Some(ends_ms),
         open: false,
     };
-    let activation = ActivationId(draw_uuid(entropy));
     let session = new_session(entropy, &*keys.vault, activation)?;
     let claim = Claim::Device { identity: identity(entropy, &email, None, None), session };
     let trial = StartTrial {
@@ -207,8 +250,14 @@ fn offer(
         }
         None => {
             let mut with_trial = Vec::new();
-            for row in ledger.products() {
+            let mut products = ledger.products();
+            for row in products.by_ref().take(MAX_PRODUCTS_WALKED) {
                 with_trial.extend(trial_plan(row, plan)?);
+            }
+            if products.next().is_some() {
+                let body = FailureBody::error_only("product_id is required");
+                let failure = FaceFailure::of_device(StatusCode::BAD_REQUEST, &body);
+                return Err(failure.because("invalid_request").into());
             }
             // Which product is meant is clear only where one has a trial.
             with_trial.pop().filter(|_| with_trial.is_empty())
@@ -247,34 +296,34 @@ fn trial_plan(
 fn began(
     shared: &Shared,
     keys: &Keys,
-    activated: &lease::license::Activated,
+    activated: &Activated,
     request: &TrialCall,
     key: &LicenseKey,
 ) -> Result<(Held, LicenseData), Failure> {
-    let ledger = shared.context.cluster.ledger();
     let email = request.email.to_lowercase();
     let asker = Asker { email: &email, fingerprint: &request.fingerprint, key };
     let gone = || Failure::from(FaceFailure::from_refusal(&Refusal::UnknownDevice));
     let mac = license_key_mac(&keys.license_keys, key.expose());
     // Decided before under another key: that one was shown then, and is not known here.
-    let is_own = ledger.license(activated.license).is_some_and(|row| row.key.mac == mac);
-    if !is_own {
-        return Err(FaceFailure::from_refusal(&Refusal::TrialUsed).into());
-    }
-    let data = license::data(&ledger, activated, &asker).ok_or_else(gone)?;
-    let row = activated.activation.and_then(|id| ledger.activation(id)).ok_or_else(gone)?;
-    let sealed = row.session.as_ref().ok_or_else(gone)?;
-    let token = activated.offline.as_deref().map(|proof| {
-        let (id, version) = (activated.license, activated.token_version);
-        offline_token(&ledger, keys, id, version, proof, &row.holder)
-    });
+    let found = {
+        let ledger = shared.context.cluster.ledger();
+        let is_own = ledger.license(activated.license).is_some_and(|row| row.key.mac == mac);
+        if !is_own {
+            return Err(FaceFailure::from_refusal(&Refusal::TrialUsed).into());
+        }
+        Found::of(&ledger, activated, &asker)
+    };
+    let Found { data, activation, session } = found.ok_or_else(gone)?;
     let held = Held {
         license_json: Zeroizing::new(data.to_json()),
         expires_at: data.expires_at,
-        session: session_of(&*keys.vault, row.activation, sealed)?,
-        offline_token: token.transpose()?,
+        session: session_of(&*keys.vault, activation, &session)?,
+        offline_token: offline_token(shared, keys, activated, &request.fingerprint)?,
     };
     Ok((held, data))
 }
 
+/// Products whose catalog is read to find the one that has a trial; where there are more, the
+/// caller says which is meant.
+const MAX_PRODUCTS_WALKED: usize = 64;
 const DAY_MS: i64 = 24 * 60 * 60 * 1_000;

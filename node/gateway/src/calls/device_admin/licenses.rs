@@ -186,10 +186,7 @@ async fn issued<R: Serialize, V: Serialize>(
             valid_until_ms: until_ms,
             open: false,
         },
-        key: KeyRow {
-            mac,
-            hint: key.last_characters().into(),
-        },
+        key: KeyRow { mac, hint: key.last_characters().into() },
     };
     let command = Command::IssueLicense(Box::new(issue));
     changed(shared, call, request_id, command, Kind::License).await?;

@@ -97,7 +97,9 @@ pub(crate) async fn activate(shared: &Shared, call: &Call) -> Result<Reply, Fail
         Err(refusal) => return say(shared, &asked, &refusal),
     };
     let host = &request.hostname_hash;
-    let granted = Granted::of(&shared.context.cluster.ledger(), &activated)?;
+    let granted = Granted::of(&shared.context.cluster.ledger(), &activated);
+    // What was decided may have been undone since: then it is as if it had been asked later.
+    let Some(granted) = granted else { return Ok(unknown(shared, &asked)) };
     let kind = request.kind.as_deref().unwrap_or(EVALUATION);
     let license = granted.license_file(&keys, kind)?;
     let token = granted.offline_token(shared, &keys, host, &activated)?;
@@ -118,8 +120,7 @@ pub(crate) async fn validate(shared: &Shared, call: &Call) -> Result<Reply, Fail
     };
     let asked = Asked::Validation(subject);
     let Some(activation) = activation else {
-        shared.metrics.count_refusal(RefusalReason::UnknownActivation.code());
-        return Ok(refused(shared, &asked, RefusalReason::UnknownActivation));
+        return Ok(unknown(shared, &asked));
     };
     let activation = ActivationId(u128::from_be_bytes(activation.0));
     let verify = |holder: Name| {
@@ -154,7 +155,9 @@ pub(crate) async fn validate(shared: &Shared, call: &Call) -> Result<Reply, Fail
         }
     };
     let host = &request.hostname_hash;
-    let granted = Granted::of(&shared.context.cluster.ledger(), &activated)?;
+    let granted = Granted::of(&shared.context.cluster.ledger(), &activated);
+    // What was decided may have been undone since: then it is as if it had been asked later.
+    let Some(granted) = granted else { return Ok(unknown(shared, &asked)) };
     let token = granted.offline_token(shared, &keys, host, &activated)?;
     asked.granted(&granted.subject(), EpochSeconds::from_unix_ms(activated.civil_ms));
     Ok(granted.reply(&activated, None, token))
@@ -205,6 +208,12 @@ fn refused(shared: &Shared, asked: &Asked, reason: RefusalReason) -> Reply {
     Reply::json(StatusCode::OK, &Answer::refused(reason, now(shared)))
 }
 
+/// The refusal of what no activation is named by, decided here and not in the ledger.
+fn unknown(shared: &Shared, asked: &Asked) -> Reply {
+    shared.metrics.count_refusal(RefusalReason::UnknownActivation.code());
+    refused(shared, asked, RefusalReason::UnknownActivation)
+}
+
 fn now(shared: &Shared) -> EpochSeconds {
     EpochSeconds::from_unix_ms(shared.context.cluster.displayed_civil_ms())
 }
@@ -222,14 +231,13 @@ struct Granted {
 }
 
 impl Granted {
-    fn of(ledger: &Ledger, activated: &Activated) -> Result<Self, Failure> {
-        let row = activated.activation.and_then(|activation| ledger.activation(activation));
-        let (Some(row), Some(license)) = (row, ledger.license(activated.license)) else {
-            return Err(Failure::internal("an activation is not where it was made"));
-        };
+    /// `None`: it is gone by now.
+    fn of(ledger: &Ledger, activated: &Activated) -> Option<Self> {
+        let row = ledger.activation(activated.activation?)?;
+        let license = ledger.license(activated.license)?;
         let Plan { slug, kind, features, .. } = &license.terms.plan;
         let enabled = features.iter().filter(|feature| feature.enabled);
-        Ok(Self {
+        Some(Self {
             row: row.clone(),
             plan: if kind.is_empty() { slug.to_string() } else { kind.to_string() },
             features: enabled.map(|feature| feature.slug.clone()).collect(),

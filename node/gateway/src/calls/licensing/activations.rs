@@ -22,6 +22,9 @@ use crate::shared::{Read, Shared};
 
 /// Groups told on the first page.
 const MAX_GROUPS: usize = 1_000;
+/// Activations looked at for groups and total: some tens of milliseconds under the ledger's read
+/// lock. Where there are more, no total is told.
+const MAX_COUNTED: usize = 10 * MAX_LOOKED_AT;
 
 /// The query's parameters, for the OpenAPI document.
 pub(crate) fn parameters() -> Vec<Parameter> {
@@ -43,9 +46,9 @@ pub(crate) async fn list(shared: &Shared, call: &Call) -> Result<Reply, Failure>
         license => license.flatten().map(LicenseId),
     };
     let ledger = shared.read(call).await?;
-    let fits = |row: &ActivationRow| fits(&ledger, &query, license, row);
+    let fits = |row: &ActivationRow| fits(&ledger, &query, row);
     let (activations, next) = page(
-        ledger.activations(after),
+        rows(&ledger, license, after),
         query.limit,
         |row| uuid_text(row.activation.0),
         |row| fits(row).then(|| view::activation(&keys, &ledger, row)).flatten(),
@@ -53,24 +56,34 @@ pub(crate) async fn list(shared: &Shared, call: &Call) -> Result<Reply, Failure>
     let (groups, total) = match after {
         Some(_) => (Vec::new(), None),
         None => {
-            let (groups, total) = groups(&ledger, &fits);
-            (groups, Some(total))
+            let mut rows = rows(&ledger, license, None);
+            let (groups, total) = groups(&ledger, rows.by_ref().take(MAX_COUNTED), &fits);
+            (groups, rows.next().is_none().then_some(total))
         }
     };
     Ok(Reply::ok(&ActivationList { activations, groups, total, next }))
 }
 
-fn fits(
-    ledger: &Read<'_>,
-    query: &ActivationQuery,
+/// Activations in order of id after a cursor, all or those of a license.
+fn rows<'a>(
+    ledger: &'a Read<'_>,
     license: Option<LicenseId>,
-    row: &ActivationRow,
-) -> bool {
+    after: Option<ActivationId>,
+) -> Box<dyn Iterator<Item = &'a ActivationRow> + 'a> {
+    match license {
+        None => Box::new(ledger.activations(after)),
+        Some(license) => {
+            let rows = ledger.activations_of(license);
+            Box::new(rows.skip_while(move |row| after.is_some_and(|after| row.activation <= after)))
+        }
+    }
+}
+
+fn fits(ledger: &Read<'_>, query: &ActivationQuery, row: &ActivationRow) -> bool {
     let Some(of) = ledger.license(row.license) else { return false };
     let ends_ms = view::activation_ends_ms(ledger, row, of);
     let is = |want: &Option<String>, have: &str| want.as_deref().is_none_or(|want| want == have);
-    license.is_none_or(|license| row.license == license)
-        && is(&query.package_id, &of.terms.package)
+    is(&query.package_id, &of.terms.package)
         && is(&query.org_id, &row.org)
         && is(&query.project_id, &row.project)
         && query.protocol.is_none_or(|protocol| of.terms.face == view::face(protocol))
@@ -79,14 +92,15 @@ fn fits(
         && query.state.is_none_or(|state| view::activation_state(ledger, row, of) == state)
 }
 
-/// How many there are by organisation and project, and in all. Walks as many as a hundred pages.
-fn groups(
+/// How many of these there are by organisation and project, and in all.
+fn groups<'a>(
     ledger: &Read<'_>,
+    rows: impl Iterator<Item = &'a ActivationRow>,
     fits: &impl Fn(&ActivationRow) -> bool,
 ) -> (Vec<ActivationGroup>, u32) {
     let mut groups: BTreeMap<(&str, &str), (u32, u32)> = BTreeMap::new();
     let mut total = 0;
-    for row in ledger.activations(None).take(100 * MAX_LOOKED_AT).filter(|row| fits(row)) {
+    for row in rows.filter(|row| fits(row)) {
         total += 1;
         let seats = row.lease.and_then(|lease| ledger.lease(&lease)).map_or(0, |it| it.quantity);
         let key = (&*row.org, &*row.project);

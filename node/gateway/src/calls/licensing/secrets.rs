@@ -56,20 +56,7 @@ pub(crate) async fn rotate_evaluation_key(shared: &Shared, call: &Call) -> Resul
     put(shared, call, sealed(&held, &name, 1, bytes)?).await?;
     let request_id = call.request_id(&(next, request.minimum));
     done(shared, call, request_id, Command::SetKeyWindow(window)).await?;
-    // What signs from now on must be at hand here; elsewhere it is within moments.
-    let mut watch = shared.context.keys.watch();
-    let has_it =
-        || shared.context.keys.get().is_some_and(|keys| keys.evaluation.contains_key(&next));
-    let waiting = async {
-        while !has_it() {
-            if watch.changed().await.is_err() {
-                break;
-            }
-        }
-    };
-    if tokio::time::timeout(shared.left(call.deadline), waiting).await.is_err() {
-        return Err(Failure::not_seen_in_time());
-    }
+    in_use_here(shared, call, |keys| keys.evaluation.contains_key(&next)).await?;
     Ok(Reply::ok(&keys(&shared.context.cluster.ledger())))
 }
 
@@ -91,7 +78,12 @@ pub(crate) async fn add_vendor(shared: &Shared, call: &Call) -> Result<Reply, Fa
         let ledger = shared.read(call).await?;
         ledger.secret(&name).map_or(1, |secret| secret.version.saturating_add(1))
     };
-    put(shared, call, sealed(&held, &name, version, request.secret.expose().as_bytes())?).await?;
+    let secret = request.secret.expose().as_bytes();
+    put(shared, call, sealed(&held, &name, version, secret)?).await?;
+    let has_it = |keys: &Keys| {
+        keys.classic_vendors.get(&request.vendor_id).is_some_and(|known| known.expose() == secret)
+    };
+    in_use_here(shared, call, has_it).await?;
     Ok(Reply::ok(&ClassicVendorView { vendor_id: request.vendor_id }))
 }
 
@@ -121,6 +113,24 @@ fn sealed(keys: &Keys, name: &str, version: u32, secret: &[u8]) -> Result<Sealed
         VaultError::TooLong { .. } => Failure::field("secret", "too long"),
         VaultError::Unopenable { .. } => Failure::internal("a secret could not be sealed"),
     })
+}
+
+/// Waits until this node works with a secret that was just stored; the others do within moments.
+async fn in_use_here(
+    shared: &Shared,
+    call: &Call,
+    holds: impl Fn(&Keys) -> bool,
+) -> Result<(), Failure> {
+    let mut watch = shared.context.keys.watch();
+    let waiting = async {
+        while !shared.context.keys.get().is_some_and(|keys| holds(&keys)) {
+            if watch.changed().await.is_err() {
+                break;
+            }
+        }
+    };
+    let waited = tokio::time::timeout(shared.left(call.deadline), waiting).await;
+    waited.map_err(|_| Failure::not_seen_in_time())
 }
 
 /// Stores a sealed secret. Sealing draws a nonce, so no two attempts are one request: the version

@@ -15,6 +15,8 @@ use storage::seam::{Clock, RealClock};
 use crate::world::{Answer, App, Ask, LIVENESS, World, text_of};
 
 const TOOL: &str = "DaVinci Configurator SE";
+/// Of the right form, and nobody's.
+const STRANGE_KEY: &str = "acme_test_pk_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 const SECRET: &[u8] = b"a vendor's secret";
 
 /// A package of the sample's kind with other seats and prices.
@@ -130,13 +132,25 @@ async fn a_seat_is_borrowed_and_returned_and_is_a_seat_for_all() {
     assert_eq!(all.expect(200), json!([want]));
     // By its id, the tool is the same.
     assert_eq!(world.status_of("davinci-configurator-se").await, want);
-    assert_eq!(world.get("/borrows").send().await.expect(200), json!([borrow]));
-    assert_eq!(world.get("/borrows?user=alice").send().await.expect(200), json!([borrow]));
-    assert_eq!(world.get("/borrows?user=bob").send().await.expect(200), json!([]));
+    assert_eq!(
+        world.get("/borrows").bearer(&world.operator).send().await.expect(200),
+        json!([borrow])
+    );
+    assert_eq!(
+        world.get("/borrows?user=alice").bearer(&world.operator).send().await.expect(200),
+        json!([borrow])
+    );
+    assert_eq!(
+        world.get("/borrows?user=bob").bearer(&world.operator).send().await.expect(200),
+        json!([])
+    );
     // A seat of another face is no borrow of this one, and taken all the same.
     world.checkout(&app.token, "bob").send().await.expect(200);
     assert_eq!(world.status_of(TOOL).await["borrowed"], 2);
-    assert_eq!(world.get("/borrows").send().await.expect(200), json!([borrow]));
+    assert_eq!(
+        world.get("/borrows").bearer(&world.operator).send().await.expect(200),
+        json!([borrow])
+    );
     let returned = world.return_by_id(&borrow).await;
     assert_eq!(returned.text, format!("{{\"status\":\"ok\",\"tool\":\"{TOOL}\"}}"));
     assert_detail(&world.return_by_id(&borrow).await, 404, "Borrow record not found");
@@ -166,7 +180,7 @@ async fn every_refusal_of_a_borrow_has_its_words() {
     // Key before signature; headers, vendor, form of the time, time, signature.
     type Row<'a> = (&'a [(&'a str, &'a str)], String);
     let invalid_key = "Invalid API key".to_owned();
-    let strange_key = format!("Bearer acme_test_pk_{}", "A".repeat(43));
+    let strange_key = format!("Bearer {STRANGE_KEY}");
     let table: [Row<'_>; 11] = [
         (&[("authorization", "Bearer nope")], invalid_key.clone()),
         (&[("authorization", &strange_key)], invalid_key),
@@ -334,12 +348,39 @@ async fn a_key_is_shown_once_and_is_unknown_when_it_was_taken_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_borrowed_what_is_told_to_operators_and_to_each_key_its_own() {
+    let (world, _app) = World::ready(&[]).await;
+    let keys = [world.new_key("acme").await, world.new_key("other").await];
+    let [one, other] = [0, 1].map(|at| text_of(&keys[at], "api_key"));
+    for user in 0..5 {
+        world.borrow(TOOL, &format!("u{user}"), None).send().await.expect(200);
+    }
+    let own = world.borrow(TOOL, "alice", Some(one)).send().await.expect(200);
+    for path in ["/borrows", "/overage-charges"] {
+        let answer = world.get(path).send().await;
+        assert_detail(&answer, 401, "Missing Authorization header");
+        for wrong in ["nonsense", STRANGE_KEY] {
+            let status = world.get(path).bearer(wrong).send().await.status;
+            assert_eq!(status, 403, "{path} with {wrong}");
+        }
+        for (reader, count) in [(one, 1), (other, 0)] {
+            let told = world.get(path).bearer(reader).send().await.expect(200);
+            let rows = told.get("charges").unwrap_or(&told).as_array().expect("a list");
+            assert_eq!(rows.len(), count, "{path}");
+            assert!(rows.iter().all(|row| row["id"] == own["id"]), "{path}: {told}");
+        }
+    }
+    let all = world.get("/borrows").bearer(&world.auditor).send().await.expect(200);
+    assert_eq!(all.as_array().map(Vec::len), Some(6));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_months_limit_stops_overage_and_counts_what_was_before_it() {
     let (world, _app) = World::ready(&[]).await;
     for user in 0..6 {
         world.borrow(TOOL, &format!("u{user}"), None).send().await.expect(200);
     }
-    let charges = world.get("/overage-charges").send().await.expect(200);
+    let charges = world.get("/overage-charges").bearer(&world.operator).send().await.expect(200);
     assert_eq!(charges["charges"].as_array().map(Vec::len), Some(1));
     let charge = &charges["charges"][0];
     assert_eq!(
@@ -348,7 +389,7 @@ async fn a_months_limit_stops_overage_and_counts_what_was_before_it() {
     );
     for (query, count) in [("DaVinci%20Configurator%20SE", 1), ("nope", 0)] {
         let path = format!("/overage-charges?tool={query}");
-        let charges = world.get(&path).send().await.expect(200);
+        let charges = world.get(&path).bearer(&world.operator).send().await.expect(200);
         assert_eq!(charges["charges"].as_array().map(Vec::len), Some(count), "{query}");
     }
     assert_eq!(budget_of(&world, TOOL).await["month_to_date_overage_cost"], 500.0);

@@ -130,9 +130,9 @@ impl Replay {
             is_authorized |= name.eq_ignore_ascii_case("authorization");
             ask = ask.header(name, &value);
         }
-        // Keys and limits are for operators here; what follows is compared.
-        let is_for_operators =
-            request.path.starts_with("/api/keys") || request.path.starts_with("/config/");
+        // Keys, limits, borrows and charges are for operators here; what follows is compared.
+        let for_operators = ["/api/keys", "/config/", "/borrows", "/overage-charges"];
+        let is_for_operators = for_operators.iter().any(|begin| request.path.starts_with(begin));
         if is_for_operators && !is_authorized {
             ask = ask.bearer(&self.world.admin);
         }
