@@ -467,12 +467,12 @@ async fn recorded_exchanges_are_answered_as_the_list_of_differences_says() {
     let Some(exchanges) = exchanges("evaluation/exchanges.json") else { return };
     let mut differences = Differences::of("evaluation-differences.toml");
     let world = plain().await;
-    open(&world, json!({})).await;
+    let opened = open(&world, json!({})).await;
     let mut activation_id = String::new();
     for (number, exchange) in exchanges.iter().enumerate() {
         assert_eq!(exchange.request.method, "POST");
         if number == FIRST_AFTER_REVOCATION {
-            change_activation(&world, &activation_id, "revoke").await;
+            change(&world, &opened, "revoke").await;
         }
         // The id is the server's to choose.
         let body = exchange.request.body.replace("act-abc123", &activation_id);
@@ -485,5 +485,5 @@ async fn recorded_exchanges_are_answered_as_the_list_of_differences_says() {
     differences.end();
 }
 
-/// In the recording, the exchange before which somebody revoked the activation.
+/// In the recording, the exchange before which somebody revoked the license.
 const FIRST_AFTER_REVOCATION: usize = 2;

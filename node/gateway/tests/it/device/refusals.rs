@@ -199,17 +199,24 @@ async fn an_address_that_shows_too_many_unknown_keys_waits() {
         let sealed = ask().header("x-license-secure", "1").body("{}").send().await;
         assert_eq!(sealed.text, "Device not authorized for secure transport");
     }
-    for who in [&wrong, &device] {
+    // A right key is refused alike for a device that is not activated, in an envelope too.
+    let other = Device { fingerprint: fingerprint("two"), ..device.clone() };
+    for who in [&wrong, &other] {
         let ask = who.ask(&shop, "/api/verify").from(guesser);
         let answer = ask.json(&who.body()).send().await;
         assert_eq!(answer.expect(429), json!({ "error": "Too many requests" }));
         let wait: u64 = answer.header("retry-after").expect("when").parse().expect("seconds");
         assert!((1..=900).contains(&wait), "{wait}");
     }
-    let sealed = wrong.ask(&shop, "/api/verify").from(guesser).header("x-license-secure", "1");
-    sealed.body("{}").send().await.expect(429);
-    let ask = device.ask(&shop, "/api/verify").from(neighbour);
-    ask.json(&device.body()).send().await.expect(200);
+    for who in [&wrong, &other] {
+        let sealed = who.ask(&shop, "/api/verify").from(guesser).header("x-license-secure", "1");
+        sealed.body("{}").send().await.expect(429);
+    }
+    // Who holds an activation is known, and heard wherever it asks.
+    for address in [guesser, neighbour] {
+        let ask = device.ask(&shop, "/api/verify").from(address);
+        ask.json(&device.body()).send().await.expect(200);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
