@@ -8,7 +8,7 @@ use crate::command::{
     Member, Operator, PackageTerms, SealedSecret, SeatClass, SigningKey, Vendor, WrappedDataKey,
 };
 use crate::format::FormatError;
-use crate::ids::{AppId, Fence, LeaseId, Name, NodeId, OperatorId, SubjectRef};
+use crate::ids::{AppId, Fence, LeaseId, Name, NodeId, OperatorId, RequestId, SubjectRef};
 use crate::ledger::Ledger;
 use crate::money::Money;
 use crate::outcome::RefusalCode;
@@ -196,6 +196,11 @@ impl Ledger {
     /// Leases that hold a seat, those included that are due and not swept yet.
     pub fn live_leases(&self) -> usize {
         self.state.lease_count()
+    }
+
+    /// Whether a request with this scope was decided and is remembered.
+    pub fn is_remembered(&self, request: &RequestId) -> bool {
+        self.requests.find(&request.scope).is_some()
     }
 
     /// Records in the request table.

@@ -9,6 +9,7 @@ use lease::entry::{Actor, Envelope};
 use lease::ids::TraceId;
 use lease::outcome::Outcome;
 use protocol::evaluation::identity::HostHash;
+use protocol::secret::Secret;
 use serde_json::{Value, json};
 
 use crate::issued::{self, Issued, issue, now_ms, seats_taken};
@@ -397,11 +398,21 @@ async fn a_vendors_secret_is_kept_sealed_and_never_shown() {
         let body = json!({ "vendor_id": "techvendor", "secret": secret });
         world.by(&world.admin, Method::POST, "/admin/classic/vendors", &body).send().await
     };
+    // The node puts new secrets into the cell; here they are there already, or never come.
+    let hold = |secret: &str| {
+        let mut keys = keys();
+        let bytes = Secret::new(secret.as_bytes().to_vec());
+        keys.classic_vendors.insert("techvendor".to_owned(), bytes);
+        world.keys.unseal(keys);
+    };
     let secret = "a secret of the vendor".replace(' ', "-");
+    hold(&secret);
     let added = add(&secret).await;
     assert!(!added.text.contains(&secret));
     assert_eq!(added.expect(200), json!({ "vendor_id": "techvendor" }));
-    add(&format!("{secret}-2")).await.expect(200);
+    let second = format!("{secret}-2");
+    hold(&second);
+    add(&second).await.expect(200);
     let listed = world.look("/admin/classic/vendors").await;
     assert_eq!(listed, json!({ "vendors": [{ "vendor_id": "techvendor" }] }));
     {
@@ -438,10 +449,13 @@ async fn a_rotated_key_is_waited_for() {
     assert_eq!(answer.expect(400)["field"], "minimum");
     // The node puts new keys into the cell; here they are there already, or never come.
     let mut versions = Vec::new();
-    for want in [200, 503] {
-        let answer = world.by(&world.admin, Method::POST, path, &json!({})).send().await;
-        answer.expect(want);
+    for (key, want) in [("one", 200), ("one", 200), ("two", 503)] {
+        let rotate = world.by(&world.admin, Method::POST, path, &json!({}));
+        rotate.header("idempotency-key", key).send().await.expect(want);
         versions.push(world.look("/admin/evaluation/keys").await["current"].clone());
     }
-    assert_eq!(versions, [2, 3]);
+    assert_eq!(versions, [2, 2, 3], "a repeat makes no other key");
+    let other = world.by(&world.admin, Method::POST, path, &json!({ "minimum": 2 }));
+    let reused = other.header("idempotency-key", "one").send().await;
+    assert_eq!(reused.expect(422)["code"], "idempotency_key_reused");
 }

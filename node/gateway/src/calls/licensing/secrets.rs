@@ -31,11 +31,17 @@ pub(crate) async fn evaluation_keys(shared: &Shared, call: &Call) -> Result<Repl
     Ok(Reply::ok(&keys(&ledger)))
 }
 
-/// `POST /admin/evaluation/keys/rotate`
+/// `POST /admin/evaluation/keys/rotate`: a repeat under the same idempotency key shows the window
+/// as it is and makes no other key.
 pub(crate) async fn rotate_evaluation_key(shared: &Shared, call: &Call) -> Result<Reply, Failure> {
     let held = shared.serving_keys()?;
     let request: RotateEvaluationKeyRequest = call.json_or_default()?;
-    let (next, window) = {
+    // The secret is part of the request; of a text that is stored only as its MAC.
+    let given = request.secret.as_ref().map(|secret| {
+        held.license_keys.tag(&[b"rotate evaluation key ", secret.expose().as_bytes()])
+    });
+    let request_id = call.request_id(&(request.minimum, given));
+    let (next, window, is_repeat) = {
         let ledger = shared.read(call).await?;
         let now = keys(&ledger);
         let next = now.versions.last().copied().unwrap_or(0).max(now.current).saturating_add(1);
@@ -44,7 +50,8 @@ pub(crate) async fn rotate_evaluation_key(shared: &Shared, call: &Call) -> Resul
             let reason = format!("want {} (the present one) to {next} (the new one)", now.minimum);
             return Err(Failure::field("minimum", &reason));
         }
-        (next, KeyWindow { name: EVALUATION_KEY.into(), current: next, minimum })
+        let window = KeyWindow { name: EVALUATION_KEY.into(), current: next, minimum };
+        (next, window, ledger.is_remembered(&request_id))
     };
     let mut random = Zeroizing::new([0; 32]);
     shared.context.entropy.fill(&mut *random);
@@ -53,11 +60,13 @@ pub(crate) async fn rotate_evaluation_key(shared: &Shared, call: &Call) -> Resul
         None => &random[..],
     };
     let name = format!("{EVALUATION_KEY}-{next}");
-    put(shared, call, sealed(&held, &name, 1, bytes)?).await?;
-    let request_id = call.request_id(&(next, request.minimum));
+    if !is_repeat {
+        put(shared, call, sealed(&held, &name, 1, bytes)?).await?;
+    }
     done(shared, call, request_id, Command::SetKeyWindow(window)).await?;
-    in_use_here(shared, call, |keys| keys.evaluation.contains_key(&next)).await?;
-    Ok(Reply::ok(&keys(&shared.context.cluster.ledger())))
+    let shown = keys(&shared.context.cluster.ledger());
+    in_use_here(shared, call, |keys| keys.evaluation.contains_key(&shown.current)).await?;
+    Ok(Reply::ok(&shown))
 }
 
 /// `GET /admin/classic/vendors`
