@@ -5,11 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use leasehold_tests::api::Reply;
+use leasehold_tests::api::{Answer, Api, Reply};
 use leasehold_tests::cluster::Cluster;
 use leasehold_tests::packages::{import_and_register, sign, template};
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_is_found_in_log_state_snapshots_or_process_arguments() -> Result<()> {
@@ -81,6 +81,7 @@ async fn send_secrets_through_every_flow(cluster: &Cluster) -> Result<Secrets> {
         anyhow::bail!("no answer");
     };
     keep("a second renewal token", renewed.expect(200)?.text("renewal_token")?);
+    send_license_keys(&api, &mut keep).await?;
     // Secrets where none belong: a wrong token, a wrong secret, a query.
     let wrong = "lh_op_canary-canary-canary-canary-canary-canary";
     keep("a wrong operator token", wrong);
@@ -101,7 +102,57 @@ async fn send_secrets_through_every_flow(cluster: &Cluster) -> Result<Secrets> {
             keep(&format!("the private key of {}", path.display()), line);
         }
     }
+    look_into_answers(&api, &secrets).await?;
     Ok(secrets)
+}
+
+/// A key of each protocol is issued and shown where its holders show it.
+async fn send_license_keys(api: &Api, keep: &mut impl FnMut(&str, &str)) -> Result<()> {
+    let mut issue = async |name: &str, mut body: Value| -> Result<(String, Value)> {
+        body["package_id"] = json!("canary-1");
+        let issued = api.admin(2, Method::POST, "/admin/licenses", Some(body)).await?;
+        let issued = issued.expect(201)?;
+        let key = issued.text("license_key")?.to_owned();
+        keep(name, &key);
+        keep(&format!("{name}, without its dashes"), &key.replace('-', ""));
+        Ok((key, issued.body["license"].clone()))
+    };
+    let body = json!({ "protocol": "device", "email": "owner@example.com" });
+    let (device, license) = issue("a device license key", body).await?;
+    let (deployment, _) = issue("a deployment key", json!({ "protocol": "deployment" })).await?;
+    let (evaluation, _) = issue("an evaluation code", json!({ "protocol": "evaluation" })).await?;
+    let post = async |path: &str, body: Value| -> Result<Answer> {
+        api.answer(api.request(3, Method::POST, path)?.json(&body)).await?.expect(200)
+    };
+    let body = json!({
+        "email": "owner@example.com", "client_id": license["client_id"], "license_key": device,
+        "device_fingerprint": "43c157f62dac446b3cd8ceb2e6ff28f41e02ca03cca6dadc576f270309110f39",
+    });
+    post("/api/activate", body).await?;
+    let body = json!({ "license_key": deployment, "cluster_id": "bzzz-cluster-1a2b3c4d-walnut" });
+    let token = post("/v1/license/activate", body).await?.text("access_token")?.to_owned();
+    keep("an access token of a cluster", &token);
+    let body = json!({ "hostname_hash": "8f1f0466fc41bb15", "activation_code": evaluation });
+    let answer = post("/v1/activate", body).await?;
+    ensure!(answer.body["ok"] == true, "{answer:?}");
+    let secret = "canary-secret-of-a-classic-vendor";
+    keep("a classic vendor's secret", secret);
+    let body = json!({ "vendor_id": "canary", "secret": secret });
+    api.admin(1, Method::POST, "/admin/classic/vendors", Some(body)).await?.expect(200)?;
+    Ok(())
+}
+
+/// What was shown once is in no answer that comes later.
+async fn look_into_answers(api: &Api, secrets: &Secrets) -> Result<()> {
+    let lists = ["licenses", "activations", "clients", "apps", "leases", "classic/vendors"];
+    for list in lists {
+        let path = format!("/admin/{list}");
+        let told = api.admin(1, Method::GET, &path, None).await?.expect(200)?.body.to_string();
+        for (name, secret) in secrets {
+            ensure!(!contains(told.as_bytes(), secret), "{name} stands in the answer of {path}");
+        }
+    }
+    Ok(())
 }
 
 /// Every file of the development directory outside data directories that is not for others' eyes.

@@ -24,6 +24,7 @@ pub(crate) enum CloudVerdict {
 }
 
 /// The `cloud` face's table.
+#[expect(clippy::too_many_lines, reason = "a table, complete by the compiler's word")]
 pub(crate) fn cloud_verdict(code: RefusalCode) -> CloudVerdict {
     use CloudVerdict::{Deny, DrawAnother, Impossible};
     use RefusalCode as Code;
@@ -155,6 +156,7 @@ pub(crate) struct AdminVerdict {
 }
 
 /// The admin face's table.
+#[expect(clippy::too_many_lines, reason = "a table, complete by the compiler's word")]
 pub(crate) fn admin_verdict(code: RefusalCode) -> AdminVerdict {
     use RefusalCode as Code;
     let say = |status, code, title| AdminVerdict { status, code, title, field: None };

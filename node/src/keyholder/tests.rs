@@ -149,10 +149,11 @@ async fn a_leader_makes_what_is_missing_and_takes_up_what_changes() {
     assert!(opened::missing(&world.cluster.ledger()).is_empty());
     assert_eq!(first.evaluation[&1].expose().len(), 32);
     assert!(first.classic_vendors.is_empty());
-    let message = b"what a device is told";
-    let signature = first.device.key.sign(message).unwrap();
+    let session = protocol::secret::Secret::new([3; 32]);
+    let sealed = first.device.signer.seal("fingerprint", [1; 12], &session, b"{}").unwrap();
     let public = protocol::keys::PublicKey::from_pem(&first.device.public_pem).unwrap();
-    public.verify(message, &signature).unwrap();
+    let opened = sealed.open("fingerprint", Some(&public)).unwrap();
+    assert_eq!(opened.license_json.as_slice(), b"{}");
 
     // Another keyholder finds the same secrets and makes none.
     let second_cell = Arc::new(KeysCell::sealed());

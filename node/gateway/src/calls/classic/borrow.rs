@@ -285,7 +285,7 @@ fn newest<'a>(
     let borrows = ledger.leases(None).take(MAX_LOOKED_AT).filter(is_borrow);
     let mut found: Vec<_> =
         borrows.filter(|lease| is_own(lease) && keep(lease)).take(MAX_LISTED).collect();
-    found.sort_by(|one, other| other.fence.cmp(&one.fence));
+    found.sort_by_key(|lease| std::cmp::Reverse(lease.fence));
     found
 }
 

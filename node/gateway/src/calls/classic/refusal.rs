@@ -23,6 +23,7 @@ pub(super) enum Verdict {
 }
 
 /// The table.
+#[expect(clippy::too_many_lines, reason = "a table, complete by the compiler's word")]
 pub(super) fn verdict(code: RefusalCode) -> Verdict {
     use RefusalCode as Code;
     match code {

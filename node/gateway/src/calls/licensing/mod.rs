@@ -93,7 +93,7 @@ mod tests {
             (1_000, &[2, 4, 6, 8], None),
         ];
         for (limit, want, next) in table {
-            let even = |item: u32| (item % 2 == 0).then_some(item);
+            let even = |item: u32| item.is_multiple_of(2).then_some(item);
             let (kept, end) = page(1..=8_u32, limit, |item| item.to_string(), even);
             assert_eq!((kept.as_slice(), end.as_deref()), (want, next), "{limit}");
         }
