@@ -315,7 +315,7 @@ mod tests {
     fn half_of_the_inputs_are_mended_where_a_decoder_can() {
         let check = |bytes: &[u8], origin| {
             ensure!((origin == Origin::Mended) == bytes.ends_with(b", mended"), "{origin:?}");
-            Ok(if bytes.len() % 2 == 0 { Verdict::Accepted } else { Verdict::Refused })
+            Ok(if bytes.len().is_multiple_of(2) { Verdict::Accepted } else { Verdict::Refused })
         };
         let decoder = Decoder::new("even", Family::Bodies, vec![b"ab".to_vec()], check)
             .mended_by(|bytes| Some([bytes, b", mended"].concat()));

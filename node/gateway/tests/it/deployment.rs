@@ -150,22 +150,21 @@ async fn what_an_operator_changes_makes_tokens_stale_at_the_next_call() {
     let world = plain().await;
     let mut issued = standard(&world, json!({})).await;
     let mut token = String::new();
-    let mut version = 1;
-    for (what, during, code) in [
+    let steps = [
         ("suspend", 403, "license_suspended"),
         ("resume", 401, "stale_token_version"),
         ("revoke", 403, "license_cancelled"),
         ("reinstate", 401, "stale_token_version"),
         ("rotate", 404, "unknown_license_key"),
         ("cancel", 403, "license_cancelled"),
-    ] {
+    ];
+    for (version, (what, during, code)) in (1..).zip(steps) {
         if during == 403 || what == "rotate" {
             let active = activate(&world, &issued.key, CLUSTER).await.expect(200);
             assert_eq!(active["token_version"], version, "{what}");
             token = text_of(&active, "access_token").to_owned();
         }
         let changed = change(&world, &issued, what).await;
-        version += 1;
         let beaten = heartbeat(&world, &issued.key, CLUSTER, &token).await;
         let sentence = refused(&beaten, during, code);
         assert_eq!(sentence.contains("stale token_version"), code.starts_with("stale"), "{what}");

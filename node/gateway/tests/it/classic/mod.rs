@@ -44,7 +44,7 @@ impl World {
     async fn import_tool(&self, now_ms: i64, terms: &Terms<'_>) {
         let day_ms = 24 * 60 * 60 * 1000;
         let document = sample_document(now_ms - day_ms, now_ms + 365 * day_ms, &[]);
-        let mut document: Value = serde_json::from_str(&document).unwrap();
+        let mut document: Value = serde_json::from_str(&document).expect("a sample is JSON");
         document["package_id"] = json!(terms.package);
         document["product"]["name"] = json!(terms.tool);
         document["product"]["product_id"] = json!(terms.product);

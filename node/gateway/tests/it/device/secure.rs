@@ -88,7 +88,8 @@ async fn an_envelope_needs_a_known_sender() {
     let two = fingerprint("two");
     let one = device.fingerprint.as_str();
     let missing = "Secure payload missing fingerprint or license key";
-    let table: [(&str, Option<&str>, Option<&str>, u16, &str); 8] = [
+    type Row<'a> = (&'a str, Option<&'a str>, Option<&'a str>, u16, &'a str);
+    let table: [Row<'_>; 8] = [
         ("no fingerprint", Some(&key), None, 400, missing),
         ("an empty fingerprint", Some(&key), Some(" "), 400, missing),
         ("no key", None, Some(one), 400, missing),
