@@ -185,7 +185,7 @@ async fn another_apps_lease_is_not_found_and_a_removed_app_is_not_allowed() -> R
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_discovery_documents_and_the_openapi_document_are_served() -> Result<()> {
-    let cluster = Cluster::start(3).await?;
+    let cluster = Cluster::start_with(3, &["--classic"]).await?;
     let api = cluster.api()?;
     let get = |node, path: &'static str| {
         let api = &api;
