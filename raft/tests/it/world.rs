@@ -143,7 +143,11 @@ impl World {
                 }
                 let statuses: Vec<Status> =
                     nodes.iter().map(|node| self.node(*node).status()).collect();
-                let leader = statuses[0].leader.expect("it was just there");
+                // Leadership may be changing hands between the waiting and the looking.
+                let Some(leader) = statuses[0].leader else {
+                    tokio::task::yield_now().await;
+                    continue;
+                };
                 let leads = |status: &Status| status.node == leader && leads(status);
                 if statuses.iter().all(|status| status.leader == Some(leader))
                     && statuses.iter().any(leads)
