@@ -73,29 +73,35 @@ impl fmt::Display for UtcTime {
     }
 }
 
+/// Reads the `date-time` of RFC 3339, section 5.6, in UTC, with `T` and `Z` in upper case and up to
+/// nine digits of fraction.
+pub(crate) fn utc_timestamp(text: &str) -> Result<Timestamp, NotATime> {
+    let shape: Vec<u8> =
+        text.bytes().map(|byte| if byte.is_ascii_digit() { b'0' } else { byte }).collect();
+    let rest = shape.strip_prefix(b"0000-00-00T00:00:00").ok_or(NotATime)?;
+    let offset = match rest.strip_prefix(b".") {
+        Some(fraction) => {
+            let digits = fraction.iter().take_while(|byte| **byte == b'0').count();
+            if !(1..=9).contains(&digits) {
+                return Err(NotATime);
+            }
+            &fraction[digits..]
+        }
+        None => rest,
+    };
+    if !matches!(offset, b"Z" | b"+00:00" | b"-00:00") {
+        return Err(NotATime);
+    }
+    text.parse().map_err(|_| NotATime)
+}
+
 impl FromStr for UtcTime {
     type Err = NotATime;
 
     /// Reads the `date-time` of RFC 3339, section 5.6, with `T` and `Z` in upper case; fractions
     /// below a millisecond are cut. The year 0 is refused.
     fn from_str(text: &str) -> Result<Self, NotATime> {
-        let shape: Vec<u8> =
-            text.bytes().map(|byte| if byte.is_ascii_digit() { b'0' } else { byte }).collect();
-        let rest = shape.strip_prefix(b"0000-00-00T00:00:00").ok_or(NotATime)?;
-        let offset = match rest.strip_prefix(b".") {
-            Some(fraction) => {
-                let digits = fraction.iter().take_while(|byte| **byte == b'0').count();
-                if !(1..=9).contains(&digits) {
-                    return Err(NotATime);
-                }
-                &fraction[digits..]
-            }
-            None => rest,
-        };
-        if !matches!(offset, b"Z" | b"+00:00" | b"-00:00") {
-            return Err(NotATime);
-        }
-        let time: Timestamp = text.parse().map_err(|_| NotATime)?;
+        let time = utc_timestamp(text)?;
         let unix_ms = time.as_millisecond();
         // What could not be written again would be shown as another time.
         let written = Self::from_unix_ms(unix_ms);

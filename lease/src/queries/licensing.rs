@@ -10,7 +10,8 @@ use crate::ids::{
 };
 use crate::ledger::Ledger;
 use crate::license::{
-    ActivationRow, ClientRow, IdentityRow, KeyWindow, LicenseRow, ProductRow, TrialRow, UserRow,
+    ActivationRow, ClientRow, IdentityRow, KeyWindow, LicenseRow, LicenseTerms, ProductRow,
+    TrialRow, UserRow,
 };
 use crate::money::Measure;
 use crate::rows::SubjectKind;
@@ -67,6 +68,15 @@ impl Ledger {
     pub fn activations(&self, after: Option<ActivationId>) -> impl Iterator<Item = &ActivationRow> {
         let rows = after_in(self.state.licensing().activations(), after);
         rows.filter(|row| !row.is_removed())
+    }
+
+    /// First and last civil millisecond at which both a license and its package are valid.
+    pub fn license_validity(&self, terms: &LicenseTerms) -> (i64, i64) {
+        let package = self.state.slot(&terms.package).map(|slot| self.state.at(slot).terms());
+        let (first, last) = package.map_or((i64::MAX, i64::MIN), |package| {
+            (package.valid_from_ms, package.valid_until_ms)
+        });
+        (terms.valid_from_ms.max(first), terms.valid_until_ms.unwrap_or(last).min(last))
     }
 
     /// The activation that a lease is the seat of.

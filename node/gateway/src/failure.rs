@@ -336,7 +336,12 @@ fn json<T: serde::Serialize>(body: &T) -> Vec<u8> {
 
 /// `Retry-After` counts whole seconds; zero would invite a storm.
 fn whole_seconds(time: Duration) -> u64 {
-    u64::try_from(time.as_millis().div_ceil(1_000)).unwrap_or(u64::MAX).max(1)
+    wait_seconds(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// The same of milliseconds.
+pub(crate) fn wait_seconds(wait_ms: u64) -> u64 {
+    wait_ms.div_ceil(1_000).max(1)
 }
 
 /// Elections take less than a second in every preset but `global`.

@@ -6,7 +6,8 @@
 
 use std::net::IpAddr;
 
-use lease::ids::{AddressTag, LeaseId};
+use lease::command::Subject;
+use lease::ids::{AddressTag, LeaseId, SubjectRef};
 use lease::offline::OfflineProof;
 use protocol::mac::MacKey;
 use protocol::offline::{self, Holder, OfflineClaims, Protocol};
@@ -54,6 +55,13 @@ pub(crate) fn draw_lease(entropy: &dyn Entropy) -> LeaseId {
     let mut random = [0; 10];
     entropy.fill(&mut random);
     LeaseId { group: lease::ids::group_of(""), random }
+}
+
+/// A person by name, with a reference to use should the name be new.
+pub(crate) fn subject(entropy: &dyn Entropy, name: &str) -> Subject {
+    let mut bytes = [0; 8];
+    entropy.fill(&mut bytes);
+    Subject { name: name.into(), candidate: SubjectRef(u64::from_le_bytes(bytes)) }
 }
 
 /// A number as the wire shows it.

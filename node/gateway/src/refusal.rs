@@ -10,7 +10,7 @@ use protocol::cloud::problem::Problem;
 use protocol::oauth::token::BearerError;
 use protocol::wire::UtcTime;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, wait_seconds};
 
 /// What the `cloud` face says to a refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,7 +123,7 @@ pub(crate) fn cloud_failure(refusal: &Refusal, asked_features: &[String]) -> Fai
     let challenge = (reason.http_status() == 401).then(|| BearerError::InvalidToken.challenge());
     Failure::Denied {
         denied: Box::new(denied),
-        retry_after_s: refusal.retry_in_ms.map(|ms| ms.div_ceil(1_000).max(1)),
+        retry_after_s: refusal.retry_in_ms.map(wait_seconds),
         challenge,
         by_ledger: true,
     }
@@ -298,7 +298,7 @@ pub(crate) fn admin_failure(refusal: &Refusal) -> Failure {
     }
     Failure::Problem {
         problem: Box::new(problem),
-        retry_after_s: refusal.retry_in_ms.map(|ms| ms.div_ceil(1_000).max(1)),
+        retry_after_s: refusal.retry_in_ms.map(wait_seconds),
         challenge: (status == 401).then(|| BearerError::InvalidToken.challenge()),
     }
 }

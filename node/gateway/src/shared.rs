@@ -145,6 +145,11 @@ impl Shared {
         tokio::time::timeout(self.left(call.deadline), applied).await.is_ok()
     }
 
+    /// The same, where an answer cannot be given before: 503, outcome unknown.
+    pub(crate) async fn seen(&self, call: &Call, index: u64) -> Result<(), Failure> {
+        if self.has_applied(call, index).await { Ok(()) } else { Err(Failure::not_seen_in_time()) }
+    }
+
     /// Waits until this node's ledger holds everything that was answered anywhere before; gives the
     /// leader's clocks.
     pub(crate) async fn catch_up(&self, deadline: Deadline) -> Result<Stamp, Failure> {
@@ -200,4 +205,7 @@ const TOKENS_REMEMBERED: usize = 65_536;
 const ANONYMOUS_BODIES_AT_ONCE: usize = 256;
 const SIGNATURES_AT_ONCE: usize = 2;
 const RETRY_STARTING: Duration = Duration::from_secs(1);
+/// How often ids are drawn for one call. Two equal draws of 64 bits and more do not happen; three
+/// are a broken source of randomness.
+pub(crate) const MAX_DRAWS: u32 = 3;
 const RETRY_SEALED: Duration = Duration::from_secs(5);

@@ -15,7 +15,7 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::Schema;
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::wire::{NotATime, UtcTime, text_schema};
+use crate::wire::{NotATime, UtcTime, text_schema, utc_timestamp};
 
 /// A point in civil time, to the nanosecond.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -65,23 +65,7 @@ impl FromStr for LicenseTime {
     /// Reads the `date-time` of RFC 3339, section 5.6, with `T` and `Z` in upper case and up to
     /// nine digits of fraction.
     fn from_str(text: &str) -> Result<Self, NotATime> {
-        let shape: Vec<u8> =
-            text.bytes().map(|byte| if byte.is_ascii_digit() { b'0' } else { byte }).collect();
-        let rest = shape.strip_prefix(b"0000-00-00T00:00:00").ok_or(NotATime)?;
-        let offset = match rest.strip_prefix(b".") {
-            Some(fraction) => {
-                let digits = fraction.iter().take_while(|byte| **byte == b'0').count();
-                if !(1..=9).contains(&digits) {
-                    return Err(NotATime);
-                }
-                &fraction[digits..]
-            }
-            None => rest,
-        };
-        if !matches!(offset, b"Z" | b"+00:00" | b"-00:00") {
-            return Err(NotATime);
-        }
-        let time: Timestamp = text.parse().map_err(|_| NotATime)?;
+        let time = utc_timestamp(text)?;
         if time < Self::ZERO.0 { Err(NotATime) } else { Ok(Self(time)) }
     }
 }

@@ -116,8 +116,7 @@ impl DeviceClientBuilder {
 
     /// Trusts these authorities (PEM) and no others; those of the system when not set.
     pub fn tls_roots_pem(mut self, pem: &[u8]) -> Self {
-        self.network.tls.roots_pem.extend_from_slice(pem);
-        self.network.tls.roots_pem.push(b'\n');
+        self.network.tls.trust(pem);
         self
     }
 

@@ -23,6 +23,14 @@ pub(crate) struct TlsSettings {
     pub(crate) identity: Option<Identity>,
 }
 
+impl TlsSettings {
+    /// Trusts authorities (PEM) beside those named before.
+    pub(crate) fn trust(&mut self, pem: &[u8]) {
+        self.roots_pem.extend_from_slice(pem);
+        self.roots_pem.push(b'\n');
+    }
+}
+
 /// A client certificate with its key.
 pub(crate) struct Identity {
     /// Chain, leaf first.

@@ -143,7 +143,7 @@ impl Ledger {
     /// Whether a license and its package are valid by the civil clock.
     fn is_in_time(&self, terms: &LicenseTerms) -> Result<(), Refusal> {
         let civil_ms = self.clock().civil_ms;
-        let (first, last) = self.validity(terms);
+        let (first, last) = self.license_validity(terms);
         if civil_ms < first {
             let code = RefusalCode::LicenseNotYetValid;
             return Err(Refusal { available_at_ms: Some(first), ..Refusal::new(code) });
@@ -152,15 +152,6 @@ impl Ledger {
             return Err(Refusal::new(RefusalCode::LicenseExpired));
         }
         Ok(())
-    }
-
-    /// First and last civil millisecond at which both a license and its package are valid.
-    fn validity(&self, terms: &LicenseTerms) -> (i64, i64) {
-        let package = self.state.slot(&terms.package).map(|slot| self.state.at(slot).terms());
-        let (first, last) = package.map_or((i64::MAX, i64::MIN), |package| {
-            (package.valid_from_ms, package.valid_until_ms)
-        });
-        (terms.valid_from_ms.max(first), terms.valid_until_ms.unwrap_or(last).min(last))
     }
 
     /// Whether an activation's own validity lasts.
@@ -207,7 +198,7 @@ impl Ledger {
         row: &ActivationRow,
         is_new: bool,
     ) -> Activated {
-        let last = self.validity(&license.terms).1;
+        let last = self.license_validity(&license.terms).1;
         Activated {
             license: license.terms.license,
             activation: Some(row.activation),

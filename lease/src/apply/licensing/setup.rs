@@ -41,7 +41,7 @@ impl Ledger {
             lease: None,
             is_new,
             token_version: license.token_version,
-            valid_until_ms: self.validity(&license.terms).1,
+            valid_until_ms: self.license_validity(&license.terms).1,
             civil_ms: self.clock().civil_ms,
             offline: None,
         };

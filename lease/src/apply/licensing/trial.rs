@@ -80,7 +80,7 @@ impl Ledger {
         row.contact = owner.email;
         row.subject_client = Some(owner.client);
         self.store_license(context, license.clone());
-        let last = self.validity(&license.terms).1;
+        let last = self.license_validity(&license.terms).1;
         let ends_at_ms = row.valid_until_ms.map_or(last, |own| own.min(last));
         let started = TrialRow {
             holder: row.holder.clone(),

@@ -20,7 +20,7 @@ use crate::credentials::{client_secret_mac, new_client_secret};
 use crate::failure::Failure;
 use crate::refusal::admin_failure;
 use crate::reply::Reply;
-use crate::shared::Shared;
+use crate::shared::{MAX_DRAWS, Shared};
 use crate::tokens::{app_id_text, parse_app_id};
 use crate::view;
 
@@ -140,8 +140,6 @@ fn client_id(product: &str, random: u64) -> String {
 fn low_half(random: u128) -> u64 {
     (random & u128::from(u64::MAX)) as u64
 }
-
-const MAX_DRAWS: u32 = 3;
 
 #[cfg(test)]
 mod tests {

@@ -22,7 +22,7 @@ use crate::failure::Failure;
 use crate::keys::Keys;
 use crate::refusal::cloud_failure;
 use crate::reply::Reply;
-use crate::shared::{Decided, Shared};
+use crate::shared::{Decided, MAX_DRAWS, Shared};
 use crate::view::{self, Epoch};
 
 /// `POST /api/v1/licenses/checkout`
@@ -302,8 +302,6 @@ fn response(
 
 /// Packages asked before this node catches up, and again after: each costs a round through the log.
 const MAX_PACKAGES_TRIED: usize = 8;
-/// Two equal draws of 80 bits do not happen; three are a broken source of randomness.
-const MAX_DRAWS: u32 = 3;
 
 #[cfg(test)]
 mod tests {

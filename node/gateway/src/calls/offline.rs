@@ -8,7 +8,7 @@ use http::HeaderValue;
 use http::header::CACHE_CONTROL;
 use lease::Ledger;
 use lease::command::Command;
-use lease::ids::{AppId, LeaseId};
+use lease::ids::{AppId, LeaseId, Name};
 use lease::offline::{Borrow, OfflineProof, ReturnBorrow};
 use lease::outcome::{Outcome, RenewalOutcome};
 use protocol::cloud::denial::DenialReason;
@@ -108,7 +108,7 @@ pub(crate) async fn keys(shared: &Shared, _call: &Call) -> Result<Reply, Failure
 /// What is needed to sign beside a proof: read once, before the command goes out.
 pub(crate) struct Signing {
     /// The cluster's id.
-    pub(crate) issuer: String,
+    pub(crate) issuer: Name,
     /// The cluster's epoch.
     pub(crate) epoch: Epoch,
 }
@@ -118,8 +118,8 @@ impl Signing {
     pub(crate) fn of(shared: &Shared) -> Result<Self, Failure> {
         let ledger = shared.context.cluster.ledger();
         let epoch = view::epoch(&ledger)?;
-        let issuer = ledger.cluster().map(|cluster| cluster.cluster_id.to_string());
-        Ok(Self { issuer: issuer.unwrap_or_default(), epoch })
+        let cluster = ledger.cluster().ok_or_else(|| Failure::internal("no cluster"))?;
+        Ok(Self { issuer: cluster.cluster_id.clone(), epoch })
     }
 
     /// The token of a lease that an application holds: bound to its host.

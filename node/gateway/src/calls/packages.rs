@@ -57,9 +57,7 @@ async fn change(
     let decided = shared.decide(call, Some(request_id), command(change)).await?;
     match decided.outcome {
         Outcome::Done | Outcome::Unchanged => {
-            if !shared.has_applied(call, decided.index).await {
-                return Err(Failure::not_seen_in_time());
-            }
+            shared.seen(call, decided.index).await?;
             view_of(&shared.context.cluster.ledger(), call)
         }
         Outcome::Refused(refusal) => Err(admin_failure(&refusal)),

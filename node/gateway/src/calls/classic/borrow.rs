@@ -7,8 +7,8 @@
 //! These clients never renew: a seat lasts as long as the face's setting says. They return by the
 //! borrow's id alone, unless the setting asks for a proof.
 
-use lease::command::{Command, SeatClass, Subject};
-use lease::ids::{ApiKeyId, Face, LeaseId, Name, RequestId, SubjectRef};
+use lease::command::{Command, SeatClass};
+use lease::ids::{ApiKeyId, Face, LeaseId, Name, RequestId};
 use lease::offline::ClassicCheckout;
 use lease::outcome::{Grant, Outcome};
 use lease::{LeaseView, Ledger};
@@ -30,9 +30,9 @@ use super::{
 use crate::call::Call;
 use crate::failure::Failure;
 use crate::keys::Keys;
-use crate::licensing::draw_lease;
+use crate::licensing::{draw_lease, subject};
 use crate::reply::Reply;
-use crate::shared::{Decided, Shared};
+use crate::shared::{Decided, MAX_DRAWS, Shared};
 use crate::view;
 
 /// `POST /licenses/borrow`
@@ -137,15 +137,10 @@ async fn ask(
     let entropy = &*shared.context.entropy;
     let mut draws = 0;
     loop {
-        let mut reference = [0; 8];
-        entropy.fill(&mut reference);
         let command = Command::ClassicCheckout(Box::new(ClassicCheckout {
             package: package.clone(),
             lease: draw_lease(entropy),
-            user: Subject {
-                name: asking.request.user.as_str().into(),
-                candidate: SubjectRef(u64::from_le_bytes(reference)),
-            },
+            user: subject(entropy, &asking.request.user),
             api_key: asking.api_key,
             ttl_ms: asking.ttl_ms,
         }));
@@ -305,8 +300,6 @@ fn user_of(ledger: &Ledger, lease: &LeaseView<'_>) -> String {
 
 /// Packages asked before this node catches up, and again after: each costs a round through the log.
 const MAX_PACKAGES_TRIED: usize = 8;
-/// Two equal draws of 80 bits do not happen; three are a broken source of randomness.
-const MAX_DRAWS: u32 = 3;
 /// Leases looked at for one list, those of other faces included: some ten milliseconds under the
 /// ledger's read lock.
 const MAX_LOOKED_AT: usize = 100_000;

@@ -65,11 +65,7 @@ async fn set_one(
         }
         _ => return Err(Failure::internal("a budget had the outcome of another command")),
     }
-    if shared.has_applied(call, decided.index).await {
-        Ok(())
-    } else {
-        Err(Failure::not_seen_in_time())
-    }
+    shared.seen(call, decided.index).await
 }
 
 /// A bound in equal shares of whole cents; what is left of them is the first's.

@@ -21,7 +21,7 @@ use crate::call::Call;
 use crate::failure::Failure;
 use crate::licensing::api_key_mac;
 use crate::reply::Reply;
-use crate::shared::Shared;
+use crate::shared::{MAX_DRAWS, Shared};
 
 /// `GET /api/keys`
 pub(crate) async fn list(shared: &Shared, call: &Call) -> Result<Reply, Failure> {
@@ -107,11 +107,8 @@ async fn change(shared: &Shared, call: &Call, command: Command) -> Result<Change
         }
         _ => return Err(Failure::internal("a key had the outcome of another command")),
     }
-    if shared.has_applied(call, decided.index).await {
-        Ok(Changed::Done)
-    } else {
-        Err(Failure::not_seen_in_time())
-    }
+    shared.seen(call, decided.index).await?;
+    Ok(Changed::Done)
 }
 
 /// A key's name in lists.
@@ -143,9 +140,6 @@ fn not_a_name(request: &NewKeyRequest, reason: &str) -> ValidationErrors {
         }],
     }
 }
-
-/// Two equal draws of 64 bits do not happen; three are a broken source of randomness.
-const MAX_DRAWS: u32 = 3;
 
 #[cfg(test)]
 mod tests {

@@ -17,8 +17,8 @@ pub(crate) mod refusal;
 pub(crate) mod telemetry;
 mod token;
 
-use lease::command::{Command, Subject};
-use lease::ids::{ActivationId, Face, Name, SubjectRef};
+use lease::command::Command;
+use lease::ids::{ActivationId, Face, Name};
 use lease::license::{Activate, Activated, Claim, Deactivate, LicenseRow, Plan, Verify, VerifyBy};
 use lease::limits::{MAX_HOLDER_BYTES, MAX_METADATA_BYTES, MAX_NAME_BYTES};
 use lease::outcome::{Outcome, RefusalCode};
@@ -36,7 +36,7 @@ use crate::call::Call;
 use crate::calls::offline::{Signing, key_set_of};
 use crate::failure::Failure;
 use crate::keys::Keys;
-use crate::licensing::{address_tag, draw_lease, draw_uuid, license_key_mac};
+use crate::licensing::{address_tag, draw_lease, draw_uuid, license_key_mac, subject};
 use crate::reply::Reply;
 use crate::shared::Shared;
 
@@ -57,7 +57,7 @@ pub(crate) async fn activate(shared: &Shared, call: &Call) -> Result<Reply, Fail
                 None => draw_cluster_id(entropy, request.metadata.as_ref()),
             };
             let accepted = request.terms_accepted_at();
-            let contact = Subject { name: email.into(), candidate: draw_reference(entropy) };
+            let contact = subject(entropy, email);
             let terms_accepted_at_ms = accepted.map(|accepted| accepted.unix_ms);
             (cluster_id, Claim::Setup { contact, terms_accepted_at_ms })
         }
@@ -236,12 +236,6 @@ fn draw_cluster_id(entropy: &dyn Entropy, metadata: Option<&Metadata>) -> String
     entropy.fill(&mut random);
     let hostname = metadata.and_then(|metadata| metadata.hostname.as_deref());
     cluster_id::generate(random, hostname.unwrap_or_default())
-}
-
-fn draw_reference(entropy: &dyn Entropy) -> SubjectRef {
-    let mut bytes = [0; 8];
-    entropy.fill(&mut bytes);
-    SubjectRef(u64::from_le_bytes(bytes))
 }
 
 /// Characters of each text of metadata that is too long as a whole: four of them, of four bytes

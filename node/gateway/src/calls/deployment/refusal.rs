@@ -15,7 +15,7 @@ use protocol::wire::UtcTime;
 
 use crate::call::Call;
 use crate::face::FaceFailure;
-use crate::failure::Failure;
+use crate::failure::{Failure, wait_seconds};
 use crate::shared::Shared;
 
 /// What a call asks about.
@@ -44,9 +44,7 @@ impl Asked {
     ) -> Result<Result<Outcome, Refused>, Failure> {
         // No request id: every one of these commands is repeatable by itself.
         let decided = shared.decide(call, None, command).await?;
-        if !shared.has_applied(call, decided.index).await {
-            return Err(Failure::not_seen_in_time());
-        }
+        shared.seen(call, decided.index).await?;
         let Outcome::Refused(refusal) = decided.outcome else { return Ok(Ok(decided.outcome)) };
         let now_ms = shared.context.cluster.displayed_civil_ms();
         let facts = Facts::of(&shared.context.cluster.ledger(), self, now_ms);
@@ -71,17 +69,8 @@ impl Facts {
         let Some(license) = ledger.license_by_key(&asked.key_mac, Face::Deployment) else {
             return unknown;
         };
-        let terms = &license.terms;
-        let package = ledger.package(&terms.package).map(|package| package.terms);
-        let (first, last) = package.map_or((terms.valid_from_ms, i64::MAX), |package| {
-            (package.valid_from_ms, package.valid_until_ms)
-        });
-        Self {
-            ends_ms: terms.valid_until_ms.unwrap_or(last).min(last),
-            begins_ms: terms.valid_from_ms.max(first),
-            max_nodes: terms.plan.max_nodes,
-            ..unknown
-        }
+        let (begins_ms, ends_ms) = ledger.license_validity(&license.terms);
+        Self { ends_ms, begins_ms, max_nodes: license.terms.plan.max_nodes, ..unknown }
     }
 }
 
@@ -220,7 +209,7 @@ fn failure(refusal: &LedgerRefusal, facts: &Facts) -> Failure {
     let available_at = refusal.available_at_ms.map(at);
     let by_civil = refusal.available_at_ms.map(|ms| ms.saturating_sub(facts.now_ms));
     let by_civil = by_civil.map(|ms| u64::try_from(ms).unwrap_or(0));
-    let wait_s = refusal.retry_in_ms.or(by_civil).map(|ms| ms.div_ceil(1_000).max(1));
+    let wait_s = refusal.retry_in_ms.or(by_civil).map(wait_seconds);
     let retry_after_seconds = wait_s.unwrap_or(RETRY_SECONDS);
     let words = match verdict(refusal.code) {
         Verdict::InvalidRequest(what) => Refusal::InvalidRequest(what.to_owned()),

@@ -64,7 +64,7 @@ pub(super) fn access(
     let iat = u64::try_from(activated.civil_ms.div_euclid(1_000)).unwrap_or(0);
     let exp = iat.saturating_add(TOKEN_SECONDS).min(exp_seconds(activated.valid_until_ms));
     let claims = DeploymentClaims {
-        iss: signing.issuer.clone(),
+        iss: signing.issuer.to_string(),
         license_id: uuid_text(activated.license.0),
         cluster_id: cluster_id.to_owned(),
         token_version: activated.token_version.into(),

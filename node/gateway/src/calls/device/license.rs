@@ -124,9 +124,8 @@ pub(crate) fn trial<'a>(ledger: &'a Ledger, row: &LicenseRow) -> Option<&'a Tria
 }
 
 /// When a license ends: with its validity or with its package's, whichever is first.
-pub(crate) fn ends_at_ms(ledger: &Ledger, row: &LicenseRow) -> Option<i64> {
-    let package = ledger.package(&row.terms.package).map(|package| package.terms.valid_until_ms);
-    row.terms.valid_until_ms.into_iter().chain(package).min()
+pub(crate) fn ends_at_ms(ledger: &Ledger, row: &LicenseRow) -> i64 {
+    ledger.license_validity(&row.terms).1
 }
 
 /// Whether it was revoked or cancelled, as devices are told it.

@@ -17,8 +17,8 @@ pub(crate) mod trial;
 use std::sync::Arc;
 
 use http::StatusCode;
-use lease::command::{Command, Sealed, Subject};
-use lease::ids::{ActivationId, ClientId, ProductId, SubjectRef};
+use lease::command::{Command, Sealed};
+use lease::ids::{ActivationId, ClientId, ProductId};
 use lease::license::{Activate, Activated, Claim, DeviceIdentity, ProductRef, Verify, VerifyBy};
 use lease::outcome::{Outcome, Refusal as LedgerRefusal};
 use protocol::device::crypto::{SESSION_KEY_BYTES, SessionKey};
@@ -42,10 +42,11 @@ use crate::face::FaceFailure;
 use crate::failure::Failure;
 use crate::keys::{Keys, Vault};
 use crate::licensing::{
-    self, TokenOf, address_tag, draw_lease, draw_uuid, license_key_mac, parse_uuid, uuid_text,
+    self, TokenOf, address_tag, draw_lease, draw_uuid, license_key_mac, parse_uuid, subject,
+    uuid_text,
 };
 use crate::reply::{JSON, Reply};
-use crate::shared::{Decided, Shared};
+use crate::shared::{Decided, MAX_DRAWS, Shared};
 
 /// `GET /health`
 pub(crate) async fn health(_shared: &Shared, _call: &Call) -> Result<Reply, Failure> {
@@ -146,9 +147,7 @@ async fn activated(
     decided: Decided,
     about: impl Fn(&lease::Ledger) -> refusal::About,
 ) -> Result<Activated, Failure> {
-    if !shared.has_applied(call, decided.index).await {
-        return Err(Failure::not_seen_in_time());
-    }
+    shared.seen(call, decided.index).await?;
     match decided.outcome {
         Outcome::Activated(activated) => Ok(*activated),
         Outcome::Refused(refusal) => Err(refused(shared, &refusal, about)),
@@ -209,14 +208,6 @@ fn identity(
         email: subject(entropy, email),
         subject_client: ClientId(draw_uuid(entropy)),
     }
-}
-
-/// An address with a reference to use for it, should it be new.
-pub(crate) fn subject(entropy: &dyn Entropy, name: &str) -> Subject {
-    let mut bytes = [0; 8];
-    entropy.fill(&mut bytes);
-    // Zero stands for nobody.
-    Subject { name: name.into(), candidate: SubjectRef(u64::from_le_bytes(bytes).max(1)) }
 }
 
 /// A session key, sealed for the activation that it may come to belong to.
@@ -344,6 +335,3 @@ fn json_line<T: Serialize>(body: &T) -> Result<Vec<u8>, Failure> {
     bytes.push(b'\n');
     Ok(bytes)
 }
-
-/// How often ids are drawn anew when one is taken; nobody has seen one taken twice.
-const MAX_DRAWS: u32 = 3;

@@ -15,7 +15,7 @@ use protocol::device::time::LicenseTime;
 use protocol::device::wire::{ActivationResponse, FailureBody, TOO_MANY_REQUESTS};
 
 use crate::face::FaceFailure;
-use crate::failure::Failure;
+use crate::failure::{Failure, wait_seconds};
 use crate::reply::JSON;
 
 /// What a refusal's sentence is made of.
@@ -34,13 +34,12 @@ impl About {
             return Self::default();
         };
         let terms = &license.terms;
-        let package = ledger.package(&terms.package).map(|package| package.terms.valid_until_ms);
         let own = ledger
             .activation_of_holder(terms.license, fingerprint)
             .and_then(|row| row.valid_until_ms);
-        let ends = [terms.valid_until_ms, package, own].into_iter().flatten().min();
+        let (_, last) = ledger.license_validity(terms);
         Self {
-            expired_at: ends.map_or(LicenseTime::ZERO, LicenseTime::from_unix_ms),
+            expired_at: LicenseTime::from_unix_ms(own.map_or(last, |own| own.min(last))),
             max_devices: terms.plan.max_activations,
         }
     }
@@ -111,7 +110,7 @@ pub(super) fn failure(
     match refusal.available_at_ms {
         Some(at_ms) if said == Refusal::NoSeat => {
             let wait_ms = u64::try_from(at_ms.saturating_sub(now_ms)).unwrap_or(0);
-            failure.retry_after_s(wait_ms.div_ceil(1_000).max(1)).into()
+            failure.retry_after_s(wait_seconds(wait_ms)).into()
         }
         _ => failure.into(),
     }
@@ -122,7 +121,7 @@ pub(super) fn too_many(refusal: &LedgerRefusal) -> Failure {
     let body = FailureBody::error_only(TOO_MANY_REQUESTS);
     let wait_ms = refusal.retry_in_ms.unwrap_or_default();
     FaceFailure::of_device(StatusCode::TOO_MANY_REQUESTS, &body)
-        .retry_after_s(wait_ms.div_ceil(1_000).max(1))
+        .retry_after_s(wait_seconds(wait_ms))
         .into()
 }
 

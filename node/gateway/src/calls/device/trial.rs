@@ -33,8 +33,7 @@ use zeroize::Zeroizing;
 
 use super::license::{Asker, ledger_mode};
 use super::{
-    Found, Held, MAX_DRAWS, fault, identity, json_line, new_session, offline_token, refusal, seal,
-    session_of,
+    Found, Held, fault, identity, json_line, new_session, offline_token, refusal, seal, session_of,
 };
 use crate::call::Call;
 use crate::calls::device_admin::plan::{Sold, catalog_of, find_product, kept, package_for};
@@ -43,7 +42,7 @@ use crate::failure::Failure;
 use crate::keys::Keys;
 use crate::licensing::{address_tag, draw_lease, license_key_mac, uuid_text};
 use crate::reply::{JSON, Reply};
-use crate::shared::Shared;
+use crate::shared::{MAX_DRAWS, Shared};
 
 /// An answer of `POST /api/trial`
 #[derive(Serialize, ToSchema)]
@@ -100,9 +99,7 @@ pub(crate) async fn start(shared: &Shared, call: &Call) -> Result<Reply, Failure
             break (decided, key);
         }
     };
-    if !shared.has_applied(call, decided.index).await {
-        return Err(Failure::not_seen_in_time());
-    }
+    shared.seen(call, decided.index).await?;
     let activated = match decided.outcome {
         Outcome::Activated(activated) => *activated,
         Outcome::Refused(refused) => return Err(not_begun(shared, &refused)),

@@ -87,10 +87,10 @@ pub(crate) async fn remove_product(shared: &Shared, call: &Call) -> Result<Reply
         match decided.outcome {
             Outcome::Refused(refusal) if refusal.code == RefusalCode::VersionConflict => {}
             Outcome::Refused(refusal) => return Err(refused(&refusal, Kind::Product)),
-            _ if shared.has_applied(call, decided.index).await => {
+            _ => {
+                shared.seen(call, decided.index).await?;
                 return Ok(Reply::ok(&Message::deleted(Kind::Product)));
             }
-            _ => return Err(Failure::not_seen_in_time()),
         }
     }
     Err(changed_meanwhile())
@@ -313,11 +313,11 @@ async fn edited<R: Serialize>(
             (Outcome::Refused(refusal), _) if refusal.code == RefusalCode::VersionConflict => {}
             (Outcome::Refused(refusal), _) => return Err(refused(&refusal, kind)),
             (Outcome::Unchanged, Some(failed)) => return Err(fault(failed)),
-            _ if shared.has_applied(call, decided.index).await => {
+            _ => {
+                shared.seen(call, decided.index).await?;
                 let ledger = shared.context.cluster.ledger();
                 return catalog_of(ledger.product(product).ok_or_else(no_product)?);
             }
-            _ => return Err(Failure::not_seen_in_time()),
         }
     }
     Err(changed_meanwhile())

@@ -15,9 +15,8 @@ use protocol::device::time::LicenseTime;
 use super::{MAX_LISTED, changed, fault, in_path};
 use crate::call::Call;
 use crate::calls::device::license::time_or_zero;
-use crate::calls::device::subject;
 use crate::failure::Failure;
-use crate::licensing::{draw_uuid, uuid_text};
+use crate::licensing::{draw_uuid, subject, uuid_text};
 use crate::reply::Reply;
 use crate::shared::Shared;
 

@@ -291,7 +291,7 @@ fn view(ledger: &Ledger, row: &LicenseRow, key: Option<&LicenseKey>) -> LicenseV
         is_activated: row.last_activated_at_ms.is_some(),
         issued_at: LicenseTime::from_unix_ms(row.issued_at_ms),
         last_activated_at: time_or_zero(row.last_activated_at_ms),
-        expires_at: time_or_zero(ends_at_ms(ledger, row)),
+        expires_at: LicenseTime::from_unix_ms(ends_at_ms(ledger, row)),
         current_activations: device_count,
         max_devices: plan.max_activations,
         device_count,
@@ -352,7 +352,7 @@ fn subscription(ledger: &Ledger, row: &LicenseRow) -> SubscriptionView {
     let ends_ms = ends_at_ms(ledger, row);
     let status = match row.state {
         LicenseState::Revoked | LicenseState::Cancelled => SubscriptionStatus::Cancelled,
-        _ if ends_ms.is_some_and(|end| now_ms > end) => SubscriptionStatus::Expired,
+        _ if now_ms > ends_ms => SubscriptionStatus::Expired,
         _ if now_ms < row.terms.valid_from_ms => SubscriptionStatus::Pending,
         LicenseState::Active | LicenseState::Suspended => SubscriptionStatus::Active,
     };
@@ -365,7 +365,7 @@ fn subscription(ledger: &Ledger, row: &LicenseRow) -> SubscriptionView {
         license_id: uuid_text(license.0),
         status,
         start_date: LicenseTime::from_unix_ms(row.terms.valid_from_ms),
-        end_date: time_or_zero(ends_ms),
+        end_date: LicenseTime::from_unix_ms(ends_ms),
         billing_cycle: billing_cycle(ledger, plan).unwrap_or_default(),
         created_at: issued_at,
         updated_at: LicenseTime::from_unix_ms(row.changed_at_ms),

@@ -65,11 +65,8 @@ async fn changed(
     let decided = shared.decide(call, Some(request), command).await?;
     match decided.outcome {
         outcome @ (Outcome::Done | Outcome::Unchanged) => {
-            if shared.has_applied(call, decided.index).await {
-                Ok(outcome)
-            } else {
-                Err(Failure::not_seen_in_time())
-            }
+            shared.seen(call, decided.index).await?;
+            Ok(outcome)
         }
         Outcome::Refused(refusal) => Err(refused(&refusal, kind)),
         _ => Err(Failure::internal("a change had the outcome of another command")),

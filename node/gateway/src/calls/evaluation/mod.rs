@@ -180,11 +180,8 @@ async fn decide(
         Outcome::Refused(refusal) => Err(refusal),
         _ => return Err(Failure::internal("an activation had the outcome of another command")),
     };
-    if shared.has_applied(call, decided.index).await {
-        Ok(decision)
-    } else {
-        Err(Failure::not_seen_in_time())
-    }
+    shared.seen(call, decided.index).await?;
+    Ok(decision)
 }
 
 /// The answer to what the ledger refused.

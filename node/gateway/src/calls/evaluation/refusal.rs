@@ -8,7 +8,7 @@ use lease::outcome::{Refusal, RefusalCode};
 use protocol::evaluation::refusal::RefusalReason;
 
 use crate::face::{EvaluationError, FaceFailure};
-use crate::failure::Failure;
+use crate::failure::{Failure, wait_seconds};
 
 /// What an evaluation is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,7 +124,7 @@ pub(super) fn no_key_yet() -> Failure {
 
 fn failure(status: StatusCode, detail: &str, refusal: &Refusal) -> Failure {
     let body = EvaluationError { ok: Some(false), detail: detail.to_owned() };
-    let wait_s = refusal.retry_in_ms.map_or(RETRY_SECONDS, |ms| ms.div_ceil(1_000).max(1));
+    let wait_s = refusal.retry_in_ms.map_or(RETRY_SECONDS, wait_seconds);
     FaceFailure::json(status, &body).retry_after_s(wait_s).into()
 }
 

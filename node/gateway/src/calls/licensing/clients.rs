@@ -1,19 +1,18 @@
 //! Clients: add, list, ban, unban.
 
 use http::StatusCode;
-use lease::command::{Command, Subject};
-use lease::ids::{ClientId, SubjectRef};
+use lease::command::Command;
+use lease::ids::ClientId;
 use lease::license::{AddClient, ChangeClient};
 use lease::outcome::{Outcome, RefusalCode};
 use protocol::cloud::admin::{AddClientRequest, ClientList, ClientQuery, ReasonRequest};
-use storage::seam::Entropy;
 use utoipa::IntoParams;
 use utoipa::openapi::path::Parameter;
 
 use super::{cursor, done, in_path, not_found, page, view};
 use crate::call::Call;
 use crate::failure::Failure;
-use crate::licensing::{draw_uuid, uuid_text};
+use crate::licensing::{draw_uuid, subject, uuid_text};
 use crate::refusal::admin_failure;
 use crate::reply::Reply;
 use crate::shared::Shared;
@@ -52,7 +51,7 @@ pub(crate) async fn add(shared: &Shared, call: &Call) -> Result<Reply, Failure> 
     let request: AddClientRequest = call.json()?;
     let command = Command::AddClient(AddClient {
         client: ClientId(draw_uuid(&*shared.context.entropy)),
-        email: address(&*shared.context.entropy, &request.email),
+        email: subject(&*shared.context.entropy, &request.email),
     });
     done(shared, call, call.request_id(&request), command).await?;
     let ledger = shared.context.cluster.ledger();
@@ -98,7 +97,7 @@ pub(super) async fn find_or_add(
         }
         let command = Command::AddClient(AddClient {
             client: ClientId(draw_uuid(&*shared.context.entropy)),
-            email: address(&*shared.context.entropy, email),
+            email: subject(&*shared.context.entropy, email),
         });
         let decided = shared.decide(call, None, command).await?;
         match decided.outcome {
@@ -108,14 +107,6 @@ pub(super) async fn find_or_add(
             Outcome::Refused(refusal) => return Err(admin_failure(&refusal)),
             _ => return Err(Failure::internal("a client had the outcome of another command")),
         }
-        if !shared.has_applied(call, decided.index).await {
-            return Err(Failure::not_seen_in_time());
-        }
+        shared.seen(call, decided.index).await?;
     }
-}
-
-fn address(entropy: &dyn Entropy, email: &str) -> Subject {
-    let mut reference = [0; 8];
-    entropy.fill(&mut reference);
-    Subject { name: email.into(), candidate: SubjectRef(u64::from_le_bytes(reference)) }
 }

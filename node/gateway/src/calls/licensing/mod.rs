@@ -36,11 +36,7 @@ async fn done(
         Outcome::Refused(refusal) => return Err(admin_failure(&refusal)),
         _ => return Err(Failure::internal("a change had the outcome of another command")),
     }
-    if shared.has_applied(call, decided.index).await {
-        Ok(())
-    } else {
-        Err(Failure::not_seen_in_time())
-    }
+    shared.seen(call, decided.index).await
 }
 
 /// The number in a path, or the 404 of what was not found there.

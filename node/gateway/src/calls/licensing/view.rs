@@ -34,21 +34,8 @@ fn protocol(face: Face) -> LicenseProtocol {
     }
 }
 
-/// First and last valid millisecond of a license: its own or its package's.
-fn validity(ledger: &Ledger, license: &LicenseRow) -> (i64, i64) {
-    let terms = &license.terms;
-    let own_last = terms.valid_until_ms.unwrap_or(i64::MAX);
-    match ledger.package(&terms.package) {
-        Some(package) => (
-            terms.valid_from_ms.max(package.terms.valid_from_ms),
-            own_last.min(package.terms.valid_until_ms),
-        ),
-        None => (terms.valid_from_ms, own_last),
-    }
-}
-
 pub(super) fn license_state(ledger: &Ledger, license: &LicenseRow) -> LicenseState {
-    let (first, last) = validity(ledger, license);
+    let (first, last) = ledger.license_validity(&license.terms);
     let civil_ms = ledger.clock().civil_ms;
     match license.state {
         LedgerLicenseState::Suspended => LicenseState::Suspended,
@@ -62,7 +49,7 @@ pub(super) fn license_state(ledger: &Ledger, license: &LicenseRow) -> LicenseSta
 
 pub(super) fn license(ledger: &Ledger, license: &LicenseRow) -> LicenseView {
     let terms = &license.terms;
-    let (first, last) = validity(ledger, license);
+    let (first, last) = ledger.license_validity(&license.terms);
     let held = ledger.activations_of(terms.license).filter_map(|row| row.lease);
     let seats = held.filter_map(|lease| Some(ledger.lease(&lease)?.quantity)).sum();
     let email = match terms.client {
@@ -120,7 +107,7 @@ pub(super) fn activation_ends_ms(
     activation: &ActivationRow,
     license: &LicenseRow,
 ) -> i64 {
-    let (_, last) = validity(ledger, license);
+    let (_, last) = ledger.license_validity(&license.terms);
     activation.valid_until_ms.map_or(last, |own| own.min(last))
 }
 
