@@ -22,6 +22,7 @@ use crate::ids::{
 use crate::license::{ActivationChange, LicenseState};
 use crate::limits::MAX_BLOCK_BYTES;
 use crate::money::Money;
+use crate::operate::{AlarmKind, AnchorState, EpochReason};
 use crate::outcome::RefusalCode;
 use crate::rows::{Row, table};
 
@@ -154,6 +155,46 @@ pub enum AuditKind {
     ApiKeyRemoved,
     /// The bound of a month's overage was set.
     BudgetSet,
+    /// A node id was given out and a token made to join under it.
+    MemberInvited,
+    /// A node joined.
+    MemberJoined,
+    /// A node was removed, or its token withdrawn.
+    MemberRemoved,
+    /// A new epoch was opened.
+    EpochOpened,
+    /// An operator token was removed.
+    OperatorRemoved,
+    /// An alarm was raised.
+    AlarmRaised,
+    /// An alarm was cleared.
+    AlarmCleared,
+    /// A person's or host's name was taken away.
+    SubjectErased,
+    /// A pool was created or changed.
+    PoolSet,
+    /// A pool was removed.
+    PoolRemoved,
+    /// Audit events were let go.
+    AuditPruned,
+    /// How an application is let in was set.
+    AppPolicySet,
+    /// A certificate authority was stored, or is trusted otherwise.
+    TrustAnchorPut,
+    /// A certificate authority is no longer trusted.
+    TrustAnchorRemoved,
+    /// The data key was replaced.
+    DataKeyReplaced,
+    /// A former data key was let go.
+    DataKeyRetired,
+    /// A lease of the former epoch came back.
+    LeaseReclaimed,
+    /// Seats kept for unknown borrows were given back.
+    ReservedReleased,
+    /// A signing key signs no more.
+    SigningKeyRetired,
+    /// A version of a secret was let go.
+    SecretRemoved,
 }
 
 /// The particulars of an event. Append-only.
@@ -385,6 +426,82 @@ pub enum AuditDetail {
     Budget {
         /// The bound; `None`: none.
         max_spend: Option<Money>,
+    },
+    /// Of a ticket.
+    Ticket {
+        /// The id given out.
+        node: NodeId,
+        /// Whose place it takes.
+        replaces: Option<NodeId>,
+    },
+    /// Of a removal of a node.
+    NodeRemoved {
+        /// The node.
+        node: NodeId,
+        /// Whether its tokens ended at once.
+        revoke_tokens: bool,
+        /// The operator's reason.
+        reason: Box<str>,
+    },
+    /// Of an epoch.
+    Epoch {
+        /// Its number.
+        epoch: u32,
+        /// Its incarnation.
+        incarnation: u64,
+        /// Why it was opened.
+        reason: EpochReason,
+    },
+    /// Of an alarm.
+    Alarm {
+        /// The node it is about.
+        node: NodeId,
+        /// What is wrong.
+        kind: AlarmKind,
+    },
+    /// Of an erasure.
+    Erasure {
+        /// Who.
+        subject: SubjectRef,
+        /// The operator's reason.
+        reason: Box<str>,
+    },
+    /// Of a pool. Who is named in its rule is not part of the event.
+    Pool {
+        /// The pool.
+        pool: Name,
+        /// Its share now.
+        seats: u32,
+        /// How many are named in its rule.
+        reserved_for: u32,
+    },
+    /// Of a pruning.
+    AuditFloor {
+        /// Sequence number of the last event that went.
+        seq: u64,
+    },
+    /// Of a certificate authority.
+    TrustAnchor {
+        /// SHA-256 of its certificate.
+        fingerprint: [u8; 32],
+        /// How far it is trusted now; `None`: not at all.
+        state: Option<AnchorState>,
+    },
+    /// Of a lease that came back.
+    Reclaim {
+        /// Its place in the order of grants now.
+        fence: Fence,
+        /// Whether the state knew it.
+        known: bool,
+        /// Seats.
+        quantity: u32,
+    },
+    /// Of seats kept.
+    Reserved {
+        /// How many.
+        seats: u32,
+        /// The operator's reason; empty: time.
+        reason: Box<str>,
     },
 }
 

@@ -16,6 +16,10 @@ use crate::offline::{
     ApiKeyRow, Borrow, ClassicCheckout, ImportEntitlement, ReturnBorrow, SetBorrowRules, SetBudget,
     WriteOff,
 };
+use crate::operate::{
+    AddTicket, AlarmKind, AppPolicy, EraseSubject, JoinMember, OpenEpoch, RaiseAlarm, Reclaim,
+    RemoveMember, RemoveOperator, ReplaceDataKey, ResealActivation, SetPool, TrustAnchor,
+};
 
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -139,6 +143,85 @@ pub enum Command {
     },
     /// Bounds what overage of a package may cost in a month.
     SetBudget(SetBudget),
+    /// Allocates a node id and lets one directory join under it.
+    AddTicket(AddTicket),
+    /// Uses a ticket.
+    JoinMember(Box<JoinMember>),
+    /// Nothing is left to do for a node that joined: its ticket goes.
+    CompleteJoin {
+        /// The node.
+        node: NodeId,
+    },
+    /// Takes a node out of the ledger, or withdraws its ticket.
+    RemoveMember(RemoveMember),
+    /// Opens a new epoch. Applied where nobody serves, never proposed.
+    OpenEpoch(Box<OpenEpoch>),
+    /// Ends an operator token.
+    RemoveOperator(RemoveOperator),
+    /// Raises an alarm.
+    RaiseAlarm(RaiseAlarm),
+    /// Clears an alarm.
+    ClearAlarm {
+        /// The node it is about.
+        node: NodeId,
+        /// What was wrong.
+        kind: AlarmKind,
+    },
+    /// Takes a person's or host's name away.
+    EraseSubject(EraseSubject),
+    /// Creates a pool or changes it.
+    SetPool(Box<SetPool>),
+    /// Gives a pool's seats back to the unassigned ones; none may be out.
+    RemovePool {
+        /// The package.
+        package: Name,
+        /// The pool.
+        pool: Name,
+    },
+    /// Lets go of audit events up to and including one.
+    PruneAudit {
+        /// Sequence number of the last that goes.
+        upto_seq: u64,
+        /// Its hash, from which the chain goes on.
+        hash: [u8; 32],
+    },
+    /// Says how an application is let in.
+    SetAppPolicy(Box<AppPolicy>),
+    /// Stores a certificate authority, or changes how far it is trusted.
+    PutTrustAnchor(Box<TrustAnchor>),
+    /// Ends trust in a certificate authority.
+    RemoveTrustAnchor {
+        /// SHA-256 of its certificate.
+        fingerprint: [u8; 32],
+    },
+    /// Replaces the data key.
+    ReplaceDataKey(Box<ReplaceDataKey>),
+    /// Seals a device's session key anew.
+    ResealActivation(Box<ResealActivation>),
+    /// Lets go of the wraps of a former data key, once nothing is sealed under it.
+    RetireDataKey {
+        /// Its version.
+        version: u32,
+    },
+    /// Brings a lease of the former epoch back.
+    Reclaim(Box<Reclaim>),
+    /// Gives back the seats kept for borrows that a restored state does not know.
+    ReleaseReserved {
+        /// The package.
+        package: Name,
+        /// Why, for the audit log; at most 256 characters.
+        reason: Box<str>,
+    },
+    /// Lets go of a retired signing key that verifies nothing any more.
+    ForgetSigningKey {
+        /// Its id.
+        kid: Name,
+    },
+    /// Lets go of one version of a rotated secret.
+    RemoveSecret {
+        /// The secret.
+        name: Name,
+    },
 }
 
 /// Founds a cluster: identity, first epoch.

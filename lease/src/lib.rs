@@ -25,6 +25,7 @@ pub mod license;
 pub mod limits;
 pub mod money;
 pub mod offline;
+pub mod operate;
 pub mod outcome;
 mod queries;
 mod record;

@@ -121,6 +121,21 @@ pub const MIN_CLASSIC_TTL_MS: u64 = 1000;
 /// Led milliseconds that a seat of the classic face lasts at most: nobody renews it, so one that is
 /// forgotten is gone for so long.
 pub const MAX_CLASSIC_TTL_MS: u64 = 31 * 24 * 3600 * 1000;
+/// Join tokens that are good at once.
+pub const MAX_TICKETS: usize = 64;
+/// Led milliseconds for which a join token is good at most: a day, for hands that travel.
+pub const MAX_TICKET_MS: u64 = 24 * 3600 * 1000;
+/// Civil milliseconds for which tokens of a removed node's key are still believed: as long as an
+/// access token lives.
+pub const TOKEN_LIFETIME_MS: i64 = 3600 * 1000;
+/// Certificate authorities at once: the one that issues, one before it and one after, with room.
+pub const MAX_TRUST_ANCHORS: usize = 8;
+/// Bytes of an authority's certificate, DER.
+pub const MAX_CERTIFICATE_BYTES: usize = 4096;
+/// Users, hosts and applications for which one pool is kept.
+pub const MAX_POOL_PARTIES: usize = 256;
+/// Certificates that one application may show.
+pub const MAX_APP_CERTIFICATES: usize = 16;
 
 /// The bounds that tests need to reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

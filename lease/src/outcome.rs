@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::command::SeatClass;
-use crate::ids::{AppId, Fence, LeaseId, LicenseId, Name};
+use crate::ids::{AppId, Fence, LeaseId, LicenseId, Name, NodeId};
 use crate::license::Activated;
 use crate::money::{Measure, Money};
 use crate::offline::RenewedOffline;
@@ -38,6 +38,14 @@ pub enum Outcome {
     Borrowed(Box<RenewedOffline>),
     /// Metered use was counted: the license and its totals by metric, each with its quota.
     Counted(Box<UsageTotals>),
+    /// A node id was given out.
+    Ticket {
+        /// The id.
+        node: NodeId,
+        /// Whether the token in force is the one this command carried: only then may the gateway
+        /// show it.
+        token_matches: bool,
+    },
 }
 
 /// Metered use of a license since it was issued.
@@ -313,6 +321,38 @@ pub enum RefusalCode {
     BudgetReached,
     /// No such API key.
     UnknownApiKey,
+    /// No such node.
+    UnknownMember,
+    /// The join token was used, has ended, or was never made.
+    UnknownTicket,
+    /// An alarm says that a disk is nearly full: nothing new is written.
+    NoSpace,
+    /// An epoch was opened lately, and holders of the former one are coming back.
+    Grace,
+    /// The token is of no epoch that can come back.
+    NotReclaimable,
+    /// The pool is kept for others.
+    PoolReserved,
+    /// Seats of the pool are out.
+    PoolInUse,
+    /// No such operator token.
+    UnknownOperator,
+    /// No other admin token would be left.
+    LastAdmin,
+    /// No such person or host.
+    UnknownSubject,
+    /// Leases or activations still name them.
+    SubjectInUse,
+    /// No such alarm.
+    UnknownAlarm,
+    /// No such certificate authority.
+    UnknownTrustAnchor,
+    /// Its state does not allow it: one authority issues, and it is not removed.
+    TrustAnchorInUse,
+    /// No such audit event to prune up to, or not this hash.
+    UnknownAuditEvent,
+    /// Secrets or activations are still sealed under it.
+    DataKeyInUse,
 }
 
 impl Refusal {

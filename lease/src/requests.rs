@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use crate::format::{self, FormatError, Kind};
-use crate::ids::{ActivationId, AppId, KeyOrigin, LeaseId, LicenseId, Name, RequestId};
+use crate::ids::{ActivationId, AppId, KeyOrigin, LeaseId, LicenseId, Name, NodeId, RequestId};
 use crate::limits::{CALLER_REQUEST_MS, GATEWAY_REQUEST_MS, MAX_BLOCK_BYTES};
 use crate::money::Money;
 use crate::rows::{LoadError, Row, table};
@@ -76,6 +76,7 @@ pub(crate) enum RememberedOutcome {
     App { app: AppId, client_id: Name, generation: u32 },
     Activation { activation: ActivationId },
     Counted { license: LicenseId },
+    Ticket { node: NodeId },
 }
 
 impl RequestRecord {

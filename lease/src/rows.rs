@@ -41,6 +41,17 @@
 //! 32 KEY_WINDOW         name                              license::KeyWindow
 //! 33 API_KEY            key u64                           offline::ApiKeyRow
 //! 34 BUDGET             package                           offline::BudgetRow
+//! 35 TICKET             node u64                          operate::TicketRow
+//! 36 FORMER_MEMBER      node u64                          operate::FormerMember
+//! 37 RETIRED_KEY        kid                               operate::RetiredKey
+//! 38 GRACE              (empty)                           operate::GraceRow
+//! 39 RESERVED           package                           operate::ReservedRow
+//! 40 ALARM              node u64, kind u8                 operate::AlarmRow
+//! 41 POOL_RULE          package, 0, pool                  operate::PoolRule
+//! 42 POOL_USAGE         package, 0, pool; none: empty     operate::PoolUsage
+//! 43 AUDIT_FLOOR        (empty)                           operate::AuditFloor
+//! 44 APP_POLICY         app u64                           operate::AppPolicy
+//! 45 TRUST_ANCHOR       fingerprint                       operate::TrustAnchor
 //! ```
 //!
 //! Tables 18 and 19 hold blocks whose borders depend on when checkpoints were taken. They are not
@@ -58,6 +69,7 @@ use crate::ids::{
     OperatorId, ProductId, RequestId, SubjectRef, UserId,
 };
 use crate::money::Money;
+use crate::operate::AlarmKind;
 use crate::outcome::RefusalCode;
 
 /// Table numbers; stored, never reused.
@@ -130,6 +142,28 @@ pub mod table {
     pub const API_KEY: u8 = 33;
     /// Overage charged per month.
     pub const BUDGET: u8 = 34;
+    /// Nodes that are to join.
+    pub const TICKET: u8 = 35;
+    /// Nodes that were removed.
+    pub const FORMER_MEMBER: u8 = 36;
+    /// Signing keys that sign no more.
+    pub const RETIRED_KEY: u8 = 37;
+    /// The time after an epoch was opened.
+    pub const GRACE: u8 = 38;
+    /// Seats kept for borrows that a restored state does not know.
+    pub const RESERVED: u8 = 39;
+    /// Alarms that stand.
+    pub const ALARM: u8 = 40;
+    /// For whom pools are kept.
+    pub const POOL_RULE: u8 = 41;
+    /// Use of pools.
+    pub const POOL_USAGE: u8 = 42;
+    /// How far the audit log was pruned.
+    pub const AUDIT_FLOOR: u8 = 43;
+    /// How applications are let in.
+    pub const APP_POLICY: u8 = 44;
+    /// Certificate authorities of the cluster.
+    pub const TRUST_ANCHOR: u8 = 45;
 }
 
 /// One changed row; a `value` of `None` removes it.
@@ -229,6 +263,18 @@ pub(crate) enum RowKey {
     KeyWindow(Name),
     ApiKey(ApiKeyId),
     Budget(Name),
+    Ticket(NodeId),
+    FormerMember(NodeId),
+    RetiredKey(Name),
+    Grace,
+    Reserved(Name),
+    Alarm(NodeId, AlarmKind),
+    PoolRule(Name, Name),
+    /// An empty pool name: the unassigned seats.
+    PoolUsage(Name, Name),
+    AuditFloor,
+    AppPolicy(AppId),
+    TrustAnchor([u8; 32]),
 }
 
 /// Whose refusal for which reason was logged in the present civil minute.
@@ -277,13 +323,27 @@ impl RowKey {
             Self::KeyWindow(_) => table::KEY_WINDOW,
             Self::ApiKey(_) => table::API_KEY,
             Self::Budget(_) => table::BUDGET,
+            Self::Ticket(_) => table::TICKET,
+            Self::FormerMember(_) => table::FORMER_MEMBER,
+            Self::RetiredKey(_) => table::RETIRED_KEY,
+            Self::Grace => table::GRACE,
+            Self::Reserved(_) => table::RESERVED,
+            Self::Alarm(..) => table::ALARM,
+            Self::PoolRule(..) => table::POOL_RULE,
+            Self::PoolUsage(..) => table::POOL_USAGE,
+            Self::AuditFloor => table::AUDIT_FLOOR,
+            Self::AppPolicy(_) => table::APP_POLICY,
+            Self::TrustAnchor(_) => table::TRUST_ANCHOR,
         }
     }
 
     pub(crate) fn bytes(&self) -> Vec<u8> {
         match self {
-            Self::Meta => Vec::new(),
+            Self::Meta | Self::Grace | Self::AuditFloor => Vec::new(),
             Self::Member(number)
+            | Self::Ticket(number)
+            | Self::FormerMember(number)
+            | Self::AppPolicy(AppId(number))
             | Self::Operator(OperatorId(number))
             | Self::App(AppId(number))
             | Self::Subject(SubjectRef(number))
@@ -309,14 +369,19 @@ impl RowKey {
             | Self::OfflineTerms(name)
             | Self::BorrowRules(name)
             | Self::KeyWindow(name)
+            | Self::RetiredKey(name)
+            | Self::Reserved(name)
             | Self::Budget(name) => name.as_bytes().to_vec(),
             Self::WrappedKey(node, version) => {
                 [&node.to_be_bytes()[..], &version.to_be_bytes()].concat()
             }
             Self::Document(package, piece) => pair(package, &piece.to_be_bytes()),
-            Self::Pool(package, name) | Self::FeatureUsage(package, name) => {
-                pair(package, name.as_bytes())
-            }
+            Self::Alarm(node, kind) => [&node.to_be_bytes()[..], &[*kind as u8]].concat(),
+            Self::TrustAnchor(fingerprint) => fingerprint.to_vec(),
+            Self::Pool(package, name)
+            | Self::FeatureUsage(package, name)
+            | Self::PoolRule(package, name)
+            | Self::PoolUsage(package, name) => pair(package, name.as_bytes()),
             Self::Lease(lease) | Self::Hold(lease) => lease_key(*lease).to_vec(),
             Self::Refusal(package, code) => pair(package, &(*code as u16).to_be_bytes()),
             Self::RefusalLogged(logged) => [

@@ -9,6 +9,7 @@ mod give_back;
 mod identity;
 mod licensing;
 mod offline;
+mod operate;
 mod package;
 mod renew;
 mod seat;
@@ -76,11 +77,23 @@ fn permit(command: &Command) -> Permit {
         Command::Tick
         | Command::InitCluster(_)
         | Command::PublishSigningKey(_)
-        | Command::AgreeStateSum { .. } => NODE,
+        | Command::AgreeStateSum { .. }
+        | Command::JoinMember(_)
+        | Command::CompleteJoin { .. }
+        | Command::OpenEpoch(_)
+        | Command::RaiseAlarm(_)
+        | Command::ResealActivation(_)
+        | Command::ForgetSigningKey { .. } => NODE,
         Command::PutMember(_)
         | Command::PutSecret(_)
         | Command::WrapDataKey(_)
-        | Command::AddOperator(_) => Permit { node: true, ..operator(Role::Admin) },
+        | Command::AddOperator(_)
+        | Command::RemoveMember(_)
+        | Command::PutTrustAnchor(_)
+        | Command::RemoveTrustAnchor { .. }
+        | Command::RetireDataKey { .. }
+        | Command::RemoveSecret { .. } => Permit { node: true, ..operator(Role::Admin) },
+        Command::ClearAlarm { .. } => Permit { node: true, ..operator(Role::Operator) },
         Command::PinVendor(_)
         | Command::ImportPackage(_)
         | Command::ImportEntitlement(_)
@@ -91,7 +104,14 @@ fn permit(command: &Command) -> Permit {
         | Command::AddUser(_)
         | Command::SetKeyWindow(_)
         | Command::AddApiKey(_)
-        | Command::RemoveApiKey { .. } => operator(Role::Admin),
+        | Command::RemoveApiKey { .. }
+        | Command::AddTicket(_)
+        | Command::RemoveOperator(_)
+        | Command::EraseSubject(_)
+        | Command::PruneAudit { .. }
+        | Command::SetAppPolicy(_)
+        | Command::ReplaceDataKey(_)
+        | Command::ReleaseReserved { .. } => operator(Role::Admin),
         Command::SuspendPackage(_)
         | Command::ResumePackage(_)
         | Command::Release { .. }
@@ -105,12 +125,15 @@ fn permit(command: &Command) -> Permit {
         | Command::RemoveProduct { .. }
         | Command::WriteOff(_)
         | Command::SetBorrowRules(_)
-        | Command::SetBudget(_) => operator(Role::Operator),
+        | Command::SetBudget(_)
+        | Command::SetPool(_)
+        | Command::RemovePool { .. } => operator(Role::Operator),
         Command::Checkout(_)
         | Command::Heartbeat { .. }
         | Command::Return(_)
         | Command::Borrow(_)
-        | Command::ReturnBorrow(_) => APP,
+        | Command::ReturnBorrow(_)
+        | Command::Reclaim(_) => APP,
         Command::Activate(_) | Command::Verify(_) => face(|face| face != Face::Classic),
         Command::Deactivate(_) | Command::ReportUsage(_) => face(|face| face == Face::Deployment),
         Command::StartTrial(_) => face(|face| face == Face::Device),
@@ -215,6 +238,28 @@ impl Ledger {
             | Command::AddApiKey(_)
             | Command::RemoveApiKey { .. }
             | Command::SetBudget(_) => self.perform_offline(context, command),
+            Command::AddTicket(_)
+            | Command::JoinMember(_)
+            | Command::CompleteJoin { .. }
+            | Command::RemoveMember(_)
+            | Command::OpenEpoch(_)
+            | Command::RemoveOperator(_)
+            | Command::RaiseAlarm(_)
+            | Command::ClearAlarm { .. }
+            | Command::EraseSubject(_)
+            | Command::SetPool(_)
+            | Command::RemovePool { .. }
+            | Command::PruneAudit { .. }
+            | Command::SetAppPolicy(_)
+            | Command::PutTrustAnchor(_)
+            | Command::RemoveTrustAnchor { .. }
+            | Command::ReplaceDataKey(_)
+            | Command::ResealActivation(_)
+            | Command::RetireDataKey { .. }
+            | Command::Reclaim(_)
+            | Command::ReleaseReserved { .. }
+            | Command::ForgetSigningKey { .. }
+            | Command::RemoveSecret { .. } => self.perform_operate(context, command),
             _ => self.perform_licensing(context, command),
         }
     }
@@ -283,6 +328,7 @@ impl Ledger {
             RememberedOutcome::Activation { activation } => self.activated_before(*activation)?,
             RememberedOutcome::Counted { license } => self.usage_totals(*license),
             RememberedOutcome::Done => Outcome::Done,
+            RememberedOutcome::Ticket { node } => self.ticket_before(*node, command),
             RememberedOutcome::Unchanged => Outcome::Unchanged,
             RememberedOutcome::Imported => Outcome::Imported { already: true },
             RememberedOutcome::App { app, client_id, generation } => Outcome::App(AppOutcome {
@@ -298,6 +344,7 @@ impl Ledger {
         let outcome = match outcome {
             Outcome::Unchanged => RememberedOutcome::Unchanged,
             Outcome::Imported { .. } => RememberedOutcome::Imported,
+            Outcome::Ticket { node, .. } => RememberedOutcome::Ticket { node: *node },
             Outcome::Activated(activated) if let Some(activation) = activated.activation => {
                 RememberedOutcome::Activation { activation }
             }

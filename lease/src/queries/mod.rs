@@ -2,6 +2,7 @@
 
 mod licensing;
 mod offline;
+mod operate;
 
 use crate::audit::AuditEvent;
 use crate::command::{

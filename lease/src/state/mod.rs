@@ -9,6 +9,7 @@ mod lease;
 mod licensing;
 mod load;
 mod offline;
+mod operate;
 mod package;
 mod store;
 
@@ -29,6 +30,7 @@ use dirty::Marks;
 use lease::LeaseTable;
 use licensing::Licensing;
 use offline::Offline;
+use operate::Operate;
 
 pub(crate) use lease::Lease;
 pub(crate) use load::Loading;
@@ -63,6 +65,7 @@ pub(crate) struct State {
     refusals_logged: BTreeSet<LoggedRefusal>,
     licensing: Licensing,
     offline: Offline,
+    operate: Operate,
     marks: Marks<RowKey>,
     lease_marks: Marks<LeaseId>,
     sum: RowSum,

@@ -123,6 +123,7 @@ impl State {
             | RowKey::BorrowRules(_)
             | RowKey::ApiKey(_)
             | RowKey::Budget(_) => self.offline.row_value(key),
+            key if key.table() >= table::TICKET => self.operate.row_value(key),
             _ => self.licensing.row_value(key),
         }
     }

@@ -56,6 +56,10 @@ pub(crate) fn cloud_verdict(code: RefusalCode) -> CloudVerdict {
         Code::OnlineReserve => Deny(DenialReason::OnlineReserve),
         Code::BorrowExcluded => Deny(DenialReason::BorrowExcluded),
         Code::NotBorrowed => Deny(DenialReason::NotBorrowed),
+        Code::NoSpace => Deny(DenialReason::NoSpace),
+        Code::Grace => Deny(DenialReason::RestoreHold),
+        Code::NotReclaimable => Deny(DenialReason::RenewalTokenInvalid),
+        Code::PoolReserved => Deny(DenialReason::PoolReserved),
         Code::LeaseIdTaken => DrawAnother,
         Code::UnknownLicenseKey
         | Code::TooManyGuesses
@@ -102,7 +106,19 @@ pub(crate) fn cloud_verdict(code: RefusalCode) -> CloudVerdict {
         | Code::NotEnoughFree
         | Code::VersionConflict
         | Code::LimitReached
-        | Code::NodeIdTaken => Impossible,
+        | Code::NodeIdTaken
+        | Code::UnknownMember
+        | Code::UnknownTicket
+        | Code::PoolInUse
+        | Code::UnknownOperator
+        | Code::LastAdmin
+        | Code::UnknownSubject
+        | Code::SubjectInUse
+        | Code::UnknownAlarm
+        | Code::UnknownTrustAnchor
+        | Code::TrustAnchorInUse
+        | Code::UnknownAuditEvent
+        | Code::DataKeyInUse => Impossible,
     }
 }
 
@@ -262,7 +278,43 @@ pub(crate) fn admin_verdict(code: RefusalCode) -> AdminVerdict {
             say(422, "offline_not_allowed", "The package allows no such offline use.")
         }
         Code::TooManyGuesses => say(429, "too_many_guesses", "Too many unknown keys were shown."),
-        Code::UnknownFeature
+        Code::UnknownMember => say(404, "unknown_member", "No such node."),
+        Code::UnknownTicket => {
+            say(403, "unknown_ticket", "The join token was used, has ended, or was never made.")
+        }
+        Code::NoSpace => say(
+            507,
+            "no_space",
+            "A node's disk is nearly full: nothing new is written until it has room.",
+        ),
+        Code::Grace => {
+            say(409, "restore_hold", "An epoch was opened lately: former holders come first.")
+        }
+        Code::PoolReserved => say(403, "pool_reserved", "The pool is kept for others."),
+        Code::PoolInUse => say(409, "pool_in_use", "Seats of the pool are out."),
+        Code::UnknownOperator => say(404, "unknown_operator", "No such operator token."),
+        Code::LastAdmin => {
+            say(409, "last_admin", "It is the last admin token that does not end; add another.")
+        }
+        Code::UnknownSubject => say(404, "unknown_subject", "No such person or host."),
+        Code::SubjectInUse => {
+            say(409, "subject_in_use", "Live leases or activations still name them.")
+        }
+        Code::UnknownAlarm => say(404, "unknown_alarm", "No such alarm stands."),
+        Code::UnknownTrustAnchor => {
+            say(404, "unknown_trust_anchor", "No such certificate authority.")
+        }
+        Code::TrustAnchorInUse => {
+            say(409, "trust_anchor_in_use", "Certificates still come from this authority.")
+        }
+        Code::UnknownAuditEvent => {
+            say(404, "unknown_audit_event", "No such event, or it was pruned before.")
+        }
+        Code::DataKeyInUse => {
+            say(409, "data_key_in_use", "Something is still sealed under this data key.")
+        }
+        Code::NotReclaimable
+        | Code::UnknownFeature
         | Code::LicenseWithoutProduct
         | Code::LicenseOfOtherProduct
         | Code::ClientMismatch
@@ -384,6 +436,22 @@ mod tests {
         RefusalCode::OfflineTokenOutstanding,
         RefusalCode::BudgetReached,
         RefusalCode::UnknownApiKey,
+        RefusalCode::UnknownMember,
+        RefusalCode::UnknownTicket,
+        RefusalCode::NoSpace,
+        RefusalCode::Grace,
+        RefusalCode::NotReclaimable,
+        RefusalCode::PoolReserved,
+        RefusalCode::PoolInUse,
+        RefusalCode::UnknownOperator,
+        RefusalCode::LastAdmin,
+        RefusalCode::UnknownSubject,
+        RefusalCode::SubjectInUse,
+        RefusalCode::UnknownAlarm,
+        RefusalCode::UnknownTrustAnchor,
+        RefusalCode::TrustAnchorInUse,
+        RefusalCode::UnknownAuditEvent,
+        RefusalCode::DataKeyInUse,
     ];
 
     #[test]

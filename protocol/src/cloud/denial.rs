@@ -67,6 +67,8 @@ denial_reasons! {
     OnlineReserve "online_reserve" 409 "The seats left are kept for online users.",
     BorrowExcluded "borrow_excluded" 403 "The rules let this user or host borrow nothing.",
     NotBorrowed "not_borrowed" 409 "The lease is not borrowed.",
+    NoSpace "no_space" 507 "A server's disk is nearly full: no new seats until it has room.",
+    PoolReserved "pool_reserved" 403 "The pool is kept for others.",
     AppRemoved "app_removed" 401 "The app is removed or has a new secret.",
 }
 

@@ -30,6 +30,7 @@ pub(super) fn verdict(code: RefusalCode) -> Verdict {
         Code::MaxOverageExceeded
         | Code::QuantityExceedsPackage
         | Code::PoolExhausted
+        | Code::PoolReserved
         | Code::NoSeat
         | Code::UnknownProduct
         | Code::UnknownPackage
@@ -45,7 +46,7 @@ pub(super) fn verdict(code: RefusalCode) -> Verdict {
         Code::UnknownApiKey => Verdict::Final(Refusal::KeyNotFound),
         Code::OperatorRevoked | Code::RoleTooNarrow => Verdict::Final(Refusal::InvalidAdminKey),
         Code::RequestTableFull => Verdict::Final(Refusal::TooManyRequests),
-        Code::LimitReached => Verdict::Final(Refusal::Unavailable),
+        Code::LimitReached | Code::NoSpace | Code::Grace => Verdict::Final(Refusal::Unavailable),
         Code::LeaseIdTaken | Code::NameTaken => Verdict::DrawAnother,
         Code::ClusterNotInitialised
         | Code::ClusterAlreadyInitialised
@@ -98,6 +99,19 @@ pub(super) fn verdict(code: RefusalCode) -> Verdict {
         | Code::OnlineReserve
         | Code::BorrowExcluded
         | Code::NotBorrowed
-        | Code::OfflineTokenOutstanding => Verdict::Impossible,
+        | Code::OfflineTokenOutstanding
+        | Code::UnknownMember
+        | Code::UnknownTicket
+        | Code::NotReclaimable
+        | Code::PoolInUse
+        | Code::UnknownOperator
+        | Code::LastAdmin
+        | Code::UnknownSubject
+        | Code::SubjectInUse
+        | Code::UnknownAlarm
+        | Code::UnknownTrustAnchor
+        | Code::TrustAnchorInUse
+        | Code::UnknownAuditEvent
+        | Code::DataKeyInUse => Verdict::Impossible,
     }
 }

@@ -148,14 +148,17 @@ fn verdict(code: RefusalCode) -> Verdict {
         | Code::MaxOverageExceeded
         | Code::QuantityExceedsPackage
         | Code::PoolExhausted
+        | Code::PoolReserved
         | Code::BudgetReached => Verdict::NoSeat,
         Code::TooManyGuesses | Code::RequestTableFull => Verdict::TooManyRequests,
         Code::IdempotencyKeyReused => {
             Verdict::InvalidRequest("job_id: the job was reported before with other amounts")
         }
-        Code::LimitReached | Code::LeaseIdTaken | Code::ClusterNotInitialised => {
-            Verdict::Unavailable
-        }
+        Code::LimitReached
+        | Code::LeaseIdTaken
+        | Code::ClusterNotInitialised
+        | Code::NoSpace
+        | Code::Grace => Verdict::Unavailable,
         Code::ClusterAlreadyInitialised
         | Code::CredentialsRevoked
         | Code::OperatorRevoked
@@ -200,7 +203,20 @@ fn verdict(code: RefusalCode) -> Verdict {
         | Code::BorrowExcluded
         | Code::NotBorrowed
         | Code::OfflineTokenOutstanding
-        | Code::UnknownApiKey => Verdict::Impossible,
+        | Code::UnknownApiKey
+        | Code::UnknownMember
+        | Code::UnknownTicket
+        | Code::NotReclaimable
+        | Code::PoolInUse
+        | Code::UnknownOperator
+        | Code::LastAdmin
+        | Code::UnknownSubject
+        | Code::SubjectInUse
+        | Code::UnknownAlarm
+        | Code::UnknownTrustAnchor
+        | Code::TrustAnchorInUse
+        | Code::UnknownAuditEvent
+        | Code::DataKeyInUse => Verdict::Impossible,
     }
 }
 

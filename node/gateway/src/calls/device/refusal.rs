@@ -161,6 +161,7 @@ pub(super) fn verdict(code: RefusalCode, about: &About) -> Verdict {
         | Code::BudgetReached
         | Code::MaxOverageExceeded
         | Code::QuantityExceedsPackage
+        | Code::PoolReserved
         | Code::PoolExhausted => Refuse(Refusal::NoSeat),
         // Only a trial names a package itself.
         Code::UnknownPackage
@@ -170,7 +171,7 @@ pub(super) fn verdict(code: RefusalCode, about: &About) -> Verdict {
         | Code::PackageNotYetValid => Refuse(Refusal::NoTrial),
         Code::LeaseIdTaken | Code::LicenseTaken | Code::ClientTaken => DrawAnother,
         Code::TooManyGuesses => TooMany,
-        Code::LimitReached => Bound,
+        Code::LimitReached | Code::NoSpace | Code::Grace => Bound,
         Code::RequestTableFull => Full,
         Code::IdempotencyKeyReused
         | Code::CredentialsRevoked
@@ -212,7 +213,20 @@ pub(super) fn verdict(code: RefusalCode, about: &About) -> Verdict {
         | Code::BorrowExcluded
         | Code::NotBorrowed
         | Code::OfflineTokenOutstanding
-        | Code::UnknownApiKey => Impossible,
+        | Code::UnknownApiKey
+        | Code::UnknownMember
+        | Code::UnknownTicket
+        | Code::NotReclaimable
+        | Code::PoolInUse
+        | Code::UnknownOperator
+        | Code::LastAdmin
+        | Code::UnknownSubject
+        | Code::SubjectInUse
+        | Code::UnknownAlarm
+        | Code::UnknownTrustAnchor
+        | Code::TrustAnchorInUse
+        | Code::UnknownAuditEvent
+        | Code::DataKeyInUse => Impossible,
     }
 }
 

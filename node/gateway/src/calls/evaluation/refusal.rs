@@ -49,11 +49,14 @@ pub(super) fn verdict(code: RefusalCode) -> Verdict {
         | Code::MaxOverageExceeded
         | Code::QuantityExceedsPackage
         | Code::PoolExhausted
+        | Code::PoolReserved
         | Code::BudgetReached => Say(RefusalReason::NoSeat),
         Code::TooManyGuesses | Code::RequestTableFull => Verdict::TooManyRequests,
-        Code::LimitReached | Code::LeaseIdTaken | Code::ClusterNotInitialised => {
-            Verdict::Unavailable
-        }
+        Code::LimitReached
+        | Code::LeaseIdTaken
+        | Code::ClusterNotInitialised
+        | Code::NoSpace
+        | Code::Grace => Verdict::Unavailable,
         Code::ClusterAlreadyInitialised
         | Code::CredentialsRevoked
         | Code::OperatorRevoked
@@ -100,7 +103,20 @@ pub(super) fn verdict(code: RefusalCode) -> Verdict {
         | Code::BorrowExcluded
         | Code::NotBorrowed
         | Code::OfflineTokenOutstanding
-        | Code::UnknownApiKey => Verdict::Impossible,
+        | Code::UnknownApiKey
+        | Code::UnknownMember
+        | Code::UnknownTicket
+        | Code::NotReclaimable
+        | Code::PoolInUse
+        | Code::UnknownOperator
+        | Code::LastAdmin
+        | Code::UnknownSubject
+        | Code::SubjectInUse
+        | Code::UnknownAlarm
+        | Code::UnknownTrustAnchor
+        | Code::TrustAnchorInUse
+        | Code::UnknownAuditEvent
+        | Code::DataKeyInUse => Verdict::Impossible,
     }
 }
 

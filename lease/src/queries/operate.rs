@@ -1,0 +1,91 @@
+//! What operators read: members to come and gone, alarms, pools, roots of trust.
+
+use crate::ids::{AppId, Name, NodeId};
+use crate::ledger::Ledger;
+use crate::operate::{
+    AlarmRow, AnchorState, AppPolicy, AuditFloor, FormerMember, GraceRow, PoolRule, PoolUsage,
+    ReservedRow, RetiredKey, TicketRow, TrustAnchor,
+};
+
+impl Ledger {
+    /// Nodes that are to join, or have joined and are not done, in order of id.
+    pub fn tickets(&self) -> impl Iterator<Item = &TicketRow> {
+        self.state.operate().tickets().values()
+    }
+
+    /// The ticket of a node.
+    pub fn ticket(&self, node: NodeId) -> Option<&TicketRow> {
+        self.state.operate().tickets().get(&node)
+    }
+
+    /// Nodes that were removed, in order of id.
+    pub fn former_members(&self) -> impl Iterator<Item = &FormerMember> {
+        self.state.operate().former().values()
+    }
+
+    /// Until when a signing key that signs no more is believed; `None`: it signs.
+    pub fn retired_key(&self, kid: &str) -> Option<&RetiredKey> {
+        self.state.operate().retired_keys().get(kid)
+    }
+
+    /// The time after the present epoch was opened, while it lasts.
+    pub fn grace(&self) -> Option<&GraceRow> {
+        let led_ms = self.clock().led_ms;
+        self.state.operate().grace().filter(|grace| led_ms < grace.until_led_ms)
+    }
+
+    /// Seats kept for borrows that a restored state does not know, while they are kept.
+    pub fn reserved(&self, package: &str) -> Option<&ReservedRow> {
+        let civil_ms = self.clock().civil_ms;
+        self.state.operate().reserved().get(package).filter(|row| civil_ms <= row.until_ms)
+    }
+
+    /// Alarms that stand, in order of node and kind.
+    pub fn alarms(&self) -> impl Iterator<Item = &AlarmRow> {
+        self.state.operate().alarms().values()
+    }
+
+    /// For whom a pool is kept; `None`: for whoever names it.
+    pub fn pool_rule(&self, package: &Name, pool: &Name) -> Option<&PoolRule> {
+        self.state.operate().pool_rules().get(&(package.clone(), pool.clone()))
+    }
+
+    /// Use of a pool; `None` names the unassigned seats.
+    pub fn pool_usage(&self, package: &Name, pool: Option<&Name>) -> PoolUsage {
+        let pool = pool.cloned().unwrap_or_else(|| Name::from(""));
+        let found = self.state.operate().pool_usage().get(&(package.clone(), pool));
+        found.copied().unwrap_or_default()
+    }
+
+    /// How far the audit log was pruned.
+    pub fn audit_floor(&self) -> AuditFloor {
+        self.state.operate().audit_floor()
+    }
+
+    /// How an application is let in; `None`: by its secret alone.
+    pub fn app_policy(&self, app: AppId) -> Option<&AppPolicy> {
+        self.state.operate().app_policies().get(&app)
+    }
+
+    /// The cluster's certificate authorities, in order of fingerprint; none before the first was
+    /// stored.
+    pub fn trust_anchors(&self) -> impl Iterator<Item = &TrustAnchor> {
+        self.state.operate().anchors().values()
+    }
+
+    /// The authority that certificates come from.
+    pub fn issuing_anchor(&self) -> Option<&TrustAnchor> {
+        self.trust_anchors().find(|anchor| anchor.state == AnchorState::Issuing)
+    }
+
+    /// Versions of the data key that are wrapped to a node, newest first.
+    pub fn data_key_versions(&self, node: NodeId) -> Vec<u32> {
+        let mut versions: Vec<u32> = self
+            .wrapped_data_keys()
+            .filter(|wrap| wrap.node == node)
+            .map(|wrap| wrap.version)
+            .collect();
+        versions.sort_unstable_by(|a, b| b.cmp(a));
+        versions
+    }
+}
