@@ -3,6 +3,7 @@
 mod licensing;
 mod offline;
 mod operate;
+mod people;
 
 use crate::audit::AuditEvent;
 use crate::command::{
@@ -15,6 +16,8 @@ use crate::money::Money;
 use crate::outcome::RefusalCode;
 use crate::rows::{App, PackageState, SubjectKind, Usage};
 use crate::state::{Lease, Package};
+
+pub use people::Bond;
 
 /// A package as of the ledger's civil clock.
 #[derive(Debug, Clone, Copy)]

@@ -234,6 +234,9 @@ impl State {
 
     pub(crate) fn put_user(&mut self, row: UserRow) {
         self.touch(RowKey::User(row.user));
+        if let Some(before) = self.licensing.users.get(&row.user) {
+            self.licensing.user_by_name.remove(&before.username);
+        }
         self.licensing.user_by_name.insert(row.username.clone(), row.user);
         self.licensing.users.insert(row.user, row);
     }
@@ -246,6 +249,11 @@ impl State {
     pub(crate) fn put_identity(&mut self, row: IdentityRow) {
         self.touch(RowKey::Identity(row.license, row.contact));
         self.licensing.identities.insert((row.license, row.contact), row);
+    }
+
+    pub(crate) fn remove_identity(&mut self, license: LicenseId, contact: SubjectRef) {
+        self.touch(RowKey::Identity(license, contact));
+        self.licensing.identities.remove(&(license, contact));
     }
 
     pub(crate) fn put_guess(&mut self, address: AddressTag, row: GuessRow) {

@@ -46,6 +46,11 @@ impl Offline {
         self.rules.get(package)
     }
 
+    /// Every operator's rules, by package.
+    pub(crate) fn all_rules(&self) -> &BTreeMap<Name, BorrowRules> {
+        &self.rules
+    }
+
     pub(crate) fn api_keys(&self) -> &BTreeMap<ApiKeyId, ApiKeyRow> {
         &self.api_keys
     }

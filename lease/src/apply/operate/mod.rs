@@ -3,6 +3,7 @@
 mod alarms;
 mod audit;
 mod members;
+mod people;
 mod trust;
 
 use crate::apply::{Context, Decision, refuse};
@@ -21,6 +22,7 @@ impl Ledger {
             Command::RemoveOperator(removal) => self.remove_operator(context, removal),
             Command::RaiseAlarm(alarm) => self.raise_alarm(context, alarm),
             Command::ClearAlarm { node, kind } => self.clear_alarm(context, *node, *kind),
+            Command::EraseSubject(erase) => self.erase_subject(context, erase),
             Command::PruneAudit { upto_seq, hash } => self.prune_audit(context, *upto_seq, *hash),
             Command::PutTrustAnchor(anchor) => self.put_trust_anchor(context, anchor),
             Command::RemoveTrustAnchor { fingerprint } => {
