@@ -17,6 +17,7 @@
 //! | [`serve`] | a node from start to stop |
 
 pub mod config;
+mod control;
 pub mod dev;
 pub mod directory;
 pub mod founding;

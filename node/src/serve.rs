@@ -15,7 +15,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use gateway::{Gateway, GatewayConfig, GatewayContext, KeysCell};
+use gateway::{Gateway, GatewayConfig, GatewayContext, KeysCell, NodeControl};
 use lease::ids::NodeId;
 use raft::{Cluster, ClusterConfig, Preset, StartError};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::config::{self, Config, ConfigError, chain, file};
+use crate::control::Control;
 use crate::directory::{self, Directory, DirectoryError, Ticket};
 use crate::founding;
 use crate::keyholder::Keyholder;
@@ -249,6 +250,13 @@ impl Node {
         gateway_config.faces = self.faces;
         let connections = &mut gateway_config.limits.max_connections;
         *connections = (*connections).min(connections_within(descriptors));
+        let preset = match file.preset {
+            file::Preset::Lan => "lan",
+            file::Preset::Region => "region",
+            file::Preset::Global => "global",
+        };
+        let control =
+            Arc::new(Control::new(file.data_dir.clone(), preset, descriptors, clock.clone()));
         let gateway = Gateway::new(
             gateway_config,
             GatewayContext {
@@ -258,15 +266,17 @@ impl Node {
                 clock,
                 entropy: entropy.clone(),
                 peers: transport,
+                control: control.clone(),
             },
         );
-        let (reporting, sealed) = (cluster.clone(), cell.clone());
-        let report = move || gateway::node_report(&reporting, sealed.get().is_none());
+        let (reporting, sealed, process) = (cluster.clone(), cell.clone(), control.clone());
+        let report =
+            move || gateway::node_report(&reporting, sealed.get().is_none(), process.facts());
         let peers = PeerListener {
             cluster_id: file.cluster_id.clone(),
             table,
             tls: self.peer_tls,
-            handlers: Handlers::of(&cluster, Box::new(report)),
+            handlers: Handlers::of(&cluster, Box::new(report), control.clone()),
         };
         let (stop_gateway, stop_peers) = (CancellationToken::new(), CancellationToken::new());
         let mut peer_task = JoinSet::new();
@@ -302,6 +312,7 @@ impl Node {
         Running {
             node: file.node_id,
             cluster,
+            control,
             gateway_task,
             stop_gateway,
             peer_task,
@@ -316,6 +327,7 @@ impl Node {
 struct Running {
     node: NodeId,
     cluster: Cluster,
+    control: Arc<Control>,
     gateway_task: JoinSet<()>,
     stop_gateway: CancellationToken,
     peer_task: JoinSet<()>,
@@ -332,6 +344,11 @@ impl Running {
         tokio::select! {
             reason = stop_requested(exit_with_stdin) => {
                 info!(reason, "node stops");
+                self.close().await;
+                Ok(())
+            }
+            () = self.control.drained() => {
+                info!(reason = "drained", "node stops");
                 self.close().await;
                 Ok(())
             }

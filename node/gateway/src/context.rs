@@ -13,6 +13,7 @@ use raft::Cluster;
 use storage::seam::{Clock, Entropy};
 
 use crate::address::ProxyNetwork;
+use crate::control::{NodeControl, NodeOrder, OrderError};
 use crate::keys::KeysCell;
 use crate::server::ListenerLimits;
 use crate::signer::TokenSigner;
@@ -86,8 +87,10 @@ pub struct GatewayContext {
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub entropy: Arc<dyn Entropy>,
-    /// How other nodes stand.
+    /// How other nodes stand, and the way to tell them something.
     pub peers: Arc<dyn PeerProbe>,
+    /// This node's own process.
+    pub control: Arc<dyn NodeControl>,
 }
 
 /// Asks another node how it stands, over the authenticated peer link.
@@ -97,4 +100,13 @@ pub struct GatewayContext {
 pub trait PeerProbe: Send + Sync + 'static {
     /// The report of `node`, or `None` when it cannot be had within `deadline`.
     fn probe(&self, node: NodeId, deadline: Duration) -> BoxFuture<'_, Option<Bytes>>;
+
+    /// Tells `node` what to do and waits for its answer. Never this node itself: its own
+    /// [`NodeControl`] is asked directly.
+    fn order(
+        &self,
+        node: NodeId,
+        order: NodeOrder,
+        deadline: Duration,
+    ) -> BoxFuture<'_, Result<String, OrderError>>;
 }

@@ -24,6 +24,7 @@ mod auth;
 mod call;
 mod calls;
 mod context;
+mod control;
 mod credentials;
 mod deadline;
 mod face;
@@ -47,6 +48,7 @@ mod view;
 
 pub use address::{NotANetwork, PeerAddress, ProxyNetwork};
 pub use context::{ClassicFace, Faces, GatewayConfig, GatewayContext, PeerProbe};
+pub use control::{CertificateFacts, NodeControl, NodeFacts, NodeOrder, OrderError};
 pub use credentials::{
     CLIENT_SECRET_PREFIX, OPERATOR_TOKEN_PREFIX, client_secret_mac, new_api_key, new_client_secret,
     new_operator_token, operator_token_mac,

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::context::PeerProbe;
+use crate::control::NodeFacts;
 
 /// `GET /admin/cluster/status`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -99,11 +100,13 @@ struct NodeReport {
     quorum_ack_age_ms: Option<u64>,
     sealed: bool,
     alarms: Vec<String>,
+    #[serde(default)]
+    facts: NodeFacts,
 }
 
 /// This node's report, for the peer listener to answer with. `is_sealed`: it has no keys yet.
-pub fn node_report(cluster: &Cluster, is_sealed: bool) -> Bytes {
-    let report = report(&cluster.status(), cluster.failover_bound(), is_sealed);
+pub fn node_report(cluster: &Cluster, is_sealed: bool, facts: NodeFacts) -> Bytes {
+    let report = report(&cluster.status(), cluster.failover_bound(), is_sealed, facts);
     #[expect(clippy::expect_used, reason = "numbers and texts are always JSON")]
     serde_json::to_vec(&report).expect("a report is JSON").into()
 }
@@ -113,6 +116,7 @@ pub(crate) async fn cluster_status(
     cluster: &Cluster,
     probe: &dyn PeerProbe,
     is_sealed: bool,
+    facts: NodeFacts,
 ) -> ClusterStatus {
     let status = cluster.status();
     let bound = cluster.failover_bound();
@@ -124,11 +128,11 @@ pub(crate) async fn cluster_status(
         .zip(answers)
         .filter_map(|(id, answer)| Some((*id, read_report(*id, &answer?)?)))
         .collect();
-    reports.insert(status.node, report(&status, bound, is_sealed));
+    reports.insert(status.node, report(&status, bound, is_sealed, facts));
     put_together(cluster_id, places, &reports)
 }
 
-fn report(status: &raft::Status, bound: Duration, is_sealed: bool) -> NodeReport {
+fn report(status: &raft::Status, bound: Duration, is_sealed: bool, facts: NodeFacts) -> NodeReport {
     let role = match status.role {
         NodeRole::Leader if status.leads_with_quorum(bound) => Role::Leader,
         NodeRole::Leader | NodeRole::Follower | NodeRole::Candidate => Role::Follower,
@@ -143,6 +147,7 @@ fn report(status: &raft::Status, bound: Duration, is_sealed: bool) -> NodeReport
         quorum_ack_age_ms: status.quorum_ack_age_ms,
         sealed: is_sealed,
         alarms: status.alarms.iter().map(|alarm| alarm.name().to_owned()).collect(),
+        facts,
     }
 }
 
@@ -237,6 +242,7 @@ mod tests {
             quorum_ack_age_ms: None,
             sealed: false,
             alarms: Vec::new(),
+            facts: NodeFacts::default(),
         }
     }
 

@@ -34,7 +34,7 @@ use tokio_rustls::TlsConnector;
 use tracing::{debug, info};
 
 use super::{
-    CONNECTION_WINDOW_BYTES, FRAME_BYTES, MAX_STREAMS, PATH_PREFIX, PeerTable, REPORT,
+    CONNECTION_WINDOW_BYTES, FRAME_BYTES, MAX_STREAMS, ORDER, PATH_PREFIX, PeerTable, REPORT,
     STREAM_WINDOW_BYTES,
 };
 use crate::pki::{self, PkiError};
@@ -126,6 +126,24 @@ impl PeerTransport {
         exchange(&link.calls, request(&link, REPORT, body).ok()?, deadline).await.ok()
     }
 
+    /// Tells another node what to do.
+    async fn tell(
+        &self,
+        node: NodeId,
+        order: gateway::NodeOrder,
+        deadline: Duration,
+    ) -> Result<String, gateway::OrderError> {
+        let unreachable = gateway::OrderError::Unreachable;
+        let order = serde_json::to_vec(&order)
+            .map_err(|error| gateway::OrderError::Failed(error.to_string()))?;
+        let body = Full::new(Bytes::from(order)).map_err(|never| match never {}).boxed_unsync();
+        let link = self.link(node).map_err(|_| unreachable.clone())?;
+        let asked = request(&link, ORDER, body).map_err(|_| unreachable.clone())?;
+        let answer = exchange(&link.calls, asked, deadline).await.map_err(|_| unreachable)?;
+        serde_json::from_slice::<Result<String, gateway::OrderError>>(&answer)
+            .map_err(|error| gateway::OrderError::Failed(error.to_string()))?
+    }
+
     /// The link to a member, made anew when its address has changed.
     fn link(&self, node: NodeId) -> Result<Arc<Link>, TransportError> {
         let address = self
@@ -214,6 +232,15 @@ impl Transport for PeerTransport {
 impl gateway::PeerProbe for PeerTransport {
     fn probe(&self, node: NodeId, deadline: Duration) -> BoxFuture<'_, Option<Bytes>> {
         self.report(node, deadline).boxed()
+    }
+
+    fn order(
+        &self,
+        node: NodeId,
+        order: gateway::NodeOrder,
+        deadline: Duration,
+    ) -> BoxFuture<'_, Result<String, gateway::OrderError>> {
+        self.tell(node, order, deadline).boxed()
     }
 }
 

@@ -5,6 +5,8 @@
 //!      body: one frame of `raft`                        200: one frame back
 //! POST /peer/v1/report
 //!      body: empty                                      200: how the node stands (`gateway`)
+//! POST /peer/v1/order
+//!      body: an order (`gateway::NodeOrder`, JSON)      200: its result, JSON
 //! POST /peer/v1/snapshot                                on a connection of its own
 //!      body: header length (u32, little endian) ‖ header ‖ chunks
 //! ```
@@ -64,8 +66,10 @@ impl PeerTable {
 
 /// What every path begins with.
 const PATH_PREFIX: &str = "/peer/v1/";
-/// The one call that is not `raft`'s: how a node stands, for `cluster status`.
+/// Not one of `raft`'s calls: how a node stands, for `cluster status`.
 const REPORT: &str = "report";
+/// An order to this node's process.
+const ORDER: &str = "order";
 /// Window of one stream: no call waits for a window update.
 const STREAM_WINDOW_BYTES: u32 = raft::MAX_CALL_BYTES as u32;
 /// Window of one connection: several large calls at once.

@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::{
-    CONNECTION_WINDOW_BYTES, FRAME_BYTES, MAX_STREAMS, PATH_PREFIX, PeerTable, REPORT,
+    CONNECTION_WINDOW_BYTES, FRAME_BYTES, MAX_STREAMS, ORDER, PATH_PREFIX, PeerTable, REPORT,
     STREAM_WINDOW_BYTES,
 };
 use crate::pki;
@@ -44,6 +44,8 @@ pub struct Handlers {
     pub snapshot: Box<SnapshotHandler>,
     /// Says how this node stands.
     pub report: Box<ReportHandler>,
+    /// This node's process, for orders.
+    pub control: Arc<dyn gateway::NodeControl>,
 }
 
 type Answer = BoxFuture<'static, Result<Bytes, HandleError>>;
@@ -55,7 +57,11 @@ type ReportHandler = dyn Fn() -> Bytes + Send + Sync;
 
 impl Handlers {
     /// Hands `raft`'s calls to a cluster.
-    pub fn of(cluster: &raft::Cluster, report: Box<ReportHandler>) -> Self {
+    pub fn of(
+        cluster: &raft::Cluster,
+        report: Box<ReportHandler>,
+        control: Arc<dyn gateway::NodeControl>,
+    ) -> Self {
         let (for_calls, for_snapshots) = (cluster.clone(), cluster.clone());
         Self {
             call: Box::new(move |from, call, body| {
@@ -67,6 +73,7 @@ impl Handlers {
                 Box::pin(async move { cluster.handle_snapshot(from, header, chunks).await })
             }),
             report,
+            control,
         }
     }
 }
@@ -207,6 +214,9 @@ impl PeerListener {
         if path == Some(REPORT) {
             return Ok((self.handlers.report)());
         }
+        if path == Some(ORDER) {
+            return self.obey(request).await;
+        }
         let Some(call) = path.and_then(PeerCall::from_path) else {
             return Err((StatusCode::NOT_FOUND, "no such call".to_owned()));
         };
@@ -225,6 +235,17 @@ impl PeerListener {
             (self.handlers.call)(from, call, body.to_bytes()).await
         };
         answered.map_err(|error| (status_of(&error), crate::config::chain(&error)))
+    }
+
+    /// Carries out another node's order.
+    async fn obey(&self, request: Request<Incoming>) -> Result<Bytes, (StatusCode, String)> {
+        let bad = |reason: String| (StatusCode::BAD_REQUEST, reason);
+        let body = Limited::new(request.into_body(), MAX_ORDER_BYTES).collect().await;
+        let body = body.map_err(|error| bad(error.to_string()))?.to_bytes();
+        let order: gateway::NodeOrder =
+            serde_json::from_slice(&body).map_err(|error| bad(error.to_string()))?;
+        let result = self.handlers.control.perform(order, ORDER_TIME).await;
+        serde_json::to_vec(&result).map(Bytes::from).map_err(|error| bad(error.to_string()))
     }
 }
 
@@ -299,6 +320,10 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 /// After a failed accept, so that a lack of descriptors does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Of an order.
+const MAX_ORDER_BYTES: usize = 1024;
+/// For an order; who gave it may wait for less.
+const ORDER_TIME: Duration = Duration::from_secs(60);
 /// Between two chunks of a snapshot.
 const CHUNK_TIMEOUT: Duration = Duration::from_secs(10);
 /// Of a snapshot's header, which holds a membership and a position.

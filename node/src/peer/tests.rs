@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use lease::ids::NodeId;
 use raft::{HandleError, PeerCall, Transport, TransportError};
 use rustls::pki_types::pem::PemObject;
@@ -25,6 +26,23 @@ struct Rig {
     authority: Authority,
     stop: CancellationToken,
     tasks: JoinSet<()>,
+}
+
+/// A node's process that says what it was told.
+struct Obedient;
+
+impl gateway::NodeControl for Obedient {
+    fn facts(&self) -> gateway::NodeFacts {
+        gateway::NodeFacts::default()
+    }
+
+    fn perform(
+        &self,
+        order: gateway::NodeOrder,
+        _deadline: Duration,
+    ) -> BoxFuture<'_, Result<String, gateway::OrderError>> {
+        Box::pin(async move { Ok(format!("{order:?}")) })
+    }
 }
 
 impl Rig {
@@ -72,6 +90,7 @@ impl Rig {
                     })
                 }),
                 report: Box::new(|| Bytes::from_static(b"fine")),
+                control: Arc::new(Obedient),
                 snapshot: Box::new(|from, header, mut chunks| {
                     Box::pin(async move {
                         let mut bytes = 0;
@@ -122,6 +141,10 @@ async fn calls_of_every_size_arrive_side_by_side_from_the_proven_node() {
     assert!(long.unwrap_err().starts_with("not sent: 413"));
     let report = transport.report(2, DEADLINE).await;
     assert_eq!(report.as_deref(), Some(&b"fine"[..]));
+    let told = transport.tell(2, gateway::NodeOrder::Drain, DEADLINE).await;
+    assert_eq!(told, Ok("Drain".to_owned()));
+    let nobody = transport.tell(3, gateway::NodeOrder::Drain, DEADLINE).await;
+    assert_eq!(nobody, Err(gateway::OrderError::Unreachable));
     let stopping = call(&transport, 2, Bytes::from_static(b"shutting down")).await;
     assert!(stopping.unwrap_err().starts_with("unknown: 503"));
 }

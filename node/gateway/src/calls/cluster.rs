@@ -10,6 +10,7 @@ use crate::status;
 pub(crate) async fn status(shared: &Shared, _call: &Call) -> Result<Reply, Failure> {
     let context = &shared.context;
     let is_sealed = context.keys.get().is_none();
-    let status = status::cluster_status(&context.cluster, &*context.peers, is_sealed).await;
+    let facts = context.control.facts();
+    let status = status::cluster_status(&context.cluster, &*context.peers, is_sealed, facts).await;
     Ok(Reply::ok(&status))
 }

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use gateway::{
-    ClassicFace, Faces, Gateway, GatewayConfig, GatewayContext, KeysCell, PeerAddress, PeerProbe,
-    TokenSigner,
+    ClassicFace, Faces, Gateway, GatewayConfig, GatewayContext, KeysCell, NodeControl, NodeFacts,
+    NodeOrder, OrderError, PeerAddress, PeerProbe, TokenSigner,
 };
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::Full;
@@ -202,6 +202,7 @@ impl World {
             clock: clock.clone(),
             entropy,
             peers: Arc::new(NoPeers),
+            control: Arc::new(NoPeers),
         };
         let mut config = GatewayConfig::new(1, "https://127.0.0.1:7401");
         config.faces.classic = Some(ClassicFace::default());
@@ -405,5 +406,28 @@ impl Transport for NoPeers {
 impl PeerProbe for NoPeers {
     fn probe(&self, _node: NodeId, _deadline: Duration) -> BoxFuture<'_, Option<Bytes>> {
         Box::pin(async { None })
+    }
+
+    fn order(
+        &self,
+        _node: NodeId,
+        _order: NodeOrder,
+        _deadline: Duration,
+    ) -> BoxFuture<'_, Result<String, OrderError>> {
+        Box::pin(async { Err(OrderError::Unreachable) })
+    }
+}
+
+impl NodeControl for NoPeers {
+    fn facts(&self) -> NodeFacts {
+        NodeFacts { version: "0.0.0".to_owned(), ..NodeFacts::default() }
+    }
+
+    fn perform(
+        &self,
+        order: NodeOrder,
+        _deadline: Duration,
+    ) -> BoxFuture<'_, Result<String, OrderError>> {
+        Box::pin(async move { Err(OrderError::Refused(format!("{order:?} has no process here"))) })
     }
 }
