@@ -6,6 +6,7 @@
 
 mod cluster;
 mod give_back;
+mod growth;
 mod identity;
 mod licensing;
 mod offline;
@@ -26,6 +27,8 @@ use crate::record::Origin;
 use crate::requests::{Remembered, RememberedOutcome, RequestRecord};
 use crate::rows::App;
 
+use growth::{Adds, adds};
+
 pub(crate) use licensing::guesses::is_total;
 pub(crate) use offline::BorrowCaps;
 
@@ -42,6 +45,8 @@ pub(crate) struct Context {
     /// Place in the log.
     pub(crate) index: u64,
     pub(crate) position: u16,
+    /// What the command takes that was not there before.
+    adds: Adds,
 }
 
 /// Who may do a command.
@@ -160,7 +165,8 @@ impl Ledger {
         };
         let origin = Origin { actor, trace: *trace, cause: *cause };
         let time = Origin::time(header.origin);
-        let context = Context { origin, time, request: *request, index, position };
+        let adds = adds(command);
+        let context = Context { origin, time, request: *request, index, position, adds };
         match self.decide(&context, command) {
             Ok(outcome) => outcome,
             Err(refusal) => {
@@ -197,6 +203,7 @@ impl Ledger {
             }
             self.admit(&request)?;
         }
+        self.may_add(context, command)?;
         let outcome = self.perform(context, command)?;
         if let Some(request) = context.request {
             self.remember(request, &outcome);
@@ -380,6 +387,8 @@ impl Ledger {
             | Command::ResumePackage(change)
             | Command::RevokePackage(change) => (Some(change.package.clone()), None),
             Command::TransferSeats(transfer) => (Some(transfer.package.clone()), None),
+            Command::SetPool(set) => (Some(set.package.clone()), None),
+            Command::RemovePool { package, .. } => (Some(package.clone()), None),
             Command::Return(give_back) => (self.package_of(give_back.lease), Some(give_back.lease)),
             Command::Release { lease, .. }
             | Command::Borrow(Borrow { lease, .. })

@@ -734,6 +734,7 @@ fn seen(world: &World, model: &Model, outcome: &Outcome) -> Answer {
         Outcome::Imported { .. }
         | Outcome::Activated(_)
         | Outcome::Borrowed(_)
+        | Outcome::Ticket { .. }
         | Outcome::Counted(_) => unreachable!("nothing of the kind is asked"),
     }
 }

@@ -378,6 +378,9 @@ pub(crate) fn answer(outcome: &Outcome) -> String {
             let (cost, held) = (receipt.total_cost.0, receipt.duration_ms as f64 / 1000.0);
             format!("cost={cost} held={held}s{}", again(receipt.repeated))
         }
+        Outcome::Ticket { node, token_matches } => {
+            format!("node {node}{}", if *token_matches { "" } else { " other token" })
+        }
         Outcome::Imported { already } => format!("imported{}", again(*already)),
         Outcome::App(app) => {
             let matches = if app.secret_matches { "" } else { " other secret" };

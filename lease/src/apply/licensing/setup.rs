@@ -31,6 +31,9 @@ impl Ledger {
             name: contact.name.to_ascii_lowercase().into(),
             candidate: contact.candidate,
         };
+        if self.state.subject_by_name(SubjectKind::User, &Name::from(&*email.name)).is_none() {
+            self.has_space()?;
+        }
         let contact = self.contact_of_setup(&license, &email);
         let terms_accepted_at_ms = terms_accepted_at_ms.or(license.terms_accepted_at_ms);
         let is_new =

@@ -86,6 +86,7 @@ impl Ledger {
             Some(Shown::Before) if borrowed => return self.borrowed(id),
             Some(Shown::Before) | None => return Err(self.replayed(context, id, sequence)),
         }
+        self.has_space()?;
         // A hold that is over and not let go of counts against the caps until the next entry.
         for _ in 0..self.limits.expiries_per_entry {
             if !self.let_go_first(slot) {

@@ -7,19 +7,10 @@ use crate::entry::Actor;
 use crate::ids::NodeId;
 use crate::ledger::Ledger;
 use crate::operate::{AlarmKind, AlarmRow, RaiseAlarm, RemoveOperator};
-use crate::outcome::{Outcome, Refusal, RefusalCode};
+use crate::outcome::{Outcome, RefusalCode};
 use crate::record::Event;
 
 impl Ledger {
-    /// Refuses what takes something new while a disk is nearly full.
-    pub(crate) fn has_space(&self) -> Result<(), Refusal> {
-        let mut alarms = self.state.operate().alarms().keys();
-        if alarms.any(|(_, kind)| *kind == AlarmKind::NoSpace) {
-            return Err(Refusal::new(RefusalCode::NoSpace));
-        }
-        Ok(())
-    }
-
     /// A new detail is not an event: measured values change all the time.
     pub(super) fn raise_alarm(&mut self, context: &Context, alarm: &RaiseAlarm) -> Decision {
         let RaiseAlarm { node, kind, detail } = alarm;
