@@ -23,6 +23,7 @@ pub mod directory;
 pub mod founding;
 mod keyholder;
 pub mod logging;
+mod manual;
 pub mod peer;
 pub mod pki;
 pub mod program;

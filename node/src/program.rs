@@ -7,8 +7,9 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use crate::dev::{self, DevOptions};
+use crate::manual::{self, CompletionsOptions, ManOptions};
 use crate::serve::{self, ServeOptions};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// A license server that cannot oversell
 #[derive(Debug, Parser)]
@@ -30,6 +31,16 @@ enum Command {
     Serve(ServeOptions),
     /// Print the OpenAPI document of the HTTP API
     Openapi,
+    /// Print the completions of a shell
+    #[command(after_help = "\
+Example:
+  leasehold completions bash > /etc/bash_completion.d/leasehold")]
+    Completions(CompletionsOptions),
+    /// Write the manual pages
+    #[command(after_help = "\
+Example:
+  leasehold man --dir /usr/local/share/man/man1")]
+    Man(ManOptions),
     #[command(flatten)]
     Client(cli::Verb),
 }
@@ -52,7 +63,25 @@ pub fn main() -> ExitCode {
                 Err(_) => ExitCode::FAILURE,
             }
         }
+        Command::Completions(options) => {
+            printed(manual::completions(CommandLine::command(), &options, &mut std::io::stdout()))
+        }
+        Command::Man(options) => {
+            printed(manual::man(CommandLine::command(), &options, &mut std::io::stdout()))
+        }
         Command::Client(verb) => cli::run(verb, &options).into(),
+    }
+}
+
+/// Whoever reads standard output may have read enough; anything else is told.
+fn printed(result: std::io::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
+        Err(error) => {
+            crate::logging::last_words(&error.to_string());
+            ExitCode::FAILURE
+        }
     }
 }
 
