@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -22,6 +23,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use storage::seam::{Clock, Entropy};
 
+use crate::consistency::{self, Consistency, Staleness};
 use crate::deadline::Deadline;
 use crate::failure::Failure;
 use crate::keys::Keys;
@@ -89,6 +91,10 @@ pub(crate) struct Call {
     pub(crate) key: Key,
     /// When it must have ended.
     pub(crate) deadline: Deadline,
+    /// How fresh what it reads must be.
+    pub(crate) consistency: Consistency,
+    /// As of when a stale answer is, once it was read.
+    pub(crate) staleness: Arc<OnceLock<Staleness>>,
 }
 
 /// The variable segments of a path with their names, percent-decoded, in order.
@@ -224,7 +230,11 @@ impl Call {
     /// The query.
     pub(crate) fn query<T: DeserializeOwned>(&self) -> Result<T, Failure> {
         let query = self.parts.uri.query().unwrap_or_default();
-        serde_urlencoded::from_str(query)
+        let query = match self.operation.has_consistency() {
+            true => consistency::without_parameter(query),
+            false => query.into(),
+        };
+        serde_urlencoded::from_str(&query)
             .map_err(|error| Failure::field("query", &error.to_string()))
     }
 

@@ -15,6 +15,7 @@ use storage::seam::{Clock, Entropy};
 use crate::address::ProxyNetwork;
 use crate::control::{NodeControl, NodeOrder, OrderError};
 use crate::keys::KeysCell;
+use crate::rates::RateLimits;
 use crate::server::ListenerLimits;
 use crate::signer::TokenSigner;
 
@@ -30,6 +31,8 @@ pub struct GatewayConfig {
     pub limits: ListenerLimits,
     /// Requests at once; one more is answered 503 with `Retry-After`, so that queues stay short.
     pub max_requests_in_flight: usize,
+    /// How often callers may ask.
+    pub rates: RateLimits,
     /// What is served beside `cloud`, and how.
     pub faces: Faces,
 }
@@ -69,6 +72,7 @@ impl GatewayConfig {
             public_url: public_url.into(),
             limits: ListenerLimits::default(),
             max_requests_in_flight: 8_192,
+            rates: RateLimits::default(),
             faces: Faces::default(),
         }
     }

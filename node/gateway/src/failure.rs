@@ -126,6 +126,18 @@ impl Failure {
         }
     }
 
+    /// A caller who asks more often than may be: 429.
+    pub(crate) fn too_many_requests(detail: &str, retry_after_s: u64) -> Self {
+        let problem = Problem::new(429, "rate_limited", "This caller asks too often.")
+            .detail(detail)
+            .outcome(ProblemOutcome::NotExecuted);
+        Self::Problem {
+            problem: Box::new(problem),
+            retry_after_s: Some(retry_after_s),
+            challenge: None,
+        }
+    }
+
     /// An answer that no correct replica gives; logged where it is made.
     pub(crate) fn internal(detail: &str) -> Self {
         tracing::error!(detail, "a call ended in an impossible way");
@@ -171,7 +183,8 @@ impl Failure {
                 let error = match problem.status {
                     413 => TokenError::TooLarge,
                     500 => TokenError::ServerError,
-                    429.. => TokenError::TemporarilyUnavailable,
+                    429 => TokenError::TooManyRequests,
+                    503.. => TokenError::TemporarilyUnavailable,
                     _ => TokenError::InvalidRequest("the request is not valid"),
                 };
                 Self::Token { error, retry_after_s }
@@ -387,6 +400,7 @@ mod tests {
             (Failure::from(Problem::new(500, "internal", "Our fault.")), 500),
             (Failure::from(TokenError::TemporarilyUnavailable), 503),
             (Failure::from(TokenError::InvalidClient), 401),
+            (Failure::too_many_requests("2 a second", 3), 429),
         ];
         for (failure, status) in failures {
             let failure = failure.for_token_endpoint();
@@ -394,7 +408,7 @@ mod tests {
             assert_eq!(failure.status().as_u16(), status);
             let reply = failure.into_reply(TraceId(1));
             let says_when = reply.headers().any(|(name, _)| name == RETRY_AFTER);
-            assert_eq!(says_when, status == 503, "{status}");
+            assert_eq!(says_when, matches!(status, 429 | 503), "{status}");
         }
     }
 

@@ -1,14 +1,14 @@
 //! From an HTTP request to an HTTP answer: what every call goes through, whatever it asks.
 //!
 //! ```text
-//! request id ─ in-flight bound ─ route ─ idempotency key ─ is this node serving? ─ who asks? ─
-//! body ─ handler ─ answer or failure ─ headers ─ access log, metrics
+//! request id ─ in-flight bound ─ route ─ idempotency key ─ is this node serving? ─ who asks? how
+//! often? ─ body ─ handler ─ answer or failure ─ headers ─ access log, metrics
 //! ```
 //!
 //! The body is read after the credential was checked, so that strangers cannot make us hold theirs;
 //! the token endpoint's form holds the credential, and is short, soon read, and one of few.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::body::{Body, HttpBody};
 use axum::extract::RawPathParams;
@@ -27,10 +27,12 @@ use tower::ServiceExt;
 use crate::address::{self, PeerAddress};
 use crate::auth;
 use crate::call::{Asker, BodyBound, Call, IDEMPOTENCY_KEY, Key, Params, Principal, read_body};
+use crate::consistency::{Consistency, Staleness};
 use crate::context::{GatewayConfig, GatewayContext};
 use crate::deadline::Deadline;
 use crate::face;
 use crate::failure::{self, Failure};
+use crate::rates::{Caller, RateOf, Standing};
 use crate::reply::Reply;
 use crate::routes::{self, Credential, Operation, Protocol, is_probe};
 use crate::server::{self, ListenerLimits};
@@ -193,7 +195,7 @@ async fn perform(
     let arrived = arrived(&request);
     let trace = arrived.trace;
     let (parts, body) = request.into_parts();
-    let mut progress = Progress { key: None, asker: Asker::Anyone };
+    let mut progress = Progress::default();
     let result = admit(&shared, operation, params, parts, body, arrived, &mut progress).await;
     let result = match result {
         Ok(call) => (operation.handler)(Arc::clone(&shared), call).await,
@@ -215,6 +217,12 @@ async fn perform(
         Err(failure) => failure.into_reply_of(operation.protocol, trace),
     };
     let mut response = dressed(reply, operation.protocol);
+    if let Some(staleness) = progress.staleness.get() {
+        staleness.dress(response.headers_mut());
+    }
+    if let Some(standing) = progress.standing {
+        standing.dress(response.headers_mut());
+    }
     if let Some(key) = progress.key.and_then(|key| HeaderValue::try_from(key).ok()) {
         response.headers_mut().insert(IDEMPOTENCY_KEY, key);
     }
@@ -226,6 +234,27 @@ async fn perform(
 struct Progress {
     key: Option<String>,
     asker: Asker,
+    /// Where the caller stands; `None`: nobody counts it.
+    standing: Option<Standing>,
+    /// As of when a stale answer is, once it was read.
+    staleness: Arc<OnceLock<Staleness>>,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self { key: None, asker: Asker::Anyone, standing: None, staleness: Arc::default() }
+    }
+}
+
+impl Progress {
+    /// Counts a request of a caller, or turns it away.
+    fn count(&mut self, shared: &Shared, caller: Option<Caller>) -> Result<(), Failure> {
+        let Some(caller) = caller else { return Ok(()) };
+        let standing =
+            shared.rates.count(caller, |app| RateOf::app(&shared.context.cluster.ledger(), app));
+        self.standing = standing;
+        standing.and_then(Standing::refusal).map_or(Ok(()), Err)
+    }
 }
 
 async fn admit(
@@ -241,6 +270,8 @@ async fn admit(
     let deadline = Deadline::of(arrived.started_ns, shared.context.cluster.failover_bound());
     // A segment that is no text names nothing.
     let params = params.ok_or_else(nothing_there)?;
+    let query = parts.uri.query().unwrap_or_default();
+    let consistency = Consistency::of_request(operation, query)?;
     let key = if operation.is_keyed() {
         let key = Key::of_request(&parts.headers, clock, entropy)?;
         progress.key = Some(key.text.clone());
@@ -254,12 +285,56 @@ async fn admit(
         .extensions
         .get::<PeerAddress>()
         .map(|peer| address::caller(peer.0, &parts.headers, &shared.config.faces.trusted_proxies));
-    let principal = match operation.credential {
-        Credential::Nobody => Principal::Anyone,
+    let stranger = address.map(Caller::Address);
+    if operation.counts_addresses() {
+        progress.count(shared, stranger)?;
+    }
+    let principal = match identify(shared, operation, &parts.headers, deadline).await {
+        Ok(principal) => principal,
+        // Whoever guesses is a stranger.
+        Err(failure) if failure.status() == StatusCode::UNAUTHORIZED => {
+            progress.count(shared, stranger)?;
+            return Err(failure);
+        }
+        Err(failure) => return Err(failure),
+    };
+    if let Principal::App(app) = &principal {
+        progress.count(shared, Some(Caller::App(app.app)))?;
+    }
+    progress.asker = principal.asker();
+    let asked_ns = clock.monotonic_ns();
+    let body = receive(shared, operation, &parts.headers, body).await?;
+    let deadline = deadline.later_by_ns(clock.monotonic_ns().saturating_sub(asked_ns));
+    let trace = arrived.trace;
+    let staleness = Arc::clone(&progress.staleness);
+    Ok(Call {
+        operation,
+        parts,
+        params,
+        address,
+        body,
+        trace,
+        principal,
+        key,
+        deadline,
+        consistency,
+        staleness,
+    })
+}
+
+/// Who asks, where it can be told before the body is read.
+async fn identify(
+    shared: &Shared,
+    operation: &Operation,
+    headers: &HeaderMap,
+    deadline: Deadline,
+) -> Result<Principal, Failure> {
+    match operation.credential {
+        Credential::Nobody => Ok(Principal::Anyone),
         Credential::Face => {
             shared.serving_keys()?;
             let face = operation.protocol.face();
-            Principal::Face(face.ok_or_else(|| Failure::internal("a face that has no name"))?)
+            Ok(Principal::Face(face.ok_or_else(|| Failure::internal("a face that has no name"))?))
         }
         credential => {
             let keys = if operation.needs_recovery() {
@@ -267,15 +342,9 @@ async fn admit(
             } else {
                 shared.unsealed_keys()?
             };
-            auth::authenticate(shared, &keys, credential, &parts.headers, deadline).await?
+            auth::authenticate(shared, &keys, credential, headers, deadline).await
         }
-    };
-    progress.asker = principal.asker();
-    let asked_ns = clock.monotonic_ns();
-    let body = receive(shared, operation, &parts.headers, body).await?;
-    let deadline = deadline.later_by_ns(clock.monotonic_ns().saturating_sub(asked_ns));
-    let trace = arrived.trace;
-    Ok(Call { operation, parts, params, address, body, trace, principal, key, deadline })
+    }
 }
 
 async fn receive(

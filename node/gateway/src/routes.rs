@@ -200,6 +200,18 @@ impl Operation {
         self.id != "showCluster"
     }
 
+    /// Whether the caller chooses between a linearizable and a stale answer.
+    pub(crate) fn has_consistency(&self) -> bool {
+        self.method == Verb::Get && matches!(self.protocol, Protocol::Cloud | Protocol::Admin)
+    }
+
+    /// Whether callers are counted by their address: they show no credential before their body is
+    /// read, and what watches the node is never turned away.
+    pub(crate) fn counts_addresses(&self) -> bool {
+        matches!(self.credential, Credential::Nobody | Credential::Client | Credential::Face)
+            && !is_probe(self.path)
+    }
+
     pub(crate) fn takes_body(&self) -> bool {
         !matches!(self.request, RequestShape::Nothing | RequestShape::Query(_))
     }

@@ -18,11 +18,13 @@ use crate::auth;
 use crate::call::Call;
 use crate::calls::classic::stream::STREAMS_AT_ONCE;
 use crate::calls::probes::Check;
+use crate::consistency::{Consistency, Staleness};
 use crate::context::{GatewayConfig, GatewayContext};
 use crate::deadline::Deadline;
 use crate::failure::Failure;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
+use crate::rates::Rates;
 use crate::tokens::TokenCache;
 
 /// Shared by all requests.
@@ -41,6 +43,8 @@ pub(crate) struct Shared {
     pub(crate) signing: Semaphore,
     /// Bounds streams of the classic face at once.
     pub(crate) classic_streams: Arc<Semaphore>,
+    /// Bounds requests of one caller.
+    pub(crate) rates: Rates,
     /// Set once: a node that has recovered does not fall back.
     has_recovered: AtomicBool,
 }
@@ -54,6 +58,7 @@ impl Shared {
             classic_streams: Arc::new(Semaphore::new(STREAMS_AT_ONCE)),
             tokens: TokenCache::new(TOKENS_REMEMBERED),
             metrics: Metrics::new(),
+            rates: Rates::new(config.rates, &context.clock),
             has_recovered: AtomicBool::new(false),
             config,
             context,
@@ -156,12 +161,22 @@ impl Shared {
         Ok(self.context.cluster.read_barrier(self.left(deadline)).await?.clock)
     }
 
-    /// A linearizable read under the authority of the call's credential, which is checked once
-    /// more: the answer must not show what a credential that ended before the call may not see.
+    /// A read under the authority of the call's credential, which is checked once more: the answer
+    /// must not show what a credential that ended before the call may not see. Linearizable, unless
+    /// the call is content with what this node has applied.
     pub(crate) async fn read(&self, call: &Call) -> Result<Read<'_>, Failure> {
-        let clock = self.catch_up(call.deadline).await?;
+        let clock = match call.consistency {
+            Consistency::Linearizable => Some(self.catch_up(call.deadline).await?),
+            Consistency::Stale => {
+                // Looked up before the ledger is: the answer is as new as it says, or newer.
+                let staleness = Staleness::of(&self.context.cluster.status());
+                call.staleness.get_or_init(|| staleness);
+                None
+            }
+        };
         let now_ms = self.context.cluster.displayed_civil_ms();
         let ledger = self.context.cluster.ledger();
+        let clock = clock.unwrap_or_else(|| ledger.clock());
         if auth::is_current(&ledger, &call.principal, now_ms) {
             Ok(Read { ledger, clock })
         } else {

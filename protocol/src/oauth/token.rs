@@ -97,6 +97,9 @@ pub enum TokenError {
     /// A form longer than [`MAX_FORM_BYTES`].
     #[error("the form is too long")]
     TooLarge,
+    /// A client that asks too often.
+    #[error("this client asks too often")]
+    TooManyRequests,
     /// The server is at fault.
     #[error("the server is at fault")]
     ServerError,
@@ -115,7 +118,7 @@ impl TokenError {
             Self::UnsupportedGrantType => "unsupported_grant_type",
             Self::InvalidScope => "invalid_scope",
             Self::ServerError => "server_error",
-            Self::TemporarilyUnavailable => "temporarily_unavailable",
+            Self::TooManyRequests | Self::TemporarilyUnavailable => "temporarily_unavailable",
         }
     }
 
@@ -124,6 +127,7 @@ impl TokenError {
         match self {
             Self::InvalidClient => 401,
             Self::TooLarge => 413,
+            Self::TooManyRequests => 429,
             Self::ServerError => 500,
             Self::TemporarilyUnavailable => 503,
             _ => 400,

@@ -98,6 +98,7 @@ fn errors_have_their_status_and_body() {
         (TokenError::InvalidScope, 400),
         (TokenError::TooLarge, 413),
         (TokenError::ServerError, 500),
+        (TokenError::TooManyRequests, 429),
         (TokenError::TemporarilyUnavailable, 503),
     ] {
         assert_eq!(error.http_status(), status);

@@ -25,6 +25,8 @@ mod refusal;
 pub(crate) mod stream;
 pub(crate) mod tools;
 
+use std::sync::Arc;
+
 use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use lease::command::Role;
@@ -127,6 +129,8 @@ async fn as_operator(shared: &Shared, call: &Call, role: Role) -> Result<Call, F
             principal,
             key: call.key.clone(),
             deadline: call.deadline,
+            consistency: call.consistency,
+            staleness: Arc::clone(&call.staleness),
         }),
         Err(failure) if matches!(failure.status().as_u16(), 401 | 403) => {
             Err(refused(&Refusal::InvalidAdminKey).because("invalid_admin_key").into())
