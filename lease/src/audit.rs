@@ -9,6 +9,8 @@
 //! People and hosts appear as references whose names are separate, erasable rows. No event holds
 //! text that names a person.
 
+mod kinds;
+
 use serde::{Deserialize, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
@@ -559,6 +561,17 @@ pub fn decode_audit_block(bytes: &[u8]) -> Result<Vec<AuditEvent>, FormatError> 
     block.events.iter().map(|event| format::decode_body(event)).collect()
 }
 
+/// The events of a stored block, in order, as the bytes that were hashed.
+pub fn split_audit_block(bytes: &[u8]) -> Result<Vec<Vec<u8>>, FormatError> {
+    let block: AuditBlock = format::decode(Kind::AuditBlock, BLOCK_VERSION, bytes)?;
+    Ok(block.events)
+}
+
+/// Reads one event back from the bytes that were hashed.
+pub fn decode_event(bytes: &[u8]) -> Result<AuditEvent, FormatError> {
+    format::decode_body(bytes)
+}
+
 /// A block as stored: events as the bytes that were hashed.
 #[derive(Deserialize)]
 struct AuditBlock {
@@ -608,6 +621,16 @@ impl RecentEvents {
     /// The events, oldest first.
     pub(crate) fn events(&self) -> impl Iterator<Item = Result<AuditEvent, FormatError>> + '_ {
         self.bodies().map(format::decode_body)
+    }
+
+    /// The encoded events from a sequence number on, oldest first, each with its number.
+    pub(crate) fn encoded_from(&self, seq: u64) -> impl Iterator<Item = (u64, &[u8])> + '_ {
+        let skipped = usize::try_from(seq.saturating_sub(self.first_seq)).unwrap_or(usize::MAX);
+        let numbered = (self.first_seq..).zip(0..self.ends.len());
+        numbered.skip(skipped).map(|(seq, at)| {
+            let start = at.checked_sub(1).map_or(0, |before| self.ends[before]);
+            (seq, &self.bytes[start..self.ends[at]])
+        })
     }
 
     /// Moves all events into rows of at most [`MAX_BLOCK_BYTES`] each (an event is far smaller).

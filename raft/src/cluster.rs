@@ -36,6 +36,7 @@ use crate::network::Network;
 use crate::outcome::{ReadError, ReadPoint, SubmitError, Submitted};
 use crate::proposer::{Proposer, ProposerTask};
 use crate::reads::Reads;
+use crate::replica::Replica;
 use crate::serve::Server;
 use crate::state_machine::StateMachine;
 use crate::status::{Metrics, NodeRole, Status};
@@ -352,6 +353,10 @@ impl Cluster {
             Ok(Err(error)) => tracing::warn!(%error, "the log did not close cleanly"),
             Err(panicked) => tracing::error!(%panicked, "the log did not close cleanly"),
         }
+    }
+
+    pub(crate) fn replica(&self) -> Arc<Replica> {
+        Arc::clone(&self.inner.context.replica)
     }
 
     fn failed(&self, what: &str) -> ChangeError {

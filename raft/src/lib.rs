@@ -33,6 +33,7 @@
 //! 5. Run two nodes of the old and one of the new version under load.
 
 mod admission;
+pub mod audit;
 mod change;
 mod clock;
 pub mod cluster;
@@ -63,6 +64,7 @@ pub mod transport;
 mod types;
 mod upkeep;
 
+pub use audit::{AuditBounds, AuditError, StoredEvent};
 pub use cluster::{ChangeError, Cluster, InitializeError, LedgerGuard, StartError};
 pub use config::{ClusterConfig, Preset, Timing};
 pub use outcome::{Executed, ReadError, ReadPoint, SubmitError, SubmitErrorKind, Submitted};

@@ -34,6 +34,7 @@ use storage::state::{
 use tokio::sync::watch;
 
 use crate::admission::Known;
+use crate::audit::Pruned;
 use crate::fatal::Fatal;
 use crate::frames::StateSum;
 use crate::status::Position;
@@ -96,7 +97,9 @@ pub(crate) struct Replica {
     known: RwLock<KnownMembers>,
     sums: Mutex<VecDeque<StateSum>>,
     sizes: Mutex<Sizes>,
-    checkpointing: Mutex<()>,
+    /// Held while what changed is on its way to the disk.
+    pub(crate) checkpointing: Mutex<()>,
+    pruned: Pruned,
 }
 
 /// What to show as the civil time: the last stamp's, and when it was applied.
@@ -146,6 +149,7 @@ impl Replica {
             sums: Mutex::default(),
             sizes: Mutex::default(),
             checkpointing: Mutex::new(()),
+            pruned: Pruned::default(),
         };
         replica.learn_members();
         Ok(replica)
@@ -287,7 +291,7 @@ impl Replica {
     pub(crate) fn checkpoint(&self) -> Result<(), Failure> {
         let _one = self.checkpointing.lock();
         let began_ns = self.clock.monotonic_ns();
-        let (meta, changes) = {
+        let (meta, changes, audit_floor) = {
             let mut machine = self.machine.write();
             let last = self.store.meta();
             if last.is_some_and(|last| last.applied == machine.applied.map(to_stored)) {
@@ -299,13 +303,18 @@ impl Replica {
                 state_sum: machine.ledger.state_sum(),
                 epoch: Vec::new(),
             };
-            (meta, machine.ledger.take_changes())
+            (meta, machine.ledger.take_changes(), machine.ledger.audit_floor().seq)
         };
-        let rows = changes
+        let mut rows: Vec<Row> = changes
             .rows
             .into_iter()
             .map(|row| Row { table: row.table, key: row.key, value: row.value })
             .collect();
+        self.pruned.let_go(&self.store, audit_floor, &mut rows).inspect_err(|error| {
+            if let ReadError::Damaged(_) = error {
+                self.fatal.corrupt(error.to_string());
+            }
+        })?;
         self.store.checkpoint(meta, rows, Vec::new()).inspect_err(|error| {
             if let CheckpointError::Damaged(_) = error {
                 self.fatal.corrupt(error.to_string());
@@ -335,6 +344,7 @@ impl Replica {
         self.learn_members();
         *self.shown.lock() = Shown { civil_ms, at_ns: self.clock.monotonic_ns() };
         self.sums.lock().clear();
+        self.pruned.reset();
         self.counters.snapshots_installed.fetch_add(1, Ordering::Relaxed);
         self.applied.send_modify(|applied| applied.position = mark);
         Ok(())

@@ -57,6 +57,12 @@ impl Ledger {
         found.copied().unwrap_or_default()
     }
 
+    /// Audit events from a sequence number on that [`Ledger::take_changes`] has not taken yet, as
+    /// the bytes that were hashed, oldest first, each with its number.
+    pub fn audit_recent_from(&self, seq: u64) -> impl Iterator<Item = (u64, &[u8])> {
+        self.recent.encoded_from(seq)
+    }
+
     /// How far the audit log was pruned.
     pub fn audit_floor(&self) -> AuditFloor {
         self.state.operate().audit_floor()
