@@ -36,7 +36,8 @@ use storage::seam::{Clock, Disk, Entropy, RealDisk, replace_file};
 use thiserror::Error;
 
 use crate::config::file::{
-    BootstrapFile, ConfigFile, Hex, KeysFile, LogFile, MemberFile, Preset, ProtocolsFile, TlsFile,
+    BootstrapFile, ConfigFile, Hex, KeysFile, LimitsFile, LogFile, MemberFile, Preset,
+    ProtocolsFile, TlsFile,
 };
 use crate::config::{io_reason, read_private};
 use crate::pki::{Authority, Issued, PkiError};
@@ -307,6 +308,7 @@ fn config_of(plan: &Plan, cluster_id: &str, at: usize, members: &[MemberFile]) -
         },
         log: plan.log.clone(),
         protocols: plan.protocols.clone(),
+        limits: LimitsFile::default(),
         bootstrap: Some(BootstrapFile {
             founder,
             secrets: founder.then(|| "keys/founding.toml".into()),

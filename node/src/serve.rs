@@ -168,6 +168,7 @@ struct Node {
     signer: Arc<gateway::TokenSigner>,
     kek: Option<crate::seal::kek::KeyEncryptionKey>,
     faces: gateway::Faces,
+    rates: gateway::RateLimits,
     disk: Arc<dyn Disk>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
@@ -182,7 +183,7 @@ impl Node {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self, ServeError> {
-        let Config { file, roots, gateway, peer, kek, signer, faces, .. } = config;
+        let Config { file, roots, gateway, peer, kek, signer, faces, rates, .. } = config;
         let tls = |error: &dyn std::error::Error| ServeError::Tls(chain(error));
         let gateway_tls =
             gateway::tls_config(gateway.chain, gateway.key).map_err(|error| tls(&error))?;
@@ -235,6 +236,7 @@ impl Node {
             signer: Arc::new(signer),
             kek,
             faces,
+            rates,
             disk,
             clock,
             entropy,
@@ -248,6 +250,7 @@ impl Node {
         let cell = Arc::new(KeysCell::sealed());
         let mut gateway_config = GatewayConfig::new(file.node_id, file.gateway_url.as_str());
         gateway_config.faces = self.faces;
+        gateway_config.rates = self.rates;
         let connections = &mut gateway_config.limits.max_connections;
         *connections = (*connections).min(connections_within(descriptors));
         let preset = match file.preset {

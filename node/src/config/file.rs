@@ -11,6 +11,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use gateway::{Rate, RateLimits};
 use lease::ids::NodeId;
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +52,9 @@ pub struct ConfigFile {
     /// The faces beside `cloud`.
     #[serde(default)]
     pub protocols: ProtocolsFile,
+    /// How often callers may ask.
+    #[serde(default)]
+    pub limits: LimitsFile,
     /// How the cluster begins; read until it has been founded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bootstrap: Option<BootstrapFile>,
@@ -141,6 +145,33 @@ impl Default for ProtocolsFile {
             device_compat_200: false,
             trusted_proxies: Vec::new(),
         }
+    }
+}
+
+/// `[limits]`: how often callers may ask this node. A rate of 0 is no bound; an application that an
+/// operator gave a rate of its own has that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsFile {
+    /// Requests a second of one application.
+    pub app_requests_per_second: u32,
+    /// Requests at once above that rate.
+    pub app_burst: u32,
+    /// Requests a second of one address that has not shown a good credential.
+    pub address_requests_per_second: u32,
+    /// Requests at once above that rate.
+    pub address_burst: u32,
+}
+
+impl Default for LimitsFile {
+    fn default() -> Self {
+        let RateLimits { app, address } = RateLimits::default();
+        let numbers = |rate: Option<Rate>| {
+            rate.map_or((0, 0), |rate| (rate.per_second.get(), rate.burst.get()))
+        };
+        let (app_requests_per_second, app_burst) = numbers(app);
+        let (address_requests_per_second, address_burst) = numbers(address);
+        Self { app_requests_per_second, app_burst, address_requests_per_second, address_burst }
     }
 }
 

@@ -16,7 +16,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use gateway::{ClassicFace, Faces, ProxyNetwork, TokenSigner};
+use gateway::{ClassicFace, Faces, ProxyNetwork, Rate, RateLimits, TokenSigner};
 use protocol::secret::Secret;
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
@@ -99,6 +99,8 @@ pub struct Config {
     pub signer: TokenSigner,
     /// What is served beside `cloud`.
     pub faces: Faces,
+    /// How often callers may ask.
+    pub rates: RateLimits,
 }
 
 /// Reads and checks a configuration.
@@ -112,6 +114,7 @@ pub fn load(path: &Path, clock: &dyn Clock) -> Result<Config, ConfigError> {
     let loader = Checker { path: &path, file: &file };
     loader.check_values()?;
     let faces = loader.faces()?;
+    let rates = loader.rates()?;
     let roots = loader.anchors()?;
     let gateway = loader.certified(
         ("tls.gateway_cert", &file.tls.gateway_cert),
@@ -123,7 +126,7 @@ pub fn load(path: &Path, clock: &dyn Clock) -> Result<Config, ConfigError> {
     file.bootstrap.as_ref().map_or(Ok(()), |bootstrap| loader.check_bootstrap(bootstrap))?;
     let kek = loader.kek()?;
     let signer = loader.token_signing()?;
-    Ok(Config { path: path.clone(), roots, gateway, peer, kek, signer, faces, file })
+    Ok(Config { path: path.clone(), roots, gateway, peer, kek, signer, faces, rates, file })
 }
 
 /// Reads the text and makes its paths absolute.
@@ -224,6 +227,18 @@ impl Checker<'_> {
             device_compat_200: protocols.device_compat_200,
             trusted_proxies,
         })
+    }
+
+    fn rates(&self) -> Result<RateLimits, ConfigError> {
+        let limits = &self.file.limits;
+        let rate = |key, per_second: u32, burst: u32| match Rate::new(per_second, burst) {
+            None if per_second > 0 => self.value(key, "must be 1 or more".to_owned()),
+            rate => Ok(rate),
+        };
+        let app = rate("limits.app_burst", limits.app_requests_per_second, limits.app_burst)?;
+        let address =
+            rate("limits.address_burst", limits.address_requests_per_second, limits.address_burst)?;
+        Ok(RateLimits { app, address })
     }
 
     /// Private keys must not be part of what is backed up or copied as the node's data.

@@ -73,6 +73,8 @@ const FAULTS: &[(Edit, &[&str])] = &[
         &["protocols.trusted_proxies", "`proxy`", "not an IP address"],
     ),
     (Text("[protocols]", "[protocols]\nmodern = true"), &["unknown field `modern`"]),
+    (Text("app_burst = 20000", "app_burst = 0"), &["limits.app_burst", "1 or more"]),
+    (Text("[limits]", "[limits]\nhosts = 1"), &["unknown field `hosts`"]),
     (Text("classic = false", "classic = 1"), &["node.toml", "invalid type"]),
     (Text("cluster_id = \"lh-", "cluster_id = \"LH/"), &["cluster_id", "lower-case"]),
     (
