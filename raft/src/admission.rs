@@ -37,11 +37,16 @@ pub(crate) struct Known {
     pub(crate) directory: Option<u64>,
     /// Incarnation of this cluster.
     pub(crate) cluster: Option<u64>,
+    /// Whether it is a member no more.
+    pub(crate) removed: bool,
 }
 
 impl Admission {
     /// Judges a message's sender, and remembers how far its log was.
     pub(crate) fn admit(&self, sender: &Sender, known: Known) -> Result<(), Refused> {
+        if known.removed {
+            return Err(Refused::Removed(sender.node));
+        }
         if known.directory.is_some_and(|directory| directory != sender.directory) {
             return Err(Refused::OtherDirectory(sender.node));
         }
@@ -80,7 +85,7 @@ mod tests {
 
     #[test]
     fn a_peer_is_judged_by_directory_cluster_and_log() {
-        let own = Known { directory: Some(5), cluster: Some(9) };
+        let own = Known { directory: Some(5), cluster: Some(9), removed: false };
         let cases = [
             (Known::default(), vec![sender(1, None)], Ok(())),
             (own, vec![sender(1, Some(4)), sender(1, Some(3)), sender(2, Some(4))], Ok(())),
@@ -96,6 +101,11 @@ mod tests {
                 Known { cluster: Some(8), ..own },
                 vec![sender(1, None)],
                 Err(Refused::OtherCluster(2)),
+            ),
+            (
+                Known { removed: true, ..Known::default() },
+                vec![sender(1, None)],
+                Err(Refused::Removed(2)),
             ),
         ];
         for (known, messages, expected) in cases {

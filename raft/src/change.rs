@@ -1,22 +1,71 @@
 //! Changes that operators ask for: members and leadership.
+//!
+//! A change is carried out by whoever leads. Any node takes it and carries it there over the peer
+//! link, and tries again within the deadline while leadership moves. Each names a state to reach,
+//! so that one whose answer was lost can be asked again: what is so already is not proposed.
+//!
+//! openraft changes voters in two entries (a joint membership and the one after it), one change at
+//! a time; a change that lost its leader in between is finished by asking for it again. A leader
+//! that is to be removed hands leadership on first, and the next one removes it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lease::ids::NodeId;
-use openraft::errors::{ClientWriteError, RaftError};
+use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::{BasicNode, ChangeMembers};
+use serde::{Deserialize, Serialize};
 
 use crate::conduct::successor;
 use crate::context::{Context, Raft};
+use crate::frames::{Answer, AskChange, Changed, Request, decode, encode};
+use crate::transport::PeerCall;
 use crate::types::TypeConfig;
 
+/// What is to become of the members. Part of what peers say to each other; append-only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Change {
+    /// A node follows without a vote. Done when that is committed, not when it has caught up.
+    AddLearner {
+        /// Its number.
+        node: NodeId,
+        /// Where peers reach it, `host:port`.
+        address: String,
+    },
+    /// A learner votes.
+    Promote {
+        /// Its number.
+        node: NodeId,
+    },
+    /// A node, voter or learner, is a member no more.
+    Remove {
+        /// Its number.
+        node: NodeId,
+    },
+    /// Another node leads.
+    TransferLeader {
+        /// Which; `None`: the most up-to-date other voter.
+        to: Option<NodeId>,
+    },
+    /// A member is reached elsewhere from now on.
+    SetAddress {
+        /// Its number.
+        node: NodeId,
+        /// Where peers reach it, `host:port`.
+        address: String,
+    },
+}
+
 /// Why the membership or the leader was not changed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChangeError {
     /// Only the leader can; ask this one.
     #[error("this node does not lead")]
     NotLeader(Option<NodeId>),
+    /// Another change of the members is not finished.
+    #[error("another change of the members is under way")]
+    InProgress,
     /// Not possible as things stand.
     #[error("the change is not possible: {0}")]
     NotPossible(String),
@@ -26,6 +75,171 @@ pub enum ChangeError {
     /// The node has failed or is stopping.
     #[error("the node has failed: {0}")]
     Failed(String),
+}
+
+/// Carries changes to the leader, and carries them out there.
+#[derive(Clone)]
+pub(crate) struct Changer {
+    pub(crate) context: Arc<Context>,
+    pub(crate) raft: Raft,
+}
+
+impl Changer {
+    /// Has whoever leads make a change; gives who leads afterwards.
+    pub(crate) async fn change(
+        &self,
+        change: &Change,
+        wait: Duration,
+    ) -> Result<NodeId, ChangeError> {
+        let deadline = self.context.deadline(wait);
+        let mut first_leader = None;
+        let mut hindrance = ChangeError::NotLeader(None);
+        loop {
+            if let Some(reason) = self.context.fatal.reason() {
+                return Err(ChangeError::Failed(reason));
+            }
+            if self.context.is_stopping() {
+                return Err(ChangeError::Failed("it is shutting down".to_owned()));
+            }
+            let left = self.context.left(deadline);
+            if left.is_zero() {
+                return Err(hindrance);
+            }
+            let mut leadership = self.context.leadership.subscribe();
+            let leader = leadership.borrow_and_update().leader;
+            // Handing leadership to anybody is done once: a lost answer must not hand it on.
+            if *change == (Change::TransferLeader { to: None })
+                && let (Some(first), Some(now)) = (first_leader, leader)
+                && first != now
+            {
+                return Ok(now);
+            }
+            first_leader = first_leader.or(leader);
+            let tried = match leader {
+                Some(leader) if leader == self.context.node => self.perform(change, left).await,
+                Some(leader) => self.forward(leader, change, left).await,
+                None => Err(ChangeError::NotLeader(None)),
+            };
+            match tried {
+                Err(
+                    error @ (ChangeError::NotLeader(_)
+                    | ChangeError::InProgress
+                    | ChangeError::Timeout),
+                ) => hindrance = error,
+                ended => return ended,
+            }
+            let pause = RETRY_PAUSE.min(self.context.left(deadline));
+            // A closed channel means that the node stops, which the next round sees.
+            let _ = tokio::time::timeout(pause, leadership.changed()).await;
+        }
+    }
+
+    async fn forward(
+        &self,
+        leader: NodeId,
+        change: &Change,
+        left: Duration,
+    ) -> Result<NodeId, ChangeError> {
+        let deadline_ms = u64::try_from((left - left / 10).as_millis()).unwrap_or(u64::MAX);
+        let body = AskChange { deadline_ms, change: change.clone() };
+        let message = encode(&Request { sender: self.context.sender(), to: leader, body });
+        let calling = self.context.transport.call(leader, PeerCall::Change, message, left);
+        let answer = match tokio::time::timeout(left, calling).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) if !error.may_have_arrived() => {
+                return Err(ChangeError::NotLeader(None));
+            }
+            Ok(Err(_)) | Err(_) => return Err(ChangeError::Timeout),
+        };
+        let Ok(answer) = decode::<Answer<Changed>>(&answer) else {
+            return Err(ChangeError::Timeout);
+        };
+        if answer.sender.node != leader || self.context.admit(&answer.sender).is_err() {
+            return Err(ChangeError::Timeout);
+        }
+        match answer.body {
+            Ok(Changed::Done { leader }) => Ok(leader),
+            Ok(Changed::NotLeader(to)) => Err(ChangeError::NotLeader(to)),
+            Ok(Changed::InProgress) => Err(ChangeError::InProgress),
+            Ok(Changed::NotPossible(why)) => Err(ChangeError::NotPossible(why)),
+            Ok(Changed::Timeout) => Err(ChangeError::Timeout),
+            Err(refused) => {
+                self.context.refused_by(leader, &refused);
+                Err(ChangeError::NotLeader(None))
+            }
+        }
+    }
+
+    /// Makes a change on this node, if it leads; gives who leads afterwards.
+    pub(crate) async fn perform(
+        &self,
+        change: &Change,
+        wait: Duration,
+    ) -> Result<NodeId, ChangeError> {
+        let leader = self.context.leadership.borrow().leader;
+        if leader != Some(self.context.node) {
+            return Err(ChangeError::NotLeader(leader));
+        }
+        if let Change::TransferLeader { to } = change {
+            return transfer_leader(&self.context, &self.raft, *to, wait).await;
+        }
+        if let Change::Remove { node } = change
+            && *node == self.context.node
+        {
+            let next = transfer_leader(&self.context, &self.raft, None, wait).await?;
+            return Err(ChangeError::NotLeader(Some(next)));
+        }
+        let Some((wanted, retain)) = self.missing(change)? else { return Ok(self.context.node) };
+        let changing = self.raft.change_membership(wanted, retain);
+        match tokio::time::timeout(wait, changing).await {
+            Ok(Ok(_)) => Ok(self.context.node),
+            Ok(Err(error)) => Err(refused(error)),
+            Err(_) => Err(ChangeError::Timeout),
+        }
+    }
+
+    /// What openraft has to be asked for; nothing where the membership is as wanted.
+    fn missing(
+        &self,
+        change: &Change,
+    ) -> Result<Option<(ChangeMembers<NodeId, BasicNode>, bool)>, ChangeError> {
+        let peers = self.context.peers.borrow();
+        let is_settled = peers.voters.len() == 1;
+        let votes = |node: &NodeId| peers.voters.last().is_some_and(|set| set.contains(node));
+        let is_voter = |node: &NodeId| peers.voters.iter().any(|set| set.contains(node));
+        let nodes = |node: NodeId, address: &str| {
+            std::collections::BTreeMap::from([(node, BasicNode { addr: address.to_owned() })])
+        };
+        Ok(match change {
+            Change::AddLearner { node, .. } if peers.addresses.contains_key(node) => None,
+            Change::AddLearner { node, address } => {
+                Some((ChangeMembers::AddNodes(nodes(*node, address)), true))
+            }
+            Change::Promote { node } if votes(node) && is_settled => None,
+            Change::Promote { node } if !peers.addresses.contains_key(node) => {
+                return Err(ChangeError::NotPossible(format!("node {node} is not a member")));
+            }
+            Change::Promote { node } => {
+                Some((ChangeMembers::AddVoterIds(BTreeSet::from([*node])), false))
+            }
+            Change::Remove { node } if !peers.addresses.contains_key(node) => None,
+            // `retain: false` removes the node itself with its vote.
+            Change::Remove { node } if is_voter(node) => {
+                Some((ChangeMembers::RemoveVoters(BTreeSet::from([*node])), false))
+            }
+            Change::Remove { node } => {
+                Some((ChangeMembers::RemoveNodes(BTreeSet::from([*node])), true))
+            }
+            Change::SetAddress { node, address } => match peers.addresses.get(node) {
+                Some(known) if known == address => None,
+                Some(_) => Some((ChangeMembers::SetNodes(nodes(*node, address)), true)),
+                None => {
+                    return Err(ChangeError::NotPossible(format!("node {node} is not a member")));
+                }
+            },
+            Change::TransferLeader { .. } => None,
+        })
+    }
 }
 
 /// openraft's hand-over is fire and forget, so the outcome is watched for.
@@ -57,37 +271,19 @@ pub(crate) async fn transfer_leader(
     }
 }
 
-pub(crate) async fn add_learner(
-    raft: &Raft,
-    node: NodeId,
-    addr: String,
-) -> Result<(), ChangeError> {
-    raft.add_learner(node, BasicNode { addr }, false).await.map(drop).map_err(refused)
-}
-
-pub(crate) async fn promote(raft: &Raft, node: NodeId) -> Result<(), ChangeError> {
-    let change = ChangeMembers::AddVoterIds(BTreeSet::from([node]));
-    raft.change_membership(change, false).await.map(drop).map_err(refused)
-}
-
-pub(crate) async fn remove(raft: &Raft, node: NodeId) -> Result<(), ChangeError> {
-    let is_voter = raft.voter_ids().any(|voter| voter == node);
-    let nodes = BTreeSet::from([node]);
-    let change: ChangeMembers<NodeId, BasicNode> = if is_voter {
-        // `retain: false` removes the node itself with its vote.
-        ChangeMembers::RemoveVoters(nodes)
-    } else {
-        ChangeMembers::RemoveNodes(nodes)
-    };
-    raft.change_membership(change, false).await.map(drop).map_err(refused)
-}
-
 fn refused(error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> ChangeError {
+    use ChangeMembershipError as Membership;
     match error {
-        RaftError::APIError(ClientWriteError::ForwardToLeader(to)) => {
-            ChangeError::NotLeader(to.leader_id)
-        }
+        RaftError::APIError(
+            ClientWriteError::ForwardToLeader(to) | ClientWriteError::LogEntryDiscarded(to),
+        ) => ChangeError::NotLeader(to.leader_id),
+        RaftError::APIError(ClientWriteError::ChangeMembershipError(
+            Membership::InProgress(_) | Membership::UncommittedLeaderLog(_),
+        )) => ChangeError::InProgress,
         RaftError::APIError(other) => ChangeError::NotPossible(other.to_string()),
         RaftError::Fatal(error) => ChangeError::Failed(error.to_string()),
     }
 }
+
+/// Between two tries when nothing new is heard of the leader.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);

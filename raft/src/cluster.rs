@@ -27,6 +27,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::admission::Admission;
+use crate::change::Changer;
 use crate::config::ClusterConfig;
 use crate::context::{Context, Counters, Leadership, Peers, Raft};
 use crate::fatal::Fatal;
@@ -42,7 +43,7 @@ use crate::state_machine::StateMachine;
 use crate::status::{Metrics, NodeRole, Status};
 use crate::submit::Router;
 use crate::transport::{HandleError, PeerCall, Transport};
-use crate::{change, conduct, open, reads, recovery, report, runtime, upkeep};
+use crate::{change, conduct, open, outsider, reads, recovery, report, runtime, upkeep};
 
 /// A node's part in the cluster. A clone is another handle to the same one; when the last one is
 /// dropped without [`Cluster::shutdown`], the node stops as in a crash.
@@ -55,6 +56,7 @@ struct Inner {
     context: Arc<Context>,
     raft: Raft,
     router: Router,
+    changer: Changer,
     server: Server,
     recovered: watch::Receiver<bool>,
     failover_bound: Duration,
@@ -86,7 +88,7 @@ pub enum InitializeError {
     Failed(String),
 }
 
-pub use crate::change::ChangeError;
+pub use crate::change::{Change, ChangeError};
 pub use crate::open::StartError;
 
 impl Cluster {
@@ -128,6 +130,7 @@ impl Cluster {
             peers: watch::Sender::new(Peers::default()),
             stopping: watch::Sender::new(false),
             may_lead: AtomicBool::new(true),
+            has_room: AtomicBool::new(true),
             leader_heard_ns: AtomicU64::new(0),
             counters: Counters::default(),
             alarms: Mutex::default(),
@@ -280,6 +283,14 @@ impl Cluster {
         self.inner.raft.runtime_config().elect(may);
     }
 
+    /// Says whether the disk has room for more than what is under way. Without it this node stores
+    /// no entry that a leader sends and proposes none, receives no snapshot and writes no
+    /// checkpoint; it goes on to vote, to follow, and to answer reads. Votes are small and fit into
+    /// the segment that is there.
+    pub fn set_has_room(&self, has_room: bool) {
+        self.inner.context.has_room.store(has_room, Ordering::Relaxed);
+    }
+
     /// Hands leadership to `to`, or to the most up-to-date other voter, and waits until another
     /// node leads; gives who.
     pub async fn transfer_leader(
@@ -290,20 +301,10 @@ impl Cluster {
         change::transfer_leader(&self.inner.context, &self.inner.raft, to, deadline).await
     }
 
-    /// Adds a node that follows without a vote; on the leader. Waits until that is committed, not
-    /// until the node has caught up.
-    pub async fn add_learner(&self, node: NodeId, address: String) -> Result<(), ChangeError> {
-        change::add_learner(&self.inner.raft, node, address).await
-    }
-
-    /// Gives a learner a vote; on the leader.
-    pub async fn promote(&self, node: NodeId) -> Result<(), ChangeError> {
-        change::promote(&self.inner.raft, node).await
-    }
-
-    /// Removes a node, voter or learner; on the leader.
-    pub async fn remove(&self, node: NodeId) -> Result<(), ChangeError> {
-        change::remove(&self.inner.raft, node).await
+    /// Has whoever leads change the members or hand leadership on, and waits until that is
+    /// committed; gives who leads afterwards. What is so already is not changed.
+    pub async fn change(&self, change: Change, deadline: Duration) -> Result<NodeId, ChangeError> {
+        self.inner.changer.change(&change, deadline).await
     }
 
     /// Writes a checkpoint now and waits for it; openraft then purges what it covers.
@@ -330,6 +331,11 @@ impl Cluster {
         self.inner.context.fatal.is_corrupt()
     }
 
+    /// Whether [`Cluster::fatal`] means that this node is a member no more.
+    pub fn is_removed(&self) -> bool {
+        self.inner.context.fatal.is_removed()
+    }
+
     /// The clean stop: answers what waits, then closes log and state. Other handles refuse from
     /// then on.
     pub async fn shutdown(self) {
@@ -341,7 +347,7 @@ impl Cluster {
             tracing::warn!(%error, "consensus did not stop cleanly");
         }
         let (replica, log) = (Arc::clone(&context.replica), context.log.clone());
-        let healthy = context.fatal.reason().is_none();
+        let healthy = context.fatal.reason().is_none() && context.has_room();
         let closed = tokio::task::spawn_blocking(move || {
             if healthy && let Err(error) = replica.checkpoint() {
                 tracing::warn!(%error, "no checkpoint was written at the stop");
@@ -380,11 +386,13 @@ impl Inner {
             proposer: proposer.clone(),
             reads: reads.clone(),
         };
+        let changer = Changer { context: Arc::clone(&context), raft: raft.clone() };
         let server = Server {
             context: Arc::clone(&context),
             raft: raft.clone(),
             proposer: proposer.clone(),
             reads,
+            changer: changer.clone(),
         };
         let failover_bound = config.preset.failover_bound();
         let (recovery, recovered) = watch::channel(false);
@@ -408,8 +416,10 @@ impl Inner {
         spawn("upkeep", Box::pin(keeping));
         let recovering = recovery::recover(raft.clone(), router.clone(), found, recovery);
         spawn("recovery", Box::pin(recovering));
+        let outside = outsider::watch(Arc::clone(&context));
+        spawn("watch for removal", Box::pin(outside));
         let tasks = Mutex::new(tasks);
-        Self { context, raft, router, server, recovered, failover_bound, tasks }
+        Self { context, raft, router, changer, server, recovered, failover_bound, tasks }
     }
 }
 

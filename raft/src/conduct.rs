@@ -26,7 +26,7 @@ pub(crate) async fn conduct(context: Arc<Context>, raft: Raft, proposer: Propose
     let mut stopping = context.stopping.subscribe();
     let mut beat = tokio::time::interval(Duration::from_millis(context.timing.heartbeat_ms));
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut conductor = Conductor { context, raft, proposer, gave_up: 0 };
+    let mut conductor = Conductor { context, raft, proposer, gave_up: 0, gave_up_at_ns: 0 };
     loop {
         conductor.follow();
         tokio::select! {
@@ -52,6 +52,8 @@ struct Conductor {
     proposer: Proposer,
     /// The last term in which this node gave up leadership because of its clock.
     gave_up: u64,
+    /// When that was, by the monotonic clock.
+    gave_up_at_ns: u64,
 }
 
 impl Conductor {
@@ -109,16 +111,22 @@ impl Conductor {
 
     async fn beat(&mut self) {
         let Leadership { role, term, ready, .. } = *self.context.leadership.borrow();
+        let now_ns = self.context.clock.monotonic_ns();
+        // Only a leader compares rates. One that gave up is not compared any more; should it lead
+        // again with the same clock, it finds out within seconds.
+        if self.gave_up > 0 && now_ns.saturating_sub(self.gave_up_at_ns) >= CLOCK_ALARM_NS {
+            self.context.clear(Alarm::ClockRate);
+        }
         if role != NodeRole::Leader {
             return;
         }
         let lead = &self.context.lead;
-        lead.beat(term, self.context.clock.monotonic_ns());
+        lead.beat(term, now_ns);
         if !ready {
             return;
         }
         if lead.is_off(term) && self.gave_up != term {
-            self.gave_up = term;
+            (self.gave_up, self.gave_up_at_ns) = (term, now_ns);
             self.context.raise(Alarm::ClockRate);
             tracing::error!("this node's clock is more than 1 % off; it gives up leadership");
             self.give_up().await;
@@ -162,6 +170,9 @@ impl Conductor {
         self.context.leadership.send_replace(stopped);
     }
 }
+
+/// How long an alarm about this node's rate outlives the leadership it cost.
+const CLOCK_ALARM_NS: u64 = 10 * 60 * 1_000_000_000;
 
 /// The other voter whose log is longest, as far as this leader knows.
 pub(crate) fn successor(context: &Context, raft: &Raft) -> Option<NodeId> {

@@ -78,6 +78,8 @@ pub(crate) struct Context {
     pub(crate) stopping: watch::Sender<bool>,
     /// Whether this node may ask for votes, and so take over leadership.
     pub(crate) may_lead: AtomicBool,
+    /// Whether the disk has room for more than what is under way.
+    pub(crate) has_room: AtomicBool,
     /// When a leader was last followed, by the monotonic clock; 0 for never.
     pub(crate) leader_heard_ns: AtomicU64,
     pub(crate) counters: Counters,
@@ -111,9 +113,15 @@ impl Context {
         (heard_ns > 0).then_some(age_ns / 1_000_000)
     }
 
-    /// Whether nothing may be proposed: no majority agrees on what the state is.
+    /// Whether nothing may be proposed: no majority agrees on what the state is, or there is no
+    /// room for it.
     pub(crate) fn is_read_only(&self) -> bool {
-        self.alarms.lock().contains(&Alarm::NoStateSumMajority)
+        !self.has_room() || self.alarms.lock().contains(&Alarm::NoStateSumMajority)
+    }
+
+    /// Whether the disk has room for more than what is under way.
+    pub(crate) fn has_room(&self) -> bool {
+        self.has_room.load(Ordering::Relaxed)
     }
 
     /// Judges who sent a message.
@@ -134,6 +142,10 @@ impl Context {
 
     /// Notes a refusal by a peer.
     pub(crate) fn refused_by(&self, peer: NodeId, refused: &Refused) {
+        if *refused == Refused::Removed(self.node) {
+            // Ids are never given twice, so whoever says so is right, however far it is.
+            self.fatal.removed(refused.to_string());
+        }
         if self.refused.lock().insert(peer) {
             tracing::error!(peer, %refused, "a peer refuses to talk");
         }

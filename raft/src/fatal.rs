@@ -10,11 +10,12 @@ use tokio::sync::watch;
 pub(crate) struct Fatal {
     reason: watch::Sender<Option<String>>,
     corrupt: Arc<AtomicBool>,
+    removed: Arc<AtomicBool>,
 }
 
 impl Fatal {
     pub(crate) fn new() -> Self {
-        Self { reason: watch::Sender::new(None), corrupt: Arc::default() }
+        Self { reason: watch::Sender::new(None), corrupt: Arc::default(), removed: Arc::default() }
     }
 
     /// This node has failed.
@@ -32,6 +33,17 @@ impl Fatal {
     pub(crate) fn corrupt(&self, reason: String) {
         self.corrupt.store(true, Ordering::Relaxed);
         self.fail(reason);
+    }
+
+    /// This node is a member no more.
+    pub(crate) fn removed(&self, reason: String) {
+        self.removed.store(true, Ordering::Relaxed);
+        self.fail(reason);
+    }
+
+    /// Whether this node is a member no more.
+    pub(crate) fn is_removed(&self) -> bool {
+        self.removed.load(Ordering::Relaxed)
     }
 
     /// Whether the state was found damaged.

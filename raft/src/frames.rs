@@ -19,6 +19,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use storage::log::LogEntry;
 
+use crate::change::Change;
 use crate::clock::Reading;
 use crate::status::Position;
 use crate::types::StoredVote;
@@ -60,10 +61,10 @@ pub(crate) struct Answer<B> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub(crate) enum Refused {
     /// The data directory is not the one this node id joined with.
-    #[error("node {0} speaks from another data directory; it must rejoin as a new node")]
+    #[error("node {0} speaks from another data directory; run: leasehold member replace {0}")]
     OtherDirectory(NodeId),
     /// Its log is shorter than it once was.
-    #[error("the log of node {0} went back; it must rejoin as a new node")]
+    #[error("the log of node {0} went back; run: leasehold member replace {0}")]
     LogWentBack(NodeId),
     /// It belongs to another cluster, or to an earlier life of this one.
     #[error("node {0} belongs to another cluster")]
@@ -74,6 +75,9 @@ pub(crate) enum Refused {
     /// The node that was asked has failed.
     #[error("the node has failed: {0}")]
     Failed(String),
+    /// It is a member no more.
+    #[error("node {0} was removed from the cluster")]
+    Removed(NodeId),
 }
 
 /// Entries for a log. The payloads follow the frame.
@@ -209,6 +213,32 @@ pub(crate) enum ReadIndex {
     NotLeader(Option<NodeId>),
     /// No quorum confirmed the leader in time.
     NoQuorum,
+}
+
+/// A change for the leader.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AskChange {
+    /// How long the sender waits, in milliseconds.
+    pub(crate) deadline_ms: u64,
+    pub(crate) change: Change,
+}
+
+/// What became of a change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Changed {
+    /// It is so.
+    Done {
+        /// Who leads afterwards.
+        leader: NodeId,
+    },
+    /// Certainly not proposed: another node leads, if known.
+    NotLeader(Option<NodeId>),
+    /// Certainly not proposed: another change is not finished.
+    InProgress,
+    /// Certainly not proposed, for this reason.
+    NotPossible(String),
+    /// Not done in time; it may yet happen.
+    Timeout,
 }
 
 /// A snapshot is coming.
@@ -377,12 +407,25 @@ mod tests {
         say(ReadIndex::NotLeader(None), &[1, 0]);
         say(ReadIndex::NoQuorum, &[2]);
         ask(SendSnapshot { vote, last, membership: vec![6] }, &[2, 1, 1, 1, 2, 9, 1, 6]);
+        let change = |change| AskChange { deadline_ms: 9, change };
+        let address = || "a".to_owned();
+        ask(change(Change::AddLearner { node: 4, address: address() }), &[9, 0, 4, 1, b'a']);
+        ask(change(Change::Promote { node: 4 }), &[9, 1, 4]);
+        ask(change(Change::Remove { node: 4 }), &[9, 2, 4]);
+        ask(change(Change::TransferLeader { to: Some(4) }), &[9, 3, 1, 4]);
+        ask(change(Change::SetAddress { node: 4, address: address() }), &[9, 4, 4, 1, b'a']);
+        say(Changed::Done { leader: 3 }, &[0, 3]);
+        say(Changed::NotLeader(None), &[1, 0]);
+        say(Changed::InProgress, &[2]);
+        say(Changed::NotPossible("x".to_owned()), &[3, 1, b'x']);
+        say(Changed::Timeout, &[4]);
         say(SnapshotReceived { vote }, &[2, 1, 1]);
         refuse(Refused::OtherDirectory(2), &[0, 2]);
         refuse(Refused::LogWentBack(2), &[1, 2]);
         refuse(Refused::OtherCluster(2), &[2, 2]);
         refuse(Refused::Misdirected(2), &[3, 2]);
         refuse(Refused::Failed("x".to_owned()), &[4, 1, b'x']);
+        refuse(Refused::Removed(2), &[5, 2]);
     }
 
     proptest! {

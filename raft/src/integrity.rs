@@ -14,8 +14,10 @@ use crate::frames::StateSum;
 #[derive(Debug, Default)]
 pub(crate) struct Ballot {
     reported: BTreeMap<u64, BTreeMap<NodeId, [u8; 32]>>,
-    decided_upto: Option<u64>,
+    decided: Option<StateSum>,
     warned_upto: Option<u64>,
+    /// Whether the last report of a node that could be judged was what a majority has.
+    judged: BTreeMap<NodeId, bool>,
 }
 
 /// What the ballot came to.
@@ -31,13 +33,24 @@ pub(crate) enum Verdict {
 impl Ballot {
     /// Takes in one voter's report.
     pub(crate) fn report(&mut self, node: NodeId, sum: StateSum) {
-        if self.decided_upto.is_some_and(|decided| sum.index <= decided) {
+        if let Some(decided) = self.decided
+            && sum.index <= decided.index
+        {
+            if sum.index == decided.index {
+                self.judged.insert(node, sum.sum == decided.sum);
+            }
             return;
         }
         self.reported.entry(sum.index).or_default().insert(node, sum.sum);
         if self.reported.len() > OPEN_BALLOTS {
             self.reported.pop_first();
         }
+    }
+
+    /// Whether a node's state was what a majority has, when it was last compared; `None`: it was
+    /// not compared yet.
+    pub(crate) fn agrees(&self, node: NodeId) -> Option<bool> {
+        self.judged.get(&node).copied()
     }
 
     /// The next index that is decided or cannot be, once each. `heard` are the voters known to be
@@ -52,7 +65,10 @@ impl Ballot {
             (votes > voters.len() / 2).then_some(StateSum { index: *index, sum })
         });
         if let Some(agreed) = agreed {
-            self.decided_upto = Some(agreed.index);
+            self.decided = Some(agreed);
+            for (node, sum) in self.reported.remove(&agreed.index).unwrap_or_default() {
+                self.judged.insert(node, sum == agreed.sum);
+            }
             self.reported.retain(|reported, _| *reported > agreed.index);
             return Some(Verdict::Agreed(agreed));
         }
@@ -149,6 +165,25 @@ mod tests {
             assert_eq!(ballot.decide(&voters, &heard), expected, "{reports:?}");
             assert_eq!(ballot.decide(&voters, &heard), None, "decided twice: {reports:?}");
         }
+    }
+
+    #[test]
+    fn whoever_differs_from_a_majority_is_known_until_it_agrees() {
+        let voters = BTreeSet::from([1, 2, 3]);
+        let mut ballot = Ballot::default();
+        ballot.report(1, sum(1_000, 7));
+        ballot.report(2, sum(1_000, 7));
+        assert_eq!(ballot.agrees(1), None);
+        assert_eq!(ballot.decide(&voters, &voters), agreed(1_000, 7));
+        assert_eq!([1, 2, 3].map(|node| ballot.agrees(node)), [Some(true), Some(true), None]);
+        ballot.report(3, sum(1_000, 8));
+        assert_eq!(ballot.agrees(3), Some(false));
+        for node in [1, 2, 3] {
+            ballot.report(node, sum(2_000, 9));
+        }
+        assert_eq!(ballot.agrees(3), Some(false));
+        assert_eq!(ballot.decide(&voters, &voters), agreed(2_000, 9));
+        assert_eq!(ballot.agrees(3), Some(true));
     }
 
     #[test]

@@ -94,6 +94,11 @@ impl Lead {
         self.of_term(term)?.clock.peer(peer, own)
     }
 
+    /// Whether a peer's state was what a majority has, when it was last compared in this term.
+    pub(crate) fn agrees(&self, term: u64, peer: NodeId) -> Option<bool> {
+        self.of_term(term)?.ballot.agrees(peer)
+    }
+
     /// Whether this node's clock is too far off to lead by.
     pub(crate) fn is_off(&self, term: u64) -> bool {
         self.of_term(term).is_some_and(|term| term.clock.is_off())

@@ -34,6 +34,7 @@
 
 mod admission;
 pub mod audit;
+mod backup;
 mod change;
 mod clock;
 pub mod cluster;
@@ -46,8 +47,10 @@ mod integrity;
 mod lead;
 mod log_store;
 mod network;
+pub mod offline;
 mod open;
 pub mod outcome;
+mod outsider;
 mod proposer;
 mod reads;
 mod recovery;
@@ -65,7 +68,8 @@ mod types;
 mod upkeep;
 
 pub use audit::{AuditBounds, AuditError, StoredEvent};
-pub use cluster::{ChangeError, Cluster, InitializeError, LedgerGuard, StartError};
+pub use backup::BackupError;
+pub use cluster::{Change, ChangeError, Cluster, InitializeError, LedgerGuard, StartError};
 pub use config::{ClusterConfig, Preset, Timing};
 pub use outcome::{Executed, ReadError, ReadPoint, SubmitError, SubmitErrorKind, Submitted};
 pub use status::{Alarm, Metrics, NodeRole, PeerStatus, Position, Status};

@@ -24,6 +24,11 @@ pub enum StartError {
     Damaged(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
+/// The log's directory below the data directory.
+pub(crate) const LOG_DIR: &str = "log";
+/// The state store's.
+pub(crate) const STATE_DIR: &str = "state";
+
 /// Blocks for as long as it takes to read all of it.
 pub(crate) fn open(
     config: &ClusterConfig,
@@ -31,10 +36,22 @@ pub(crate) fn open(
     clock: Arc<dyn Clock>,
     fatal: Fatal,
 ) -> Result<(Log, Arc<Replica>), StartError> {
+    let (log, store) = open_files(config, disk, Arc::clone(&clock))?;
+    let replica =
+        Replica::load(config.node, store, log.clone(), clock, fatal).map_err(not_loaded)?;
+    Ok((log, Arc::new(replica)))
+}
+
+/// The log and the state store as they are.
+pub(crate) fn open_files(
+    config: &ClusterConfig,
+    disk: Arc<dyn Disk>,
+    clock: Arc<dyn Clock>,
+) -> Result<(Log, StateStore), StartError> {
     let log_config = LogConfig {
         segment_bytes: config.log_segment_bytes,
         cache_bytes: config.log_cache_bytes,
-        ..LogConfig::new(config.data_dir.join("log"), config.log_identity())
+        ..LogConfig::new(config.data_dir.join(LOG_DIR), config.log_identity())
     };
     let (log, recovered) = Log::open(Arc::clone(&disk), Arc::clone(&clock), log_config).map_err(
         |error| match error {
@@ -51,18 +68,19 @@ pub(crate) fn open(
     );
     let state_config = StateConfig {
         cache_bytes: config.state_cache_bytes,
-        ..StateConfig::new(config.data_dir.join("state"))
+        ..StateConfig::new(config.data_dir.join(STATE_DIR))
     };
-    let (store, _) =
-        StateStore::open(disk, Arc::clone(&clock), state_config).map_err(|error| match error {
-            StateOpenError::Damaged(_) => StartError::Damaged(error.into()),
-            _ => StartError::Storage(error.into()),
-        })?;
-    let replica = Replica::load(config.node, store, log.clone(), clock, fatal).map_err(
-        |error| match error {
-            LoadError::Obstacle(error) => StartError::Storage(error),
-            LoadError::Damaged(error) => StartError::Damaged(error),
-        },
-    )?;
-    Ok((log, Arc::new(replica)))
+    let (store, _) = StateStore::open(disk, clock, state_config).map_err(|error| match error {
+        StateOpenError::Damaged(_) => StartError::Damaged(error.into()),
+        _ => StartError::Storage(error.into()),
+    })?;
+    Ok((log, store))
+}
+
+/// Why a stored state did not become a ledger, in the words of a start.
+pub(crate) fn not_loaded(error: LoadError) -> StartError {
+    match error {
+        LoadError::Obstacle(error) => StartError::Storage(error),
+        LoadError::Damaged(error) => StartError::Damaged(error),
+    }
 }

@@ -13,7 +13,7 @@
 //! What it leaves to others: openraft's view of all this (`state_machine`), and when a checkpoint
 //! is due (`upkeep`).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -113,6 +113,7 @@ struct Shown {
 struct KnownMembers {
     cluster: Option<u64>,
     directories: BTreeMap<NodeId, u64>,
+    removed: BTreeSet<NodeId>,
 }
 
 /// Payload bytes applied up to an index, noted every [`SIZE_STEP`] entries.
@@ -255,7 +256,11 @@ impl Replica {
     /// What the ledger says of a peer.
     pub(crate) fn known(&self, peer: NodeId) -> Known {
         let known = self.known.read();
-        Known { directory: known.directories.get(&peer).copied(), cluster: known.cluster }
+        Known {
+            directory: known.directories.get(&peer).copied(),
+            cluster: known.cluster,
+            removed: known.removed.contains(&peer),
+        }
     }
 
     fn learn_members(&self) {
@@ -266,7 +271,8 @@ impl Replica {
         let directories =
             ledger.members().map(|member| (member.node, member.directory_incarnation)).collect();
         let cluster = ledger.cluster().map(|cluster| cluster.incarnation);
-        *self.known.write() = KnownMembers { cluster, directories };
+        let removed = ledger.former_members().map(|former| former.node).collect();
+        *self.known.write() = KnownMembers { cluster, directories, removed };
     }
 
     /// Civil time to show now.
@@ -378,7 +384,7 @@ impl Sizes {
     }
 }
 
-fn load_machine(store: &StateStore) -> Result<Machine, LoadError> {
+pub(crate) fn load_machine(store: &StateStore) -> Result<Machine, LoadError> {
     let mut ledger = Ledger::new();
     let Some(meta) = store.meta() else {
         let membership = StoredMembership::default();
@@ -410,7 +416,15 @@ fn not_a_ledger(error: RowsError) -> LoadError {
 }
 
 fn changes_members(command: &Command) -> bool {
-    matches!(command, Command::InitCluster(_) | Command::PutMember(_))
+    matches!(
+        command,
+        Command::InitCluster(_)
+            | Command::PutMember(_)
+            | Command::JoinMember(_)
+            | Command::RemoveMember(_)
+            | Command::AddTicket(_)
+            | Command::OpenEpoch(_)
+    )
 }
 
 fn to_stored(position: Position) -> StoredPosition {

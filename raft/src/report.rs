@@ -42,6 +42,7 @@ pub(crate) fn status(context: &Context, raft: &Raft, recovered: bool) -> Status 
         leader_contact_age_ms: if leads { None } else { context.leader_contact_age_ms() },
         alarms: alarms.into_iter().collect(),
         recovered,
+        has_room: context.has_room(),
     }
 }
 
@@ -53,6 +54,7 @@ fn peers(
 ) -> Vec<PeerStatus> {
     let own = context.reading();
     let members = context.peers.borrow().clone();
+    let refused = context.refused.lock().clone();
     members
         .addresses
         .into_iter()
@@ -66,6 +68,8 @@ fn peers(
                 matched: matched.flatten().map(|id| id.index),
                 ack_age_ms: acked.map(|(age_ms, _)| age_ms),
                 clock_offset_ms: acked.map(|(_, offset_ms)| offset_ms),
+                agrees: if leads { context.lead.agrees(term, id) } else { None },
+                refused: refused.contains(&id),
             }
         })
         .collect()

@@ -21,11 +21,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use storage::state::Incoming;
 
+use crate::change::{ChangeError, Changer};
 use crate::context::{Context, Raft};
 use crate::frames::{
-    Answer, Append, AppendResult, Appended, AskReadIndex, AskVote, Forward, Forwarded, ReadIndex,
-    Refused, Request, SendSnapshot, Sender, SnapshotReceived, TransferLeader, Transferred, Voted,
-    decode, decode_append, encode,
+    Answer, Append, AppendResult, Appended, AskChange, AskReadIndex, AskVote, Changed, Forward,
+    Forwarded, ReadIndex, Refused, Request, SendSnapshot, Sender, SnapshotReceived, TransferLeader,
+    Transferred, Voted, decode, decode_append, encode,
 };
 use crate::proposer::{NotProposed, Proposed, Proposer, encoded_bytes};
 use crate::reads::Reads;
@@ -43,6 +44,7 @@ pub(crate) struct Server {
     pub(crate) raft: Raft,
     pub(crate) proposer: Proposer,
     pub(crate) reads: Reads,
+    pub(crate) changer: Changer,
 }
 
 impl Server {
@@ -79,6 +81,9 @@ impl Server {
             PeerCall::ReadIndex => {
                 self.answer(from, &message, async |ask| Ok(self.read_index(ask).await)).await
             }
+            PeerCall::Change => {
+                self.answer(from, &message, async |ask| self.change(ask).await).await
+            }
             PeerCall::Snapshot => Err(HandleError::WrongCall(call)),
         }
     }
@@ -92,6 +97,9 @@ impl Server {
     ) -> Result<Bytes, HandleError> {
         if self.context.is_stopping() {
             return Err(HandleError::ShuttingDown);
+        }
+        if !self.context.has_room() {
+            return Err(HandleError::NoRoom);
         }
         let request: Request<SendSnapshot> = decode(&header).map_err(HandleError::Malformed)?;
         if let Err(refused) = self.admit(from, &request.sender, request.to)? {
@@ -134,6 +142,9 @@ impl Server {
         let (request, entries) = decode_append(message).map_err(HandleError::Malformed)?;
         if let Err(refused) = self.admit(from, &request.sender, request.to)? {
             return Ok(self.encode::<Appended>(Err(refused)));
+        }
+        if !entries.is_empty() && !self.context.has_room() {
+            return Err(HandleError::NoRoom);
         }
         let Append { vote, previous, committed, .. } = request.body;
         let entries = entries
@@ -213,6 +224,18 @@ impl Server {
             },
             Err(NotProposed::Deadline | NotProposed::Stopping) => Forwarded::NotProposed,
         }
+    }
+
+    async fn change(&self, ask: AskChange) -> Result<Changed, Refused> {
+        let wait = Duration::from_millis(ask.deadline_ms);
+        Ok(match self.changer.perform(&ask.change, wait).await {
+            Ok(leader) => Changed::Done { leader },
+            Err(ChangeError::NotLeader(to)) => Changed::NotLeader(to),
+            Err(ChangeError::InProgress) => Changed::InProgress,
+            Err(ChangeError::NotPossible(why)) => Changed::NotPossible(why),
+            Err(ChangeError::Timeout) => Changed::Timeout,
+            Err(ChangeError::Failed(reason)) => return Err(Refused::Failed(reason)),
+        })
     }
 
     async fn read_index(&self, ask: AskReadIndex) -> ReadIndex {

@@ -77,6 +77,12 @@ pub struct PeerStatus {
     pub ack_age_ms: Option<u64>,
     /// Its wall clock minus this node's; on the leader only.
     pub clock_offset_ms: Option<i64>,
+    /// Whether its state was what a majority has, when the leader last compared it; on the leader
+    /// only, and only once it was compared in this term.
+    pub agrees: Option<bool>,
+    /// Whether this node refuses it, or is refused by it: not the directory, or not the log, that
+    /// it joined with.
+    pub refused: bool,
 }
 
 /// How a node stands.
@@ -112,6 +118,8 @@ pub struct Status {
     /// applied, and the clocks of the ledger have been set since. Before that, a stale read may be
     /// older than one before the restart, and the civil time shown may be that of long ago.
     pub recovered: bool,
+    /// Whether the disk has room for what others send: see [`crate::Cluster::set_has_room`].
+    pub has_room: bool,
 }
 
 impl Status {

@@ -39,11 +39,13 @@ pub enum PeerCall {
     ReadIndex = 6,
     /// A snapshot; sent by [`Transport::send_snapshot`], never by [`Transport::call`].
     Snapshot = 7,
+    /// A change of the members or the leader, on its way to the leader.
+    Change = 8,
 }
 
 impl PeerCall {
     /// All calls, by number.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Append,
         Self::Vote,
         Self::PreVote,
@@ -51,6 +53,7 @@ impl PeerCall {
         Self::Forward,
         Self::ReadIndex,
         Self::Snapshot,
+        Self::Change,
     ];
 
     /// The stable number.
@@ -73,6 +76,7 @@ impl PeerCall {
             Self::Forward => "forward",
             Self::ReadIndex => "read-index",
             Self::Snapshot => "snapshot",
+            Self::Change => "change",
         }
     }
 
@@ -147,6 +151,9 @@ pub enum HandleError {
     /// The node is stopping or has stopped.
     #[error("the node is shutting down")]
     ShuttingDown,
+    /// The node's disk has no room for it.
+    #[error("the disk has no room for it")]
+    NoRoom,
     /// A chunk of a snapshot did not arrive or could not be kept.
     #[error("the snapshot was not received")]
     Snapshot(#[source] io::Error),

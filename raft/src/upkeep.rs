@@ -49,7 +49,7 @@ struct Last {
 impl Last {
     fn is_due(&self, context: &Context, config: &ClusterConfig) -> bool {
         let replica = &context.replica;
-        if replica.applied.borrow().position <= replica.checkpointed() {
+        if !context.has_room() || replica.applied.borrow().position <= replica.checkpointed() {
             return false;
         }
         let bytes = context.log.metrics().bytes_written.saturating_sub(self.bytes);

@@ -10,13 +10,18 @@ use storage::state::StateConfig;
 
 fn replica() -> (tempfile::TempDir, Replica) {
     let dir = tempfile::tempdir().unwrap();
+    let replica = open(&dir);
+    (dir, replica)
+}
+
+fn open(dir: &tempfile::TempDir) -> Replica {
     let (disk, clock) = (Arc::new(RealDisk), Arc::new(RealClock::new()));
     let log_config =
         LogConfig { segment_bytes: 64 << 10, ..LogConfig::new(dir.path().join("log"), [7; 16]) };
     let (log, _) = Log::open(disk.clone(), clock.clone(), log_config).unwrap();
     let state_config = StateConfig::new(dir.path().join("state"));
     let (store, _) = StateStore::open(disk, clock.clone(), state_config).unwrap();
-    (dir, Replica::load(1, store, log, clock, Fatal::new()).unwrap())
+    Replica::load(1, store, log, clock, Fatal::new()).unwrap()
 }
 
 fn entry(index: u64, command: Command) -> RaftEntry {
@@ -88,6 +93,48 @@ fn a_checkpoint_is_what_a_restart_finds() {
     assert_eq!(loaded.applied, Some(Position { term: 1, index: 2 }));
     assert_eq!(loaded.ledger.state_sum(), sum);
     assert_eq!(replica.known(1).cluster, Some(7));
+}
+
+/// First events of the stored blocks.
+fn blocks(replica: &Replica) -> Vec<u64> {
+    let rows = replica.store.range(lease::rows::table::AUDIT, &[], 100).unwrap();
+    rows.iter().map(|(key, _)| u64::from_be_bytes(key.as_slice().try_into().unwrap())).collect()
+}
+
+/// A crash after the pruning was applied and before a checkpoint had it, and one right after.
+#[test]
+fn blocks_below_the_floor_go_with_the_first_checkpoint_that_has_it() {
+    let (dir, replica) = replica();
+    replica.apply(&entry(1, founding())).unwrap();
+    for number in 2..8 {
+        replica.apply(&entry(number, operator(number))).unwrap();
+        replica.checkpoint().unwrap();
+    }
+    // The founding and its operator are events 1 and 2 of the first block.
+    assert_eq!(blocks(&replica), [1, 3, 4, 5, 6, 7]);
+    let admin = Actor::Operator(OperatorId(2));
+    let mut prune = entry(8, Command::PruneAudit { upto_seq: 4, hash: [1; 32] });
+    let EntryPayload::Normal(proposal) = &mut prune.payload else { panic!("a proposal") };
+    let mut decoded = Entry::decode(&proposal.bytes).unwrap();
+    decoded.commands[0].actor = admin;
+    (decoded.header.epoch, decoded.header.incarnation) = (1, 7);
+    *proposal = Proposal::received(decoded.encode().into());
+    assert_eq!(replica.apply(&prune).unwrap().outcomes, [Outcome::Done]);
+    assert_eq!(blocks(&replica), [1, 3, 4, 5, 6, 7]);
+    drop(replica);
+
+    let replica = open(&dir);
+    assert_eq!(replica.machine.read().ledger.audit_floor().seq, 0, "it was not stored");
+    replica.apply(&prune).unwrap();
+    replica.checkpoint().unwrap();
+    assert_eq!(blocks(&replica), [5, 6, 7, 8], "and the pruning itself is event 8");
+    drop(replica);
+
+    let replica = open(&dir);
+    assert_eq!(replica.machine.read().ledger.audit_floor().seq, 4);
+    replica.apply(&entry(9, operator(9))).unwrap();
+    replica.checkpoint().unwrap();
+    assert_eq!(blocks(&replica), [5, 6, 7, 8, 9]);
 }
 
 #[test]

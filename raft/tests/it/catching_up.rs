@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lease::command::{Command, Member};
 use lease::entry::Actor;
-use raft::{Alarm, ClusterConfig, StartError};
+use raft::{Alarm, Change, ClusterConfig, StartError};
 
 use crate::world::{World, by, soon};
 
@@ -111,14 +111,16 @@ async fn a_learner_is_added_promoted_and_removed() {
     let leader = world.leader().await;
     world.start(4).await;
     let address = "host-4:7411".to_owned();
-    world.node(leader).add_learner(4, address).await.unwrap();
+    let wait = Duration::from_secs(20);
+    let add = Change::AddLearner { node: 4, address };
+    world.node(leader).change(add, wait).await.unwrap();
     world.settle().await;
-    world.node(leader).promote(4).await.unwrap();
+    world.node(4).change(Change::Promote { node: 4 }, wait).await.unwrap();
     world.write(4, 1_200).await;
     let voters = |status: &raft::Status| status.peers.iter().filter(|peer| peer.voter).count();
     soon("the vote", world.node(4).wait_until(|status| voters(status) == 4)).await;
     let other = world.ids().into_iter().find(|node| *node != leader && *node != 4).unwrap();
-    world.node(leader).remove(other).await.unwrap();
+    world.node(other).change(Change::Remove { node: other }, wait).await.unwrap();
     let status = world.node(leader).status();
     assert_eq!(status.peers.len(), 3);
     world.write(4, 1_201).await;

@@ -2,6 +2,7 @@
 //! network whose links can be cut.
 
 mod agreement;
+mod audit;
 mod catching_up;
 mod failures;
 mod net;
