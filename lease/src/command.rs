@@ -18,7 +18,7 @@ use crate::offline::{
 };
 use crate::operate::{
     AddTicket, AlarmKind, AppPolicy, EraseSubject, JoinMember, OpenEpoch, RaiseAlarm, Reclaim,
-    RemoveMember, RemoveOperator, ReplaceDataKey, ResealActivation, SetPool, TrustAnchor,
+    RemoveMember, RemoveOperator, Repepper, ReplaceDataKey, ResealActivation, SetPool, TrustAnchor,
 };
 
 /// One thing to do.
@@ -222,6 +222,8 @@ pub enum Command {
         /// The secret.
         name: Name,
     },
+    /// Stores a credential that was shown anew, under a newer version of its pepper.
+    Repepper(Repepper),
 }
 
 /// Founds a cluster: identity, first epoch.

@@ -35,6 +35,7 @@ impl Ledger {
         if minute != meta.refusal_minute {
             meta.refusal_minute = minute;
             self.state.forget_logged_refusals();
+            self.forget_reserved();
         }
         self.requests.forget(clock.led_ms);
         self.forget_guesses(clock.led_ms);

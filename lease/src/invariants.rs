@@ -5,6 +5,7 @@
 
 mod licensing;
 mod offline;
+mod pools;
 
 use std::collections::BTreeMap;
 
@@ -24,6 +25,7 @@ pub use offline::{
     borrowed_seats_stay_within_their_caps, every_hold_keeps_a_live_lease,
     no_seat_with_a_token_outstanding_is_free,
 };
+pub use pools::{no_pool_is_above_its_peak, rules_and_use_belong_to_pools};
 
 /// A rule that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -83,6 +85,8 @@ pub fn check_all(before: &Before, ledger: &Ledger) -> Result<(), Violation> {
 pub fn check_loaded(ledger: &Ledger) -> Result<(), Violation> {
     seats_out_never_exceed_what_was_bought(ledger)?;
     pools_share_exactly_the_seats_there_are(ledger)?;
+    rules_and_use_belong_to_pools(ledger)?;
+    no_pool_is_above_its_peak(ledger)?;
     what_is_due_is_found_in_time(ledger)?;
     every_hold_keeps_a_live_lease(ledger)?;
     activations_in_force_hold_a_seat(ledger)?;

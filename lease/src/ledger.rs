@@ -10,7 +10,8 @@
 //! one that can (`tests/it/bounds.rs`: `what_is_sealed_decides_nothing`).
 
 use crate::audit::{AuditHead, RecentEvents};
-use crate::entry::{Entry, EntryHeader, MAX_COMMANDS_PER_ENTRY, Stamp};
+use crate::command::Command;
+use crate::entry::{Entry, EntryHeader, Envelope, MAX_COMMANDS_PER_ENTRY, Stamp};
 use crate::ids::Group;
 use crate::limits::LedgerLimits;
 use crate::outcome::Outcome;
@@ -23,6 +24,8 @@ use crate::state::{Loading, State};
 const UNSUMMED_ROWS: usize = 4096;
 /// The group whose log this build applies.
 const GROUP: Group = 0;
+/// The epoch that a cluster is founded with.
+const FIRST_EPOCH: u32 = 1;
 
 /// The rules and everything they remember.
 #[derive(Debug)]
@@ -73,6 +76,12 @@ pub enum ApplyError {
         /// Its incarnation.
         incarnation: u64,
     },
+    /// A new epoch is opened by an entry of its own, under the identity of the one before.
+    #[error("entry {index} opens an epoch and does more")]
+    NotAlone {
+        /// Index of the entry.
+        index: u64,
+    },
     /// More commands than one entry may hold.
     #[error("entry {index} holds {commands} commands")]
     TooManyCommands {
@@ -110,7 +119,8 @@ impl Ledger {
     ///
     /// # Errors
     /// When the entry does not belong here; then nothing was changed. An entry proposed before its
-    /// proposer knew of the founding has epoch and incarnation 0 and is accepted.
+    /// proposer knew of the founding has epoch and incarnation 0 and is accepted until another epoch
+    /// than the first is opened.
     pub fn apply_entry(&mut self, index: u64, entry: &Entry) -> Result<Vec<Outcome>, ApplyError> {
         self.belongs_here(index, entry)?;
         self.pass_time(index, &entry.header);
@@ -229,11 +239,17 @@ impl Ledger {
         if group != GROUP {
             return Err(ApplyError::Group { index, group });
         }
-        let unfounded = epoch == 0 && incarnation == 0;
+        let opens = |envelope: &Envelope| matches!(envelope.command, Command::OpenEpoch(_));
+        let opens = entry.commands.iter().any(opens);
+        let first = self.cluster().is_none_or(|own| own.epoch <= FIRST_EPOCH);
+        let unfounded = epoch == 0 && incarnation == 0 && first && !opens;
         let ours =
             self.cluster().is_none_or(|own| own.epoch == epoch && own.incarnation == incarnation);
         if !(ours || unfounded) {
             return Err(ApplyError::Epoch { index, epoch, incarnation });
+        }
+        if opens && entry.commands.len() != 1 {
+            return Err(ApplyError::NotAlone { index });
         }
         let commands = entry.commands.len();
         if commands > MAX_COMMANDS_PER_ENTRY {

@@ -128,12 +128,16 @@ pub const MAX_TICKET_MS: u64 = 24 * 3600 * 1000;
 /// Civil milliseconds for which tokens of a removed node's key are still believed: as long as an
 /// access token lives.
 pub const TOKEN_LIFETIME_MS: i64 = 3600 * 1000;
+/// Led milliseconds of the grace after an epoch was opened, at the least: the usual term of a lease.
+pub const MIN_GRACE_MS: u64 = 15 * 60 * 1000;
 /// Certificate authorities at once: the one that issues, one before it and one after, with room.
 pub const MAX_TRUST_ANCHORS: usize = 8;
 /// Bytes of an authority's certificate, DER.
 pub const MAX_CERTIFICATE_BYTES: usize = 4096;
 /// Users, hosts and applications for which one pool is kept.
 pub const MAX_POOL_PARTIES: usize = 256;
+/// Bytes of a pool's rule: a row holds at most 64 KiB.
+pub const MAX_POOL_RULE_BYTES: usize = 48 * 1024;
 /// Certificates that one application may show.
 pub const MAX_APP_CERTIFICATES: usize = 16;
 

@@ -348,3 +348,67 @@ pub struct RemoveOperator {
     /// The token's row.
     pub operator: OperatorId,
 }
+
+/// Whose stored form is replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Peppered {
+    /// An application's client secret.
+    App(AppId),
+    /// An operator's token, or an API key.
+    Operator(OperatorId),
+}
+
+/// Stores a credential that was shown and verified anew, under a newer version of its pepper. Its
+/// generation and what it allows stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repepper {
+    /// Whose.
+    pub row: Peppered,
+    /// What was there, or the command does nothing: it was replaced meanwhile.
+    pub before: [u8; 32],
+    /// The same credential under a newer version.
+    pub after: [u8; 32],
+}
+
+/// Name of the first version of the pepper of client secrets; later ones are `NAME-N`.
+pub const CLIENT_SECRET_PEPPER: &str = "client-secret-pepper";
+/// The same of operator tokens, API keys and join tokens.
+pub const OPERATOR_PEPPER: &str = "operator-pepper";
+
+/// The stored form of a credential under a version of a pepper, from its HMAC. That of the first
+/// version is the HMAC itself; later ones are `0u48 ‖ version u16 ‖ 24 bytes of it`, big endian, so
+/// that the version can be read from the form. (An HMAC that begins like a version's form does not
+/// happen: 48 bits of zeros.) Versions go to 65,535.
+pub fn peppered(version: u32, mac: [u8; 32]) -> [u8; 32] {
+    if version <= 1 {
+        return mac;
+    }
+    let mut form = [0; 32];
+    form[6..8].copy_from_slice(&u16::try_from(version).unwrap_or(u16::MAX).to_be_bytes());
+    form[8..].copy_from_slice(&mac[..24]);
+    form
+}
+
+/// The version of the pepper that a stored form is under.
+pub fn pepper_version(form: &[u8; 32]) -> u32 {
+    match *form {
+        [0, 0, 0, 0, 0, 0, high, low, ..] => u32::from(u16::from_be_bytes([high, low])).max(1),
+        _ => 1,
+    }
+}
+
+/// The secret that holds a version of a pepper.
+pub fn pepper_secret(pepper: &str, version: u32) -> String {
+    if version <= 1 { pepper.to_owned() } else { format!("{pepper}-{version}") }
+}
+
+/// The pepper and version that a secret holds, by its name's one spelling.
+pub fn pepper_of_secret(name: &str) -> Option<(&'static str, u32)> {
+    [CLIENT_SECRET_PEPPER, OPERATOR_PEPPER].into_iter().find_map(|pepper| {
+        let version = match name.strip_prefix(pepper)? {
+            "" => 1,
+            rest => rest.strip_prefix('-')?.parse().ok()?,
+        };
+        (pepper_secret(pepper, version) == name).then_some((pepper, version))
+    })
+}

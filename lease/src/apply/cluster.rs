@@ -4,12 +4,13 @@ use crate::apply::{Context, Decision, is_name, is_text, refuse, within};
 use crate::audit::{AuditDetail, AuditKind};
 use crate::command::{InitCluster, Member, SealedSecret, SigningKey, WrappedDataKey};
 use crate::entry::Actor;
+use crate::ids::NodeId;
 use crate::ledger::Ledger;
 use crate::limits::{
     MAX_MEMBERS, MAX_PUBLIC_KEY_BYTES, MAX_SEALED_BYTES, MAX_SECRETS, MAX_SIGNING_KEYS,
     MAX_WRAPPED_BYTES, MAX_WRAPPED_KEYS,
 };
-use crate::outcome::{Outcome, RefusalCode};
+use crate::outcome::{Outcome, Refusal, RefusalCode};
 use crate::record::Event;
 use crate::rows::ClusterIdentity;
 
@@ -40,13 +41,16 @@ impl Ledger {
     }
 
     pub(super) fn put_member(&mut self, context: &Context, member: &Member) -> Decision {
+        let by_itself = context.origin.actor == Actor::Node(member.node);
+        let by_operator = matches!(context.origin.actor, Actor::Operator(_));
         match self.state.members().get(&member.node) {
             Some(known) if known == member => return Ok(Outcome::Unchanged),
             Some(known) if known.directory_incarnation != member.directory_incarnation => {
                 return refuse(RefusalCode::NodeIdTaken);
             }
-            Some(_) => {}
-            None => within(self.state.members().len() < MAX_MEMBERS)?,
+            Some(_) if by_itself || by_operator => {}
+            Some(_) => return refuse(RefusalCode::RoleTooNarrow),
+            None => self.may_found(member.node)?,
         }
         let Member { peer_address, gateway_url, region, zone, .. } = member;
         within([peer_address, gateway_url, region, zone].into_iter().all(|text| is_text(text)))?;
@@ -59,9 +63,27 @@ impl Ledger {
         Ok(Outcome::Done)
     }
 
+    /// Whether a node may be put that no ticket let in: those that found the cluster are, before its
+    /// first operator, or the one that is the first of all.
+    fn may_found(&self, node: NodeId) -> Result<(), Refusal> {
+        if self.state.operate().former().contains_key(&node) {
+            return Err(Refusal::new(RefusalCode::NodeIdTaken));
+        }
+        let (members, operate) = (self.state.members().len(), self.state.operate());
+        let is_founded = members > 0 && !self.state.operators().is_empty();
+        let has_changed = !(operate.former().is_empty() && operate.tickets().is_empty());
+        if is_founded || has_changed {
+            return Err(Refusal::new(RefusalCode::UnknownMember));
+        }
+        within(members < MAX_MEMBERS)
+    }
+
     pub(super) fn publish_signing_key(&mut self, context: &Context, key: &SigningKey) -> Decision {
         if context.origin.actor != Actor::Node(key.node) {
             return refuse(RefusalCode::RoleTooNarrow);
+        }
+        if !self.state.members().contains_key(&key.node) {
+            return refuse(RefusalCode::UnknownMember);
         }
         match self.state.signing_keys().get(&key.kid) {
             Some(known) if known == key => return Ok(Outcome::Unchanged),
@@ -96,6 +118,9 @@ impl Ledger {
 
     /// A wrap may be replaced: the same key is wrapped anew when a node's own key changes.
     pub(super) fn wrap_data_key(&mut self, context: &Context, key: &WrappedDataKey) -> Decision {
+        if !self.state.members().contains_key(&key.node) {
+            return refuse(RefusalCode::UnknownMember);
+        }
         match self.state.wrapped_keys().get(&(key.node, key.version)) {
             Some(known) if known == key => return Ok(Outcome::Unchanged),
             Some(_) => {}

@@ -100,6 +100,7 @@ pub(crate) fn adds(command: &Command) -> Adds {
         | Command::WrapDataKey(_)
         | Command::ReplaceDataKey(_)
         | Command::ResealActivation(_)
+        | Command::Repepper(_)
         | Command::RetireDataKey { .. }
         | Command::PutTrustAnchor(_)
         | Command::RemoveTrustAnchor { .. } => Adds::Nothing,

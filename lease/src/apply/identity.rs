@@ -8,6 +8,7 @@ use crate::command::{Operator, RegisterApp, RotateAppSecret, Vendor};
 use crate::ids::AppId;
 use crate::ledger::Ledger;
 use crate::limits::{MAX_APPS, MAX_OPERATORS, MAX_PUBLIC_KEY_BYTES, MAX_VENDORS};
+use crate::operate::{CLIENT_SECRET_PEPPER, OPERATOR_PEPPER};
 use crate::outcome::{AppOutcome, Outcome, Refusal, RefusalCode};
 use crate::record::Event;
 use crate::rows::App;
@@ -23,6 +24,7 @@ impl Ledger {
             return refuse(RefusalCode::VersionConflict);
         }
         within(is_text(&operator.name))?;
+        self.may_store(OPERATOR_PEPPER, &operator.token_mac)?;
         let detail = AuditDetail::Operator { operator: operator.operator, role: operator.role };
         self.state.put_operator(operator.clone());
         self.record(&context.origin, Event::new(AuditKind::OperatorAdded, detail));
@@ -66,6 +68,7 @@ impl Ledger {
         }
         within(self.state.apps().len() < MAX_APPS)?;
         within(is_name(&new.client_id) && is_text(&new.name))?;
+        self.may_store(CLIENT_SECRET_PEPPER, &new.secret_mac)?;
         let registered_at_ms = self.clock().civil_ms;
         let app = App {
             app: new.app,
@@ -89,6 +92,7 @@ impl Ledger {
         let Some(generation) = app.generation.checked_add(1) else {
             return refuse(RefusalCode::LimitReached);
         };
+        self.may_store(CLIENT_SECRET_PEPPER, &rotation.secret_mac)?;
         app.generation = generation;
         app.secret_mac = rotation.secret_mac;
         Ok(self.store_app(context, AuditKind::AppSecretRotated, app))
@@ -97,6 +101,9 @@ impl Ledger {
     pub(super) fn remove_app(&mut self, context: &Context, app: AppId) -> Decision {
         let generation = self.app_of(app)?.generation;
         self.state.remove_app(app);
+        if self.app_policy(app).is_some() {
+            self.state.set_app_policy(app, None);
+        }
         let detail = AuditDetail::App { app, generation };
         self.record(&context.origin, Event::new(AuditKind::AppRemoved, detail));
         Ok(Outcome::Done)

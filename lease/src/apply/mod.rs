@@ -88,6 +88,7 @@ fn permit(command: &Command) -> Permit {
         | Command::OpenEpoch(_)
         | Command::RaiseAlarm(_)
         | Command::ResealActivation(_)
+        | Command::Repepper(_)
         | Command::ForgetSigningKey { .. } => NODE,
         Command::PutMember(_)
         | Command::PutSecret(_)
@@ -187,6 +188,7 @@ impl Ledger {
             Command::Checkout(checkout) => return self.check_out(context, checkout),
             Command::Heartbeat { leases } => return self.heartbeat(context, leases),
             Command::Return(give_back) => return self.give_back(context, give_back),
+            Command::Reclaim(reclaim) => return self.reclaim(context, reclaim),
             // These are repeatable by themselves, once per holder.
             Command::Activate(_) | Command::Verify(_) | Command::Deactivate(_) => {
                 return self.perform_licensing(context, command);
@@ -238,7 +240,8 @@ impl Ledger {
             | Command::Borrow(_)
             | Command::ReturnBorrow(_)
             | Command::ClassicCheckout(_)
-            | Command::ClassicReturn { .. } => unreachable!("decided before"),
+            | Command::ClassicReturn { .. }
+            | Command::Reclaim(_) => unreachable!("decided before"),
             Command::ImportEntitlement(_)
             | Command::WriteOff(_)
             | Command::SetBorrowRules(_)
@@ -263,9 +266,9 @@ impl Ledger {
             | Command::ReplaceDataKey(_)
             | Command::ResealActivation(_)
             | Command::RetireDataKey { .. }
-            | Command::Reclaim(_)
             | Command::ReleaseReserved { .. }
             | Command::ForgetSigningKey { .. }
+            | Command::Repepper(_)
             | Command::RemoveSecret { .. } => self.perform_operate(context, command),
             _ => self.perform_licensing(context, command),
         }
@@ -387,6 +390,11 @@ impl Ledger {
             | Command::ResumePackage(change)
             | Command::RevokePackage(change) => (Some(change.package.clone()), None),
             Command::TransferSeats(transfer) => (Some(transfer.package.clone()), None),
+            Command::ReleaseReserved { package, .. } => (Some(package.clone()), None),
+            Command::Reclaim(reclaim) => {
+                let known = self.package_of(reclaim.lease);
+                (Some(known.unwrap_or_else(|| reclaim.package.clone())), Some(reclaim.lease))
+            }
             Command::SetPool(set) => (Some(set.package.clone()), None),
             Command::RemovePool { package, .. } => (Some(package.clone()), None),
             Command::Return(give_back) => (self.package_of(give_back.lease), Some(give_back.lease)),

@@ -106,6 +106,9 @@ impl Ledger {
         let taking = package.pool(to.as_ref()).unwrap_or_default();
         if let Some(from) = from {
             self.state.set_pool_share(slot, from, giving.share - quantity);
+            if giving.share == *quantity {
+                self.forget_pool(name, from);
+            }
         }
         if let Some(to) = to {
             self.state.set_pool_share(slot, to, taking.share + quantity);

@@ -2,12 +2,14 @@
 //!
 //! Checkouts, the classic face and activations judge who may ask in their own way; then they come
 //! here. Commit seats go first, then overage while the package's budget lasts, never more than the
-//! total or the pool's share. Who is named gets a reference only when a seat is granted, so that a
-//! refusal leaves nothing behind.
+//! total or the pool's share. A request that names no pool is tried at the pools kept for who asks,
+//! then at the unassigned seats. Who is named gets a reference only when a seat is granted, so that
+//! a refusal leaves nothing behind.
 
 use rust_decimal::prelude::ToPrimitive;
 
 use crate::apply::Context;
+use crate::apply::operate::Asker;
 use crate::audit::{AuditDetail, AuditKind};
 use crate::command::{SeatClass, Subject};
 use crate::ids::{AppId, LeaseId, Name, RequestId, SubjectRef, group_of};
@@ -25,7 +27,8 @@ pub(crate) struct SeatRequest<'a> {
     pub(crate) lease: LeaseId,
     /// Who holds it: an application, or the id of a face.
     pub(crate) app: AppId,
-    /// Pool to take it from; `None`: the unassigned seats. Must be there.
+    /// Pool to take it from; must be there, and the asker may use it. `None`: one kept for who
+    /// asks, else the unassigned seats.
     pub(crate) pool: Option<&'a Name>,
     /// Seats, at least 1.
     pub(crate) quantity: u32,
@@ -67,20 +70,30 @@ impl Ledger {
         if request.lease.group != group || self.was_used(request.lease) {
             return Err(taken);
         }
+        self.may_take_seat(context)?;
         let civil_ms = self.clock().civil_ms;
         let paid_overage = self.payable_overage(slot);
-        let choose = |package: &Package| Room { package, civil_ms, paid_overage }.choose(&request);
+        let pools = self.pools_for(slot, request.pool, &Asker::of(&request));
+        let first = pools.first().and_then(Option::as_ref);
+        let choose = |package: &Package, pool: Option<&Name>| {
+            Room { package, civil_ms, paid_overage }.choose(pool, request.quantity)
+        };
         // A commit seat that is due but not swept is not charged for as overage.
         self.settle_package(&context.time, slot, |package| {
-            matches!(choose(package), Ok(SeatClass::Commit))
+            matches!(choose(package, first), Ok(SeatClass::Commit))
         });
-        match choose(self.state.at(slot)) {
-            Ok(class) => {
-                self.grant(context, slot, &request, class);
-                self.state.lease(request.lease).ok_or(taken)
+        let mut full = Full::Pool;
+        for pool in &pools {
+            match choose(self.state.at(slot), pool.as_ref()) {
+                Ok(class) => {
+                    let request = SeatRequest { pool: pool.as_ref(), ..request };
+                    self.grant(context, slot, &request, class);
+                    return self.state.lease(request.lease).ok_or(taken);
+                }
+                Err(why) => full = why,
             }
-            Err(full) => Err(self.refuse_full(slot, &request, &full)),
         }
+        Err(self.refuse_full(slot, &request, &pools, &full))
     }
 
     /// What a package could give now.
@@ -133,6 +146,7 @@ impl Ledger {
         let event = Event::of_lease(AuditKind::LeaseGranted, &name, &lease, detail);
         self.state.insert_lease(lease);
         self.count_grant(slot, class, cost);
+        self.count_pool_use(slot, request.pool);
         self.record(&context.origin, event);
     }
 
@@ -151,15 +165,21 @@ impl Ledger {
         }
     }
 
-    fn refuse_full(&self, slot: u32, request: &SeatRequest<'_>, full: &Full) -> Refusal {
+    fn refuse_full(
+        &self,
+        slot: u32,
+        request: &SeatRequest<'_>,
+        pools: &[Option<Name>],
+        full: &Full,
+    ) -> Refusal {
         let room = self.room(slot);
-        let fewer = room.most(request.pool);
+        let fewer = room.most_of(pools);
         let satisfied_by = if fewer > 0 {
             Some(SatisfiedBy::Quantity(fewer))
         } else {
             match full {
                 Full::Package | Full::Budget => None,
-                Full::Pool => room.other_pool(request.quantity),
+                Full::Pool => self.other_pool(slot, request),
             }
         };
         let code = match full {
@@ -174,14 +194,27 @@ impl Ledger {
         Refusal { code, available_at_ms, retry_in_ms, satisfied_by }
     }
 
+    /// Another pool that would grant as many and that the asker may use: the unassigned seats, else
+    /// the first by name.
+    fn other_pool(&self, slot: u32, request: &SeatRequest<'_>) -> Option<SatisfiedBy> {
+        let (room, asker) = (self.room(slot), Asker::of(request));
+        let named = self.state.at(slot).pools().keys();
+        let open = named.filter(|pool| self.may_use(slot, pool, &asker)).map(Some);
+        let mut pools = std::iter::once(None).chain(open);
+        let found = pools.find(|pool| room.has(*pool, request.quantity))?;
+        Some(SatisfiedBy::Pool(found.cloned()))
+    }
+
     /// When the first lease of a package may end: milliseconds until then, by whichever clock it
     /// waits for, and the civil time.
     fn first_to_free(&self, slot: u32) -> (Option<u64>, Option<i64>) {
         let (clock, package) = (self.clock(), self.state.at(slot));
         let led = package.first_led_end().map(|at| at.saturating_sub(clock.led_ms));
-        let hold = package.first_hold().map(|(at, _)| at.saturating_sub(clock.civil_ms));
-        let hold = hold.map(|wait| u64::try_from(wait).unwrap_or(0));
-        let Some(wait) = led.into_iter().chain(hold).min() else { return (None, None) };
+        let hold = package.first_hold().map(|(at, _)| at);
+        let kept = package.reserved_until(clock.civil_ms);
+        let civil = hold.into_iter().chain(kept).min();
+        let civil = civil.map(|at| u64::try_from(at.saturating_sub(clock.civil_ms)).unwrap_or(0));
+        let Some(wait) = led.into_iter().chain(civil).min() else { return (None, None) };
         let civil_ms = i64::try_from(wait).ok().map(|wait| clock.civil_ms.saturating_add(wait));
         (Some(wait), civil_ms)
     }
@@ -198,30 +231,27 @@ pub(super) struct Room<'a> {
 
 impl Room<'_> {
     /// Whether so many seats of a pool would be granted.
-    pub(super) fn has(&self, pool: Option<&Name>, quantity: u32) -> bool {
+    fn has(&self, pool: Option<&Name>, quantity: u32) -> bool {
         self.most(pool) >= quantity
     }
 
     /// The largest quantity that would be granted from a pool.
-    pub(super) fn most(&self, pool: Option<&Name>) -> u32 {
+    fn most(&self, pool: Option<&Name>) -> u32 {
         let pool = self.package.pool(pool).unwrap_or_default();
         let of_one_class = self.free(SeatClass::Commit).max(self.free(SeatClass::Overage));
         let of_pool = pool.share.saturating_sub(pool.in_use);
-        of_one_class.min(self.package.total_free()).min(of_pool)
+        of_one_class.min(self.package.total_free(self.civil_ms)).min(of_pool)
     }
 
-    /// Another pool that would grant as many: the unassigned seats, else the first by name.
-    fn other_pool(&self, quantity: u32) -> Option<SatisfiedBy> {
-        let named = self.package.pools().keys().map(Some);
-        let found = std::iter::once(None).chain(named).find(|pool| self.has(*pool, quantity))?;
-        Some(SatisfiedBy::Pool(found.cloned()))
+    /// The largest quantity that would be granted from one of some pools.
+    pub(super) fn most_of(&self, pools: &[Option<Name>]) -> u32 {
+        pools.iter().map(|pool| self.most(pool.as_ref())).max().unwrap_or(0)
     }
 
     /// Commit seats first, then overage; a lease is of one class.
-    fn choose(&self, request: &SeatRequest<'_>) -> Result<SeatClass, Full> {
-        let SeatRequest { quantity, pool, .. } = *request;
+    fn choose(&self, pool: Option<&Name>, quantity: u32) -> Result<SeatClass, Full> {
         let classes = [SeatClass::Commit, SeatClass::Overage];
-        if self.package.total_free() < quantity {
+        if self.package.total_free(self.civil_ms) < quantity {
             return Err(Full::Package);
         }
         let Some(class) = classes.into_iter().find(|class| self.free(*class) >= quantity) else {

@@ -1,9 +1,10 @@
 //! Taking a seat as an application, and what is said of a seat that is held.
 
+use crate::apply::operate::Asker;
 use crate::apply::seat::SeatRequest;
 use crate::apply::{Context, Decision, is_text, refuse, within};
 use crate::command::{Checkout, SeatClass};
-use crate::ids::{LeaseId, Name, RequestId};
+use crate::ids::{AppId, LeaseId, Name, RequestId};
 use crate::ledger::Ledger;
 use crate::limits::MAX_FEATURES;
 use crate::outcome::{Grant, Outcome, Refusal, RefusalCode, SatisfiedBy};
@@ -92,7 +93,7 @@ impl Ledger {
             return Err(Refusal::new(RefusalCode::UnknownPackage));
         }
         self.is_in_force(slot)?;
-        self.is_well_formed(slot, checkout)
+        self.is_well_formed(slot, app.app, checkout)
     }
 
     /// Whether seats of a package may be taken now.
@@ -116,7 +117,7 @@ impl Ledger {
         Err(Refusal::new(code))
     }
 
-    fn is_well_formed(&self, slot: u32, checkout: &Checkout) -> Result<(), Refusal> {
+    fn is_well_formed(&self, slot: u32, app: AppId, checkout: &Checkout) -> Result<(), Refusal> {
         let package = self.state.at(slot);
         within(checkout.features.len() <= MAX_FEATURES && checkout.quantity > 0)?;
         let texts = [&checkout.user.name, &checkout.host.name, &checkout.version];
@@ -125,21 +126,29 @@ impl Ledger {
         let unknown: Vec<Name> =
             checkout.features.iter().filter(|asked| !named.contains(asked)).cloned().collect();
         let civil_ms = self.clock().civil_ms;
+        let asker =
+            Asker { app, user: Some(&*checkout.user.name), host: Some(&*checkout.host.name) };
+        let pool = checkout.pool.as_ref();
+        let may_use = pool.is_none_or(|pool| self.may_use(slot, pool, &asker));
+        let most = || self.room(slot).most_of(&self.pools_for(slot, pool, &asker));
         if !unknown.is_empty() {
-            let else_granted = self.room(slot).has(checkout.pool.as_ref(), checkout.quantity);
+            let else_granted = may_use && most() >= checkout.quantity;
             return Err(Refusal {
                 satisfied_by: else_granted.then_some(SatisfiedBy::WithoutFeatures(unknown)),
                 ..Refusal::new(RefusalCode::UnknownFeature)
             });
         }
-        if package.pool(checkout.pool.as_ref()).is_none() {
+        if package.pool(pool).is_none() {
             return Err(Refusal::new(RefusalCode::UnknownPool));
+        }
+        if !may_use {
+            return Err(Refusal::new(RefusalCode::PoolReserved));
         }
         let classes = [SeatClass::Commit, SeatClass::Overage];
         let of_one_class = classes.map(|class| package.capacity(class, civil_ms));
-        let most = of_one_class.into_iter().max().unwrap_or(0).min(package.terms().total);
-        if checkout.quantity > most {
-            let fewer = self.room(slot).most(checkout.pool.as_ref());
+        let largest = of_one_class.into_iter().max().unwrap_or(0).min(package.terms().total);
+        if checkout.quantity > largest {
+            let fewer = most();
             return Err(Refusal {
                 satisfied_by: (fewer > 0).then_some(SatisfiedBy::Quantity(fewer)),
                 ..Refusal::new(RefusalCode::QuantityExceedsPackage)

@@ -57,6 +57,8 @@ pub struct Seats {
     pub overage_free: u32,
     /// Free over both classes.
     pub total_free: u32,
+    /// Kept for borrows that a restored state does not know: neither out nor free.
+    pub reserved: u32,
     /// Unassigned seats first, then named pools in order of name.
     pub pools: Vec<PoolSeats>,
 }
@@ -83,7 +85,8 @@ impl<'a> PackageView<'a> {
             overage_in_use: self.package.in_use(SeatClass::Overage),
             commit_free: self.package.free(SeatClass::Commit, self.civil_ms),
             overage_free: self.package.free(SeatClass::Overage, self.civil_ms),
-            total_free: self.package.total_free(),
+            total_free: self.package.total_free(self.civil_ms),
+            reserved: self.package.reserved(self.civil_ms),
             pools: pools
                 .map(|(name, pool)| PoolSeats {
                     pool: name,

@@ -1,10 +1,13 @@
 //! What operators read: members to come and gone, alarms, pools, roots of trust.
 
+use std::collections::BTreeSet;
+
 use crate::ids::{AppId, Name, NodeId};
 use crate::ledger::Ledger;
 use crate::operate::{
-    AlarmRow, AnchorState, AppPolicy, AuditFloor, FormerMember, GraceRow, PoolRule, PoolUsage,
-    ReservedRow, RetiredKey, TicketRow, TrustAnchor,
+    AlarmRow, AnchorState, AppPolicy, AuditFloor, CLIENT_SECRET_PEPPER, FormerMember, GraceRow,
+    OPERATOR_PEPPER, PoolRule, PoolUsage, ReservedRow, RetiredKey, TicketRow, TrustAnchor,
+    pepper_of_secret, pepper_version,
 };
 
 impl Ledger {
@@ -21,6 +24,17 @@ impl Ledger {
     /// Nodes that were removed, in order of id.
     pub fn former_members(&self) -> impl Iterator<Item = &FormerMember> {
         self.state.operate().former().values()
+    }
+
+    /// One above every id that was ever given out: that of the next node.
+    pub fn next_node_id(&self) -> Option<NodeId> {
+        let operate = self.state.operate();
+        let last = [
+            self.state.members().keys().next_back(),
+            operate.tickets().keys().next_back(),
+            operate.former().keys().next_back(),
+        ];
+        last.into_iter().flatten().max().copied().unwrap_or(0).checked_add(1)
     }
 
     /// Until when a signing key that signs no more is believed; `None`: it signs.
@@ -82,6 +96,41 @@ impl Ledger {
     /// The authority that certificates come from.
     pub fn issuing_anchor(&self) -> Option<&TrustAnchor> {
         self.trust_anchors().find(|anchor| anchor.state == AnchorState::Issuing)
+    }
+
+    /// Versions of a pepper that are stored, oldest first.
+    pub fn pepper_versions(&self, pepper: &str) -> impl Iterator<Item = u32> {
+        let mut versions: Vec<u32> = self
+            .secrets()
+            .filter_map(|secret| pepper_of_secret(&secret.name))
+            .filter(|(of, _)| *of == pepper)
+            .map(|(_, version)| version)
+            .collect();
+        versions.sort_unstable();
+        versions.into_iter()
+    }
+
+    /// Credentials whose stored form is under a version of a pepper.
+    pub fn stored_under(&self, pepper: &str, version: u32) -> u64 {
+        let under = |mac: &[u8; 32]| u64::from(pepper_version(mac) == version);
+        match pepper {
+            CLIENT_SECRET_PEPPER => self.apps().map(|app| under(&app.secret_mac)).sum(),
+            OPERATOR_PEPPER => {
+                let operators: u64 =
+                    self.operators().map(|operator| under(&operator.token_mac)).sum();
+                let led_ms = self.clock().led_ms;
+                let open = |ticket: &&TicketRow| !ticket.joined && led_ms < ticket.expires_led_ms;
+                operators
+                    + self.tickets().filter(open).map(|row| under(&row.token_mac)).sum::<u64>()
+            }
+            _ => 0,
+        }
+    }
+
+    /// Versions of the data key that are wrapped to any node; the last is the newest. A node that
+    /// joins needs them all.
+    pub fn data_key_versions_in_use(&self) -> BTreeSet<u32> {
+        self.wrapped_data_keys().map(|wrap| wrap.version).collect()
     }
 
     /// Versions of the data key that are wrapped to a node, newest first.

@@ -88,6 +88,9 @@ impl State {
         if !self.index_loaded_holds() {
             return Err(LoadError::Missing("a held lease is missing".into()));
         }
+        if !self.index_loaded_reserved() {
+            return Err(LoadError::Missing("a package of which seats are kept is missing".into()));
+        }
         for slot in 0..self.packages.len() {
             self.reindex(slot as u32);
         }

@@ -183,6 +183,31 @@ impl State {
     pub(crate) fn set_reserved(&mut self, package: &Name, row: Option<ReservedRow>) {
         self.touch(RowKey::Reserved(package.clone()));
         set(&mut self.operate.reserved, package.clone(), row);
+        if let Some(slot) = self.slot(package) {
+            self.packages[slot as usize].reserved = row;
+        }
+    }
+
+    /// Tells packages of the seats kept of them; whether each row has its package.
+    pub(super) fn index_loaded_reserved(&mut self) -> bool {
+        let rows: Vec<(Name, ReservedRow)> =
+            self.operate.reserved.iter().map(|(name, row)| (name.clone(), *row)).collect();
+        rows.into_iter().all(|(name, row)| {
+            let slot = self.slot(&name);
+            if let Some(slot) = slot {
+                self.packages[slot as usize].reserved = Some(row);
+            }
+            slot.is_some()
+        })
+    }
+
+    /// Whether packages know exactly the seats that are kept of them.
+    pub(crate) fn reserved_is_indexed(&self) -> bool {
+        let rows = &self.operate.reserved;
+        self.packages
+            .iter()
+            .all(|package| rows.get(&package.terms.package) == package.reserved.as_ref())
+            && rows.keys().all(|package| self.slot(package).is_some())
     }
 
     pub(crate) fn set_alarm(&mut self, node: NodeId, kind: AlarmKind, row: Option<AlarmRow>) {

@@ -6,6 +6,7 @@ use crate::command::{PackageTerms, SeatClass};
 use crate::ids::{LeaseId, Name};
 use crate::money::Money;
 use crate::offline::HoldRow;
+use crate::operate::ReservedRow;
 use crate::rows::{Document, PackageRow, PackageState, Usage};
 
 use super::lease::Lease;
@@ -36,6 +37,8 @@ pub(crate) struct Package {
     pub(super) held_in_use: [u32; 2],
     /// Seats that are borrowed.
     pub(super) borrowed: u32,
+    /// Seats kept for borrows that a restored state does not know; by its row.
+    pub(super) reserved: Option<ReservedRow>,
     /// Where it stands in the ledger's order of led ends.
     pub(super) led_due: Option<u64>,
     /// Where it stands in the ledger's order of civil changes.
@@ -69,6 +72,7 @@ impl Package {
             held: BTreeSet::new(),
             held_in_use: [0; 2],
             borrowed: 0,
+            reserved: None,
             led_due: None,
             civil_due: None,
         }
@@ -203,12 +207,27 @@ impl Package {
 
     /// Seats of a class that are free at this civil time.
     pub(crate) fn free(&self, class: SeatClass, civil_ms: i64) -> u32 {
-        self.capacity(class, civil_ms).saturating_sub(self.in_use(class))
+        let free = self.capacity(class, civil_ms).saturating_sub(self.in_use(class));
+        // Of which class those are that are kept is not known.
+        if self.reserved(civil_ms) == 0 { free } else { free.min(self.total_free(civil_ms)) }
     }
 
-    /// Seats over both classes that are free.
-    pub(crate) fn total_free(&self) -> u32 {
-        self.terms.total.saturating_sub(self.total_in_use())
+    /// Seats over both classes that are free at this civil time.
+    pub(crate) fn total_free(&self, civil_ms: i64) -> u32 {
+        let reserved = self.reserved(civil_ms);
+        let there = if reserved == 0 { self.terms.total } else { self.seats_now(civil_ms) };
+        there.saturating_sub(self.total_in_use()).saturating_sub(reserved)
+    }
+
+    /// Seats kept at this civil time for borrows that are not known.
+    pub(crate) fn reserved(&self, civil_ms: i64) -> u32 {
+        self.reserved.filter(|row| civil_ms <= row.until_ms).map_or(0, |row| row.seats)
+    }
+
+    /// The first civil millisecond at which no more are kept.
+    pub(crate) fn reserved_until(&self, civil_ms: i64) -> Option<i64> {
+        let row = self.reserved.filter(|row| civil_ms <= row.until_ms);
+        row.map(|row| row.until_ms.saturating_add(1))
     }
 
     /// Share and use of a named pool, or of the unassigned seats.

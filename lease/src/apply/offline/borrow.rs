@@ -201,7 +201,13 @@ impl Ledger {
         let already = self.state.hold(lease.id()).is_some_and(|hold| hold.borrowed);
         let others = package.borrowed_seats() - if already { lease.quantity() } else { 0 };
         let borrowed = others.saturating_add(lease.quantity());
-        caps.allow(package, civil_ms, borrowed).map_err(Refusal::new)?;
+        // Seats kept for borrows that are not known are as good as borrowed.
+        let kept = borrowed.saturating_add(package.reserved(civil_ms));
+        caps.allow(package, civil_ms, kept).map_err(|code| {
+            let else_allowed = caps.allow(package, civil_ms, borrowed).is_ok();
+            let until = package.reserved_until(civil_ms).filter(|_| else_allowed);
+            Refusal { available_at_ms: until, ..Refusal::new(code) }
+        })?;
         Ok(ends_ms)
     }
 

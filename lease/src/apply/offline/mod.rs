@@ -148,7 +148,7 @@ impl Ledger {
     }
 
     /// Last civil millisecond at which a token of a lease may be good.
-    fn last_token_ms(&self, lease: &Lease) -> i64 {
+    pub(in crate::apply) fn last_token_ms(&self, lease: &Lease) -> i64 {
         let package = self.state.at(lease.package());
         let last = package.seats_last_until_ms(lease.class(), self.clock().civil_ms);
         lease.not_after_ms().map_or(last, |own| own.min(last))

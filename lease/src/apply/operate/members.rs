@@ -10,9 +10,11 @@ use crate::command::Command;
 use crate::ids::{Name, NodeId};
 use crate::ledger::Ledger;
 use crate::limits::{
-    MAX_MEMBERS, MAX_SIGNING_KEYS, MAX_TICKET_MS, MAX_TICKETS, MAX_WRAPPED_BYTES, TOKEN_LIFETIME_MS,
+    MAX_MEMBERS, MAX_SIGNING_KEYS, MAX_TICKET_MS, MAX_TICKETS, MAX_WRAPPED_KEYS, TOKEN_LIFETIME_MS,
 };
-use crate::operate::{AddTicket, FormerMember, JoinMember, RemoveMember, RetiredKey, TicketRow};
+use crate::operate::{
+    AddTicket, FormerMember, JoinMember, OPERATOR_PEPPER, RemoveMember, RetiredKey, TicketRow,
+};
 use crate::outcome::{Outcome, RefusalCode};
 use crate::record::Event;
 
@@ -23,10 +25,11 @@ impl Ledger {
         {
             return refuse(RefusalCode::UnknownMember);
         }
+        self.may_store(OPERATOR_PEPPER, &new.token_mac)?;
         within(new.valid_ms > 0 && new.valid_ms <= MAX_TICKET_MS)?;
-        self.forget_old_tickets();
+        self.forget_old_tickets(context);
         within(self.state.operate().tickets().len() < MAX_TICKETS)?;
-        let Some(node) = self.next_node() else { return refuse(RefusalCode::LimitReached) };
+        let Some(node) = self.next_node_id() else { return refuse(RefusalCode::LimitReached) };
         within(node <= MAX_MEMBERS as NodeId)?;
         let row = TicketRow {
             node,
@@ -70,10 +73,9 @@ impl Ledger {
         }
         let texts = [&member.peer_address, &member.gateway_url, &member.region, &member.zone];
         within(texts.into_iter().all(|text| is_text(text)))?;
-        let fits = |wrap: &crate::command::WrappedDataKey| {
-            wrap.node == member.node && wrap.wrapped.len() <= MAX_WRAPPED_BYTES
-        };
-        within(!wraps.is_empty() && wraps.iter().all(fits))?;
+        // The key may have been replaced since the node was given it.
+        self.has_every_data_key(member.node, wraps)?;
+        within(self.state.wrapped_keys().len() + wraps.len() <= MAX_WRAPPED_KEYS)?;
         let ticket = TicketRow { joined: true, ..ticket.clone() };
         self.state.set_ticket(member.node, Some(ticket));
         self.state.put_member(member.clone());
@@ -100,28 +102,60 @@ impl Ledger {
     pub(super) fn remove_member(&mut self, context: &Context, removal: &RemoveMember) -> Decision {
         let RemoveMember { node, revoke_tokens, reason } = removal;
         within(is_text(reason))?;
-        let ticket = self.state.operate().tickets().contains_key(node);
-        let member = self.state.remove_member(*node);
-        if member.is_none() && !ticket {
-            return match self.state.operate().former().contains_key(node) {
-                true => Ok(Outcome::Unchanged),
-                false => refuse(RefusalCode::UnknownMember),
-            };
+        let is_member = self.state.members().contains_key(node);
+        let is_invited = self.state.operate().tickets().contains_key(node);
+        if !is_member && !is_invited {
+            if !self.state.operate().former().contains_key(node) {
+                return refuse(RefusalCode::UnknownMember);
+            }
+            // Its tokens may still be believed for a while.
+            let has_keys = self.signing_keys().any(|key| key.node == *node);
+            if !(has_keys && *revoke_tokens) {
+                return Ok(Outcome::Unchanged);
+            }
+            self.retire_signing_keys(context, *node, true);
+            self.note_removal(context, *node, true, reason);
+            return Ok(Outcome::Done);
         }
-        self.state.set_ticket(*node, None);
-        let directory_incarnation = member.map_or(0, |member| member.directory_incarnation);
-        self.leave(*node, directory_incarnation, *revoke_tokens);
-        let detail = AuditDetail::NodeRemoved {
-            node: *node,
-            revoke_tokens: *revoke_tokens,
-            reason: reason.clone(),
-        };
-        self.record(&context.origin, Event::new(AuditKind::MemberRemoved, detail));
+        // Without any there is nobody to serve what is left.
+        within(!is_member || self.state.members().len() > 1)?;
+        self.dismiss(context, *node, *revoke_tokens, reason);
         Ok(Outcome::Done)
     }
 
+    /// Takes a member out, or withdraws a ticket.
+    pub(super) fn dismiss(
+        &mut self,
+        context: &Context,
+        node: NodeId,
+        revoke_tokens: bool,
+        reason: &str,
+    ) {
+        let member = self.state.members().get(&node);
+        let directory_incarnation = member.map_or(0, |member| member.directory_incarnation);
+        if member.is_some() {
+            self.state.remove_member(node);
+        }
+        if self.state.operate().tickets().contains_key(&node) {
+            self.state.set_ticket(node, None);
+        }
+        self.leave(context, node, directory_incarnation, revoke_tokens);
+        self.note_removal(context, node, revoke_tokens, reason);
+    }
+
+    fn note_removal(&mut self, context: &Context, node: NodeId, revoke_tokens: bool, reason: &str) {
+        let detail = AuditDetail::NodeRemoved { node, revoke_tokens, reason: reason.into() };
+        self.record(&context.origin, Event::new(AuditKind::MemberRemoved, detail));
+    }
+
     /// Everything of a node that is no longer one, but its id. Its row is gone already.
-    pub(super) fn leave(&mut self, node: NodeId, directory_incarnation: u64, revoke_tokens: bool) {
+    fn leave(
+        &mut self,
+        context: &Context,
+        node: NodeId,
+        directory_incarnation: u64,
+        revoke_tokens: bool,
+    ) {
         let removed_at_ms = self.clock().civil_ms;
         self.state.put_former_member(FormerMember { node, directory_incarnation, removed_at_ms });
         let wraps: Vec<u32> = self.data_key_versions(node);
@@ -132,17 +166,37 @@ impl Ledger {
         for (of, kind) in alarms.into_iter().filter(|(of, _)| *of == node) {
             self.state.set_alarm(of, kind, None);
         }
+        self.retire_signing_keys(context, node, revoke_tokens);
+    }
+
+    /// A node's keys sign no more: tokens that they signed end now, or as they would have.
+    fn retire_signing_keys(&mut self, context: &Context, node: NodeId, revoke_tokens: bool) {
         let keys: Vec<Name> =
             self.signing_keys().filter(|key| key.node == node).map(|key| key.kid.clone()).collect();
+        let verifies_until_ms = self.clock().civil_ms.saturating_add(TOKEN_LIFETIME_MS);
         for kid in keys {
             if revoke_tokens {
-                self.state.set_retired_key(&kid, None);
-                self.state.remove_signing_key(&kid);
+                self.drop_signing_key(context, &kid, node);
             } else if self.retired_key(&kid).is_none() {
-                let verifies_until_ms = removed_at_ms.saturating_add(TOKEN_LIFETIME_MS);
                 self.state.set_retired_key(&kid, Some(RetiredKey { verifies_until_ms }));
+                self.note_retired_key(context, &kid, node);
             }
         }
+    }
+
+    /// Ends a signing key and all that it signed.
+    pub(super) fn drop_signing_key(&mut self, context: &Context, kid: &Name, node: NodeId) {
+        if self.retired_key(kid).is_some() {
+            self.state.set_retired_key(kid, None);
+        } else {
+            self.note_retired_key(context, kid, node);
+        }
+        self.state.remove_signing_key(kid);
+    }
+
+    fn note_retired_key(&mut self, context: &Context, kid: &Name, node: NodeId) {
+        let detail = AuditDetail::SigningKey { kid: kid.clone(), node };
+        self.record(&context.origin, Event::new(AuditKind::SigningKeyRetired, detail));
     }
 
     /// Lets go of a signing key that verifies nothing any more.
@@ -158,25 +212,14 @@ impl Ledger {
         Ok(Outcome::Done)
     }
 
-    /// One above every id that was ever given out.
-    pub(super) fn next_node(&self) -> Option<NodeId> {
-        let operate = self.state.operate();
-        let last = [
-            self.state.members().keys().next_back(),
-            operate.tickets().keys().next_back(),
-            operate.former().keys().next_back(),
-        ];
-        last.into_iter().flatten().max().copied().unwrap_or(0).checked_add(1)
-    }
-
     /// Tickets that ended unused make room; their ids stay given out.
-    fn forget_old_tickets(&mut self) {
+    fn forget_old_tickets(&mut self, context: &Context) {
         let led_ms = self.clock().led_ms;
         let over = |ticket: &&TicketRow| !ticket.joined && led_ms >= ticket.expires_led_ms;
         let ended: Vec<NodeId> = self.tickets().filter(over).map(|ticket| ticket.node).collect();
         for node in ended {
             self.state.set_ticket(node, None);
-            self.leave(node, 0, false);
+            self.leave(context, node, 0, false);
         }
     }
 }

@@ -70,6 +70,7 @@ impl Ledger {
         let Some(secret) = self.state.secrets().get(name) else {
             return Ok(Outcome::Unchanged);
         };
+        self.may_drop_secret(name)?;
         let detail = AuditDetail::Secret { name: name.clone(), version: secret.version };
         self.state.remove_secret(name);
         self.record(&context.origin, Event::new(AuditKind::SecretRemoved, detail));
