@@ -34,8 +34,7 @@ impl Ledger {
                     return refuse(RefusalCode::VersionConflict);
                 }
                 self.state.remove_operator(*operator);
-                self.state
-                    .put_operator(crate::command::Operator { token_mac: *after, ..row });
+                self.state.put_operator(crate::command::Operator { token_mac: *after, ..row });
             }
         }
         Ok(Outcome::Done)
