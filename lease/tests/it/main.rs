@@ -11,6 +11,8 @@ mod license_script;
 mod licenses;
 mod model;
 mod offline;
+mod people;
+mod pools;
 mod script;
 mod verbs;
 mod world;

@@ -10,7 +10,8 @@
 //! return L1 [app=1] [gen=1] [key=K|gw=K] [body=B] [seconds=60] [files=2] [used=can,lin]
 //! release L1 · suspend alpha · resume alpha · revoke alpha · transfer alpha team 3 [from=x]
 //! import beta davinci 1 2 · pin vector-de · register 2 davinci · rotate 1 · remove 1
-//! operator 7 admin [until=+60s] · seats alpha · usage alpha · audit · refusals · rows · due
+//! setpool alpha team [3] [for=user:anna,host:wks-1,app:1] [text=note] · rmpool alpha team
+//! pooluse alpha [team] · operator 7 admin [until=+60s] · seats alpha · usage alpha · audit · refusals · rows · due
 //! ```
 //! Operators' commands take `as=ID` (default: the first administrator).
 
@@ -23,6 +24,7 @@ use lease::offline::OfflineProof;
 use lease::outcome::{Outcome, Refusal, RenewalOutcome, SatisfiedBy};
 
 use crate::license_script;
+use crate::pools;
 use crate::world::*;
 
 /// Runs a script against a world in which package `alpha` (5 commit, 15 overage seats of product
@@ -122,6 +124,7 @@ fn run(world: &mut World, line: &Line<'_>) -> String {
         "seats" => return seats(world, line.word(1)),
         "usage" => return usage(world, line.word(1)),
         "audit" => return audit(world),
+        "pooluse" => return pools::usage(world, line),
         "refusals" => return refusals(world),
         "rows" => return world.ledger.request_rows().to_string(),
         "due" => return due(world),
@@ -146,6 +149,9 @@ fn checkout_of(line: &Line<'_>) -> Command {
     checkout.features = line.list("features").into_iter().map(Name::from).collect();
     if let Some(user) = line.options.get("user") {
         checkout.user = subject(user);
+    }
+    if let Some(host) = line.options.get("host") {
+        checkout.host = subject(host);
     }
     if let Some(session) = line.options.get("session") {
         checkout.session = (*session).into();
@@ -178,6 +184,8 @@ fn operators_command(world: &World, line: &Line<'_>) -> Command {
             to: (line.word(2) != "-").then(|| line.word(2).into()),
             quantity: number(3) as u32,
         }),
+        "setpool" => pools::set(line),
+        "rmpool" => pools::remove(line),
         "import" => import(imported(line)),
         "pin" => {
             let mut vendor = vendor(line.word(1));

@@ -9,8 +9,9 @@ use lease::limits::LedgerLimits;
 use lease::money::Money;
 use lease::offline::*;
 use lease::outcome::Outcome;
+use lease::rows::table;
 
-use crate::golden::{bytes, hex, read, rows_text, write_missing};
+use crate::golden::{bytes, hex, read, rows_text, up_to, write_missing};
 use crate::offline::{api_key, entitle};
 use crate::world::*;
 
@@ -43,7 +44,7 @@ fn history() -> (Vec<Entry>, Vec<Vec<Outcome>>, Store) {
         entries.push(entry);
     }
     checkpoint(&mut ledger, &mut store);
-    (entries, outcomes, store)
+    (entries, outcomes, up_to(&store, table::BUDGET))
 }
 
 fn envelope(actor: Actor, command: Command) -> Envelope {
