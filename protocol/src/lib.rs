@@ -11,6 +11,7 @@
 //! | [`keys`] | the gate for public keys; private keys |
 //! | [`secret`], [`mac`] | secrets that cannot leak by accident; MAC keys |
 //! | [`lease_id`], [`renewal`], [`fence`] | identifiers and tokens of leases |
+//! | [`join_token`] | what a new node is handed |
 //! | [`oauth`] | scopes, token requests, claims, key sets, metadata |
 //! | [`cloud`] | every request and answer of the `cloud` protocol and of the admin API |
 //! | [`device`] | the `device` protocol: wire, envelope, license payload, stored files, schedules |
@@ -18,14 +19,17 @@
 //! | [`deployment`] | the `deployment` protocol: wire, errors, tokens, its client's rules |
 //! | [`evaluation`] | the `evaluation` protocol: wire, signed license file, its client's rules |
 //! | [`classic`] | the older borrow and return API: wire, request signatures, API keys |
+//! | [`audit_segment`] | signed parts of the audit log |
 //! | [`wire`] | times, money and large numbers as JSON shows them |
 
+pub mod audit_segment;
 pub mod classic;
 pub mod cloud;
 pub mod deployment;
 pub mod device;
 pub mod evaluation;
 pub mod fence;
+pub mod join_token;
 pub mod keys;
 pub mod lease_id;
 pub mod mac;

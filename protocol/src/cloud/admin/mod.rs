@@ -8,20 +8,30 @@
 //! | `license`, `plan` | license keys, and what they entitle to |
 //! | `client` | whom license keys are issued to |
 //! | `activation` | devices, clusters and hosts that hold seats of a license |
+//! | `member` | nodes that join and leave, and who leads |
 //! | `offline` | borrowing, who is offline, seats of lost devices |
+//! | `alarm` | what is wrong with a node |
+//! | `audit` | what happened, whether the log of it is whole |
+//! | `people` | who is behind references, and forgetting them |
+//! | `operators` | operator tokens |
 //! | `classic` | secrets that faces share with their callers |
 //!
 //! Only import and transfer are in the protocol document; the rest is ours. 64-bit numbers are
-//! strings, secrets are shown once, in the answer that made them. A list of many pages takes
-//! `cursor` and gives `next`; `/admin/leases`, the first of them, calls the former `after`.
+//! strings, secrets are shown once, in the answer that made them. A list takes `cursor` and gives
+//! `next`; `/admin/leases`, the first of them, also knows the former as `after`.
 
 mod activation;
+mod alarm;
 mod app;
+mod audit;
 mod classic;
 mod client;
 mod license;
+mod member;
 mod offline;
+mod operators;
 mod package;
+mod people;
 mod plan;
 
 use serde::{Deserialize, Serialize};
@@ -31,8 +41,13 @@ pub use activation::{
     ActivationChangeRequest, ActivationGroup, ActivationList, ActivationQuery, ActivationState,
     ActivationView, RemoveActivationQuery, RemoveActivationResponse, RemovedStatus,
 };
+pub use alarm::{AlarmList, AlarmView};
 pub use app::{
     AppList, AppView, RegisterAppRequest, RegisterAppResponse, RotateSecretResponse, TokenAlgorithm,
+};
+pub use audit::{
+    AuditEventView, AuditExportQuery, AuditList, AuditOrder, AuditQuery, AuditSubject,
+    AuditVerification, AuditVerifyQuery, PruneAuditRequest, PruneAuditResponse,
 };
 pub use classic::{
     ClassicVendorList, ClassicVendorRequest, ClassicVendorView, EvaluationKeys,
@@ -45,14 +60,27 @@ pub use license::{
     IssueLicenseRequest, IssuedLicenseResponse, LicenseList, LicenseProtocol, LicenseQuery,
     LicenseState, LicenseView, MAX_LICENSE_DAYS,
 };
+pub use member::{
+    AddMemberRequest, AddMemberResponse, DEFAULT_TICKET_MINUTES, DrainRequest, DrainResponse,
+    FormerView, JoinPeer, JoinRequest, JoinResponse, MAX_TICKET_MINUTES, MemberList, MemberPart,
+    MemberView, RemoveMemberQuery, TicketView, TransferLeaderRequest, TransferLeaderResponse,
+};
 pub use offline::{
     BorrowLimitsView, BorrowParty, BorrowRules, BorrowRulesView, MAX_BORROW_PARTIES,
     OfflineLeaseView, OfflineList, OfflineQuery, WriteOffRequest, WriteOffResponse,
+};
+pub use operators::{
+    API_KEY_PREFIX, AddOperatorRequest, AddOperatorResponse, MAX_OPERATOR_LIFETIME_S,
+    MAX_OPERATOR_NAME_CHARS, OperatorList, OperatorRole, OperatorView,
 };
 pub use package::{
     IMPORT_DECIMAL_PATHS, ImportError, ImportForm, ImportRequest, ImportResponse, ImportStatus,
     PackageList, PackageState, PackageView, PolicyView, PricingView, SeatsView, TrustVendorRequest,
     VendorList, VendorView,
+};
+pub use people::{
+    BondKind, EraseSubjectRequest, EraseSubjectResponse, ErasedStatus, SubjectBond, SubjectDetail,
+    SubjectKind, SubjectList, SubjectQuery, SubjectView,
 };
 pub use plan::{
     LicensePlan, MAX_INTERVAL_SECONDS, MAX_METADATA_BYTES, PlanCheckMode, PlanFeature, PlanScope,
@@ -95,9 +123,24 @@ pub struct LeaseQuery {
     #[param(max_length = 128)]
     pub app_id: Option<String>,
     /// Where the last page ended (`next` of its answer).
+    #[serde(default, alias = "after", deserialize_with = "wire::optional_text")]
+    #[param(max_length = 256)]
+    pub cursor: Option<String>,
+    /// Items of a page, 1 to 1,000.
+    #[serde(default = "default_page", deserialize_with = "page_items")]
+    #[param(minimum = 1, maximum = 1_000, example = 100)]
+    pub limit: u32,
+}
+
+/// A page of a list that nothing narrows: packages, vendors, applications.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct PageQuery {
+    /// Where the last page ended (`next` of its answer).
     #[serde(default, deserialize_with = "wire::optional_text")]
     #[param(max_length = 256)]
-    pub after: Option<String>,
+    pub cursor: Option<String>,
     /// Items of a page, 1 to 1,000.
     #[serde(default = "default_page", deserialize_with = "page_items")]
     #[param(minimum = 1, maximum = 1_000, example = 100)]
