@@ -182,7 +182,7 @@ impl<'de> Deserialize<'de> for Money {
 }
 
 /// A 64-bit number, written as a string of decimal digits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, ToSchema)]
 #[schema(value_type = String, pattern = "^[0-9]{1,20}$", example = "4611686018427387904")]
 pub struct Id64(pub u64);
 
