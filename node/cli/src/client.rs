@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use protocol::secret::Disclosed;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
-use reqwest::{Method, Response, Url};
+use reqwest::{Method, RequestBuilder, Response, Url};
 use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -234,11 +234,19 @@ impl Client {
         request: &Request<'_>,
         budget_ms: u64,
     ) -> Result<Attempt> {
+        let builder = self.prepare(server, request)?.timeout(Duration::from_millis(budget_ms));
+        match read(builder.send().await).await {
+            Ok((status, headers, body)) => sort(status, &headers, body, server),
+            Err(error) => {
+                Ok(Attempt::Unreachable { reason: reason(&error), was_sent: !error.is_connect() })
+            }
+        }
+    }
+
+    /// The request as one server gets it, without a bound of time.
+    fn prepare(&self, server: &Url, request: &Request<'_>) -> Result<RequestBuilder> {
         let url = url_of(server, &request.path)?;
-        let mut builder = self
-            .http
-            .request(request.method.clone(), url)
-            .timeout(Duration::from_millis(budget_ms));
+        let mut builder = self.http.request(request.method.clone(), url);
         if !request.query.is_empty() {
             builder = builder.query(&request.query);
         }
@@ -253,19 +261,13 @@ impl Client {
         if let Some(key) = &request.idempotency_key {
             builder = builder.header("Idempotency-Key", key);
         }
-        builder = match &request.body {
+        Ok(match &request.body {
             Body::Empty => builder,
             Body::Json(bytes) => {
                 builder.header(CONTENT_TYPE, "application/json").body(bytes.clone())
             }
             Body::Form(fields) => builder.form(fields),
-        };
-        match read(builder.send().await).await {
-            Ok((status, headers, body)) => sort(status, &headers, body, server),
-            Err(error) => {
-                Ok(Attempt::Unreachable { reason: reason(&error), was_sent: !error.is_connect() })
-            }
-        }
+        })
     }
 }
 
@@ -386,5 +388,6 @@ const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
 /// Largest file of authorities; the system's own is some 200 KiB.
 const MAX_CA_BYTES: u64 = 4 * 1024 * 1024;
 
+pub(crate) mod stream;
 #[cfg(test)]
 mod tests;

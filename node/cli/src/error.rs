@@ -15,6 +15,7 @@ use thiserror::Error;
 
 use crate::answer::Refusal;
 use crate::exit::Exit;
+use crate::local::Trouble;
 
 /// Why a verb failed.
 #[derive(Debug, Error)]
@@ -103,6 +104,9 @@ pub(crate) enum CliError {
         /// What is wrong with them.
         source: KeySetError,
     },
+    /// Of a verb that the program does on this machine.
+    #[error("{}", .0.message)]
+    Local(Trouble),
     /// Anything else.
     #[error("{0}")]
     Failed(String),
@@ -124,6 +128,7 @@ impl CliError {
             Self::Refused(refusal) => refusal.exit(),
             Self::NotServing(_) => Exit::Unhealthy,
             Self::NotFound(_) => Exit::NotFound,
+            Self::Local(trouble) => trouble.exit,
             Self::KeyMaking(_) | Self::Answer { .. } | Self::Failed(_) => Exit::Failed,
         }
     }
@@ -144,6 +149,7 @@ impl CliError {
             Self::Answer { .. } => "answer_not_understood",
             Self::Token(source) => source.code(),
             Self::KeySet { .. } => "key_set_unusable",
+            Self::Local(trouble) => trouble.code,
             Self::Failed(_) => "failed",
         }
     }

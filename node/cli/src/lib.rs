@@ -23,6 +23,7 @@ mod context;
 mod error;
 mod exit;
 mod files;
+pub mod local;
 mod options;
 mod report;
 mod rounds;
@@ -59,6 +60,7 @@ pub use verbs::offline_token::{InspectArgs, OfflineTokenVerb, VerifyTokenArgs};
 pub use verbs::package::{ChangeArgs, ImportArgs, PackageArgs, PackageVerb, ServerVerb};
 pub use verbs::plan::PlanArgs;
 pub use verbs::shared_secret::{AddVendorArgs, ClassicVerb, EvaluationVerb, RotateKeyArgs};
+pub use verbs::top::TopArgs;
 pub use verbs::vendor::{AddArgs, TrustVerb, VendorVerb};
 pub use verbs::workshop::{BenchVerb, KeyAlgorithm, KeygenArgs, SignArgs, VerifyArgs};
 
@@ -67,7 +69,7 @@ use crate::report::Report;
 use crate::session::Session;
 use crate::verbs::{
     activation, app, application, cluster, device, lease, license, offline_token, package,
-    shared_secret, vendor, workshop,
+    shared_secret, top, vendor, workshop,
 };
 
 /// What a user can ask of a cluster.
@@ -125,6 +127,12 @@ Examples:
   leasehold token verify - --keys offline-keys.json < offline.jwt"
     )]
     Token(TokenArgs),
+    /// Watch the cluster: nodes, seats, refusals, slow calls
+    #[command(after_help = "\
+Examples:
+  leasehold top
+  leasehold top --once > now.txt")]
+    Top(TopArgs),
     /// Import a signed package (the same as `package import`)
     #[command(after_help = package::IMPORT_EXAMPLES)]
     Import(ImportArgs),
@@ -157,6 +165,7 @@ fn act(
         Verb::Import(args) => {
             ask(options, var, async |at| package::run(ServerVerb::Import(args), at).await)
         }
+        Verb::Top(args) => ask(options, var, async |at| top::run(args, options.output, at).await),
         Verb::Cluster(verb) => ask(options, var, async |at| cluster::run(verb, at).await),
         Verb::Vendor(verb) => ask(options, var, async |at| vendor::run(verb, at).await),
         Verb::App(verb) => ask(options, var, async |at| app::run(verb, at).await),
