@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod admin;
 #[cfg(test)]
+mod audit_segment;
+#[cfg(test)]
 mod classic;
 #[cfg(test)]
 mod cloud;
