@@ -236,7 +236,10 @@ fn administration() -> Vec<Decoder> {
 
 fn queries() -> Vec<Decoder> {
     vec![
-        query::<LeaseQuery>("lease-query", &["package_id=p&app_id=app-1&limit=5", "after=x%20y"]),
+        query::<LeaseQuery>(
+            "lease-query",
+            &["package_id=p&app_id=app-1&limit=5", "after=x%20y", "cursor=x"],
+        ),
         query::<LicenseQuery>("license-query", &["protocol=device&state=active&limit=1000"]),
         query::<admin::ActivationQuery>(
             "activation-query",

@@ -9,7 +9,7 @@ use protocol::wire::MAX_TEXT_CHARS;
 use reqwest::Method;
 use serde_json::json;
 
-use super::{document, require_id};
+use super::{document, pages, require_id};
 use crate::error::{CliError, Result};
 use crate::options::MutationOptions;
 use crate::report::{Column, Grid, Part, Report};
@@ -115,7 +115,10 @@ fn registration(args: &RegisterArgs) -> Result<RegisterAppRequest> {
 }
 
 async fn list(session: &Session<'_>) -> Result<Report> {
-    let list: AppList = session.get(&["admin", "apps"]).await?.json()?;
+    let (apps, _) =
+        pages(session, &["admin", "apps"], &[], None, |page: AppList| (page.apps, page.next))
+            .await?;
+    let list = AppList { apps, next: None };
     let mut grid = Grid::new(&[
         Column::whole("APP"),
         Column::whole("CLIENT ID"),

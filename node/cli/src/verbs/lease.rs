@@ -2,12 +2,11 @@
 //! offline use are in `borrow`.
 
 use clap::{Args, Subcommand};
-use protocol::cloud::admin::{LeaseList, LeaseView, MAX_PAGE_ITEMS, ReleaseResponse};
+use protocol::cloud::admin::{LeaseList, LeaseView, ReleaseResponse};
 use serde_json::json;
 
 use super::borrow::{self, BorrowArgs, ReturnBorrowArgs, WriteOffArgs};
-use super::{ReasonOptions, document, require_id, words};
-use crate::client::Request;
+use super::{ReasonOptions, cut_line, document, pages, require_id, words};
 use crate::error::Result;
 use crate::options::MutationOptions;
 use crate::report::{Column, Grid, Part, Report, duration, or_dash};
@@ -83,7 +82,10 @@ pub(crate) async fn run(verb: LeaseVerb, session: &Session<'_>) -> Result<Report
 }
 
 async fn list(args: ListArgs, session: &Session<'_>) -> Result<Report> {
-    let (leases, is_cut) = pages(&args, session).await?;
+    let filters = [("package_id", args.package), ("app_id", args.app)];
+    let split = |page: LeaseList| (page.leases, page.next);
+    let (leases, is_cut) =
+        pages(session, &["admin", "leases"], &filters, args.limit, split).await?;
     let mut grid = Grid::new(&[
         Column::whole("LEASE"),
         Column::whole("TYPE"),
@@ -102,39 +104,11 @@ async fn list(args: ListArgs, session: &Session<'_>) -> Result<Report> {
     }
     let mut parts = vec![Part::Grid(grid, "no seat is out")];
     if is_cut {
-        parts.push(Part::Line(format!("the first {}; raise --limit for more", leases.len())));
+        parts.push(cut_line(leases.len()));
     }
     let ids = leases.iter().map(|lease| lease.lease_id.clone()).collect();
     let json = json!({ "leases": document(&leases)?, "complete": !is_cut });
     Ok(Report::done(json, parts, ids))
-}
-
-/// All pages up to the limit, and whether there is more.
-async fn pages(args: &ListArgs, session: &Session<'_>) -> Result<(Vec<LeaseView>, bool)> {
-    let limit = args.limit.map_or(usize::MAX, |limit| limit as usize);
-    let mut leases: Vec<LeaseView> = Vec::new();
-    let mut after = None;
-    loop {
-        let wanted = u32::try_from(limit - leases.len()).unwrap_or(u32::MAX).min(MAX_PAGE_ITEMS);
-        let request = Request::get(&["admin", "leases"])
-            .query("package_id", args.package.clone())
-            .query("app_id", args.app.clone())
-            .query("after", after.clone())
-            .query("limit", Some(wanted.to_string()))
-            .bearer(session.settings.operator_token()?);
-        let page: LeaseList = session.client.send(&request).await?.json()?;
-        leases.extend(page.leases);
-        match page.next {
-            // A page may be empty and not the last: the server looks at so many leases at a time.
-            Some(next) if leases.len() < limit && after.as_ref() != Some(&next) => {
-                after = Some(next);
-            }
-            next => {
-                leases.truncate(limit);
-                return Ok((leases, next.is_some()));
-            }
-        }
-    }
 }
 
 fn holder(lease: &LeaseView) -> String {

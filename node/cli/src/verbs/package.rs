@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::borrow::{self, BorrowRulesVerb, OfflineArgs};
 use super::workshop::{self, BenchVerb, MAX_PACKAGE_BYTES};
-use super::{ReasonOptions, document, offline_line, require_id, vendor, words};
+use super::{ReasonOptions, document, offline_line, pages, require_id, vendor, words};
 use crate::error::Result;
 use crate::files;
 use crate::options::MutationOptions;
@@ -163,7 +163,11 @@ fn check(path: &Path, text: &str, key: &Path) -> Result<Checked> {
 }
 
 async fn list(session: &Session<'_>) -> Result<Report> {
-    let list: PackageList = session.get(&["admin", "packages"]).await?.json()?;
+    let (packages, _) = pages(session, &["admin", "packages"], &[], None, |page: PackageList| {
+        (page.packages, page.next)
+    })
+    .await?;
+    let list = PackageList { packages, next: None };
     let mut grid = Grid::new(&[
         Column::whole("PACKAGE"),
         Column::text("PRODUCT"),

@@ -10,7 +10,7 @@ use protocol::cloud::admin::{
 };
 use protocol::secret::Disclosed;
 
-use super::{document, require_id};
+use super::{document, pages, require_id};
 use crate::error::{CliError, Result};
 use crate::files;
 use crate::options::MutationOptions;
@@ -107,7 +107,10 @@ async fn add_vendor(args: AddVendorArgs, session: &Session<'_>) -> Result<Report
 }
 
 async fn vendors(session: &Session<'_>) -> Result<Report> {
-    let list: ClassicVendorList = session.get(&["admin", "classic", "vendors"]).await?.json()?;
+    let path = ["admin", "classic", "vendors"];
+    let split = |page: ClassicVendorList| (page.vendors, page.next);
+    let (vendors, _) = pages(session, &path, &[], None, split).await?;
+    let list = ClassicVendorList { vendors, next: None };
     let mut grid = Grid::new(&[Column::whole("VENDOR")]);
     for vendor in &list.vendors {
         grid.row(vec![vendor.vendor_id.clone()]);

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use protocol::cloud::admin::{TrustVendorRequest, VendorList, VendorView};
 use protocol::keys::PublicKey;
 
-use super::{document, require_id};
+use super::{document, pages, require_id};
 use crate::error::{CliError, Result};
 use crate::files;
 use crate::options::MutationOptions;
@@ -96,7 +96,11 @@ pub(crate) async fn pin(
 }
 
 async fn list(session: &Session<'_>) -> Result<Report> {
-    let list: VendorList = session.get(&["admin", "vendors"]).await?.json()?;
+    let (vendors, _) = pages(session, &["admin", "vendors"], &[], None, |page: VendorList| {
+        (page.vendors, page.next)
+    })
+    .await?;
+    let list = VendorList { vendors, next: None };
     let mut parts = Vec::new();
     for vendor in &list.vendors {
         let VendorView { vendor_id, name, algorithm, fingerprint, .. } = vendor;

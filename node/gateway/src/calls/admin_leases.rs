@@ -34,12 +34,12 @@ pub(crate) async fn list(shared: &Shared, call: &Call) -> Result<Reply, Failure>
         .map(|text| parse_app_id(text).ok_or_else(|| Failure::field("app_id", "not an app id")))
         .transpose()?;
     let after = query
-        .after
+        .cursor
         .as_deref()
         .map(|text| {
             lease_id::decode(&keys.lease_id, text)
                 .map(view::ledger_id)
-                .map_err(|_| Failure::field("after", "not where a page of this cluster ended"))
+                .map_err(|_| Failure::field("cursor", "not where a page of this cluster ended"))
         })
         .transpose()?;
     let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);

@@ -15,6 +15,7 @@ use protocol::cloud::problem::Problem;
 use protocol::oauth::Scopes;
 use protocol::secret::Disclosed;
 
+use super::paged;
 use crate::call::Call;
 use crate::credentials::{client_secret_mac, new_client_secret};
 use crate::failure::Failure;
@@ -26,8 +27,10 @@ use crate::view;
 
 /// `GET /admin/apps`
 pub(crate) async fn list(shared: &Shared, call: &Call) -> Result<Reply, Failure> {
+    let page = paged::asked(call)?;
     let ledger = shared.read(call).await?;
-    Ok(Reply::ok(&AppList { apps: ledger.apps().map(view::app).collect() }))
+    let (apps, next) = paged::by_name(ledger.apps(), &page, |app| app_id_text(app.app));
+    Ok(Reply::ok(&AppList { apps: apps.into_iter().map(view::app).collect(), next }))
 }
 
 /// `POST /admin/apps`

@@ -1,6 +1,7 @@
 //! One module per group of operations: from a request to commands, from an outcome to an answer.
 
 pub(crate) mod admin_leases;
+pub(crate) mod alarms;
 pub(crate) mod apps;
 pub(crate) mod checkout;
 pub(crate) mod classic;
@@ -17,5 +18,8 @@ pub(crate) mod licensing;
 pub(crate) mod oauth;
 pub(crate) mod offline;
 pub(crate) mod packages;
+pub(crate) mod paged;
 pub(crate) mod probes;
+pub(crate) mod reclaim;
+pub(crate) mod snapshot;
 pub(crate) mod vendors;

@@ -5,6 +5,7 @@ use lease::command::{Command, PackageChange};
 use lease::outcome::Outcome;
 use protocol::cloud::admin::{PackageList, PackageView, ReasonRequest};
 
+use super::paged;
 use crate::call::Call;
 use crate::failure::Failure;
 use crate::refusal::admin_failure;
@@ -14,12 +15,12 @@ use crate::view;
 
 /// `GET /admin/packages`
 pub(crate) async fn list(shared: &Shared, call: &Call) -> Result<Reply, Failure> {
+    let page = paged::asked(call)?;
     let ledger = shared.read(call).await?;
-    let packages = ledger
-        .packages()
-        .map(|package| view::package(&package))
-        .collect::<Result<Vec<PackageView>, _>>()?;
-    Ok(Reply::ok(&PackageList { packages }))
+    let (packages, next) =
+        paged::by_name(ledger.packages(), &page, |package| package.terms.package.to_string());
+    let packages = packages.iter().map(view::package).collect::<Result<Vec<PackageView>, _>>()?;
+    Ok(Reply::ok(&PackageList { packages, next }))
 }
 
 /// `GET /admin/packages/{package_id}`

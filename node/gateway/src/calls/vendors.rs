@@ -7,6 +7,7 @@ use protocol::cloud::admin::{TrustVendorRequest, VendorList, VendorView};
 use protocol::cloud::problem::Problem;
 use protocol::keys::PublicKey;
 
+use super::paged;
 use crate::call::Call;
 use crate::failure::Failure;
 use crate::refusal::admin_failure;
@@ -16,9 +17,12 @@ use crate::view;
 
 /// `GET /admin/vendors`
 pub(crate) async fn list(shared: &Shared, call: &Call) -> Result<Reply, Failure> {
+    let page = paged::asked(call)?;
     let ledger = shared.read(call).await?;
-    let vendors = ledger.vendors().map(view::vendor).collect::<Result<Vec<VendorView>, _>>()?;
-    Ok(Reply::ok(&VendorList { vendors }))
+    let (vendors, next) =
+        paged::by_name(ledger.vendors(), &page, |vendor| vendor.vendor.to_string());
+    let vendors = vendors.into_iter().map(view::vendor).collect::<Result<Vec<VendorView>, _>>()?;
+    Ok(Reply::ok(&VendorList { vendors, next }))
 }
 
 /// `POST /admin/vendors`

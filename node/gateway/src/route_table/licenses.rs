@@ -5,6 +5,7 @@ use lease::command::Role;
 use protocol::cloud::admin;
 
 use super::{created, ok, schema_of};
+use crate::calls;
 use crate::calls::licensing::{activations, clients, licenses, offline, secrets};
 use crate::routes::{Credential, Operation, Protocol, RequestShape, Verb};
 
@@ -133,8 +134,9 @@ pub(super) static OPERATIONS: &[Operation] = &[
         ok(schema_of::<admin::EvaluationKeys>, "The versions."),
         CHANGE, secrets::rotate_evaluation_key),
     admin!("listClassicVendors" Get "/admin/classic/vendors" Auditor,
-        "Lists vendors whose clients sign requests of the classic face.", RequestShape::Nothing,
-        ok(schema_of::<admin::ClassicVendorList>, "The vendors."), READ, secrets::vendors),
+        "Lists vendors whose clients sign requests of the classic face.",
+        RequestShape::Query(calls::paged::parameters),
+        ok(schema_of::<admin::ClassicVendorList>, "One page."), QUERY, secrets::vendors),
     admin!("addClassicVendor" Post "/admin/classic/vendors" Admin,
         "Sets the secret that a vendor's clients sign with; it is never shown again.",
         RequestShape::Json(schema_of::<admin::ClassicVendorRequest>),

@@ -103,7 +103,7 @@ async fn leases_are_listed_page_by_page_and_released() {
             listed.push(text_of(lease, "lease_id").to_owned());
         }
         match page["next"].as_str() {
-            Some(next) => path = format!("/admin/leases?limit=2&after={next}"),
+            Some(next) => path = format!("/admin/leases?limit=2&cursor={next}"),
             None => break,
         }
     }

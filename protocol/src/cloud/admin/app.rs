@@ -117,9 +117,12 @@ pub struct AppView {
     pub registered_at: UtcTime,
 }
 
-/// Every app, in order of app id.
+/// Apps, in order of app id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AppList {
-    /// The apps.
+    /// One page.
     pub apps: Vec<AppView>,
+    /// Where it ended; absent on the last page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }

@@ -89,9 +89,12 @@ pub struct ClassicVendorView {
     pub vendor_id: String,
 }
 
-/// `GET /admin/classic/vendors`: every one, in order of vendor id.
+/// `GET /admin/classic/vendors`, in order of vendor id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ClassicVendorList {
-    /// The vendors.
+    /// One page.
     pub vendors: Vec<ClassicVendorView>,
+    /// Where it ended; absent on the last page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }

@@ -303,11 +303,14 @@ impl PolicyView {
     }
 }
 
-/// Every package, in order of package id.
+/// Packages, in order of package id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PackageList {
-    /// The packages.
+    /// One page.
     pub packages: Vec<PackageView>,
+    /// Where it ended; absent on the last page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 /// `POST /admin/vendors`: pins a key.
@@ -350,9 +353,12 @@ pub struct VendorView {
     pub public_key: String,
 }
 
-/// Every pinned vendor, in order of vendor id.
+/// Pinned vendors, in order of vendor id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct VendorList {
-    /// The vendors.
+    /// One page.
     pub vendors: Vec<VendorView>,
+    /// Where it ended; absent on the last page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }

@@ -190,7 +190,7 @@ keeps       versions 1, 2
     check(
         &["classic", "vendors"],
         &[Exchange::get(
-            "GET /admin/classic/vendors",
+            "GET /admin/classic/vendors?limit=1000",
             json!({"vendors": [{"vendor_id": "techvendor"}]}),
         )],
         "VENDOR\ntechvendor\n",

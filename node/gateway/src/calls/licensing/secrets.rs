@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use super::done;
 use crate::call::Call;
+use crate::calls::paged;
 use crate::failure::Failure;
 use crate::keys::{Keys, VaultError};
 use crate::refusal::admin_failure;
@@ -71,11 +72,13 @@ pub(crate) async fn rotate_evaluation_key(shared: &Shared, call: &Call) -> Resul
 
 /// `GET /admin/classic/vendors`
 pub(crate) async fn vendors(shared: &Shared, call: &Call) -> Result<Reply, Failure> {
+    let page = paged::asked(call)?;
     let ledger = shared.read(call).await?;
-    let vendors = classic_vendors(&ledger)
-        .map(|vendor| ClassicVendorView { vendor_id: vendor.to_owned() })
-        .collect();
-    Ok(Reply::ok(&ClassicVendorList { vendors }))
+    let (vendors, next) =
+        paged::by_name(classic_vendors(&ledger), &page, |vendor| (*vendor).to_owned());
+    let view = |vendor: &str| ClassicVendorView { vendor_id: vendor.to_owned() };
+    let vendors = vendors.into_iter().map(view).collect();
+    Ok(Reply::ok(&ClassicVendorList { vendors, next }))
 }
 
 /// `POST /admin/classic/vendors`
