@@ -59,6 +59,9 @@ pub use verbs::license::{
 pub use verbs::offline_token::{InspectArgs, OfflineTokenVerb, VerifyTokenArgs};
 pub use verbs::package::{ChangeArgs, ImportArgs, PackageArgs, PackageVerb, ServerVerb};
 pub use verbs::plan::PlanArgs;
+pub use verbs::snapshot::{
+    DirArgs, FileArgs, NowArgs, RecoverArgs, RestoreArgs, RestorePreset, SaveArgs, SnapshotVerb,
+};
 pub use verbs::shared_secret::{AddVendorArgs, ClassicVerb, EvaluationVerb, RotateKeyArgs};
 pub use verbs::top::TopArgs;
 pub use verbs::vendor::{AddArgs, TrustVerb, VendorVerb};

@@ -2,6 +2,13 @@
 //!
 //! `client/openapi/openapi.json` is a copy that SDK authors read; a test keeps it equal.
 
+mod codes;
+mod complete;
+mod example;
+mod ordered;
+mod prose;
+mod requests;
+
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
@@ -30,6 +37,7 @@ use crate::face::{ClassicError, DeploymentError, DeviceError, EvaluationError};
 use crate::routes::{
     self, AnswerBody, Credential, Operation, Protocol, RequestShape, SchemaOf, Verb, operations,
 };
+use ordered::Ordered;
 
 /// The document as pretty-printed JSON with a newline at the end: every operation there is.
 pub fn document() -> String {
@@ -47,8 +55,13 @@ pub(crate) fn served(faces: &Faces) -> String {
 }
 
 fn render(operations: impl Iterator<Item = &'static Operation>) -> String {
+    let operations: Vec<&Operation> = operations.collect();
+    let base = build(operations.iter().copied());
     #[expect(clippy::expect_used, reason = "the document is made of texts and numbers")]
-    let mut text = build(operations).to_pretty_json().expect("the document is JSON");
+    let base = serde_json::to_value(&base).expect("the document is JSON");
+    let whole = complete::complete(base, operations.into_iter());
+    #[expect(clippy::expect_used, reason = "the document is made of texts and numbers")]
+    let mut text = serde_json::to_string_pretty(&Ordered(&whole)).expect("the document is JSON");
     text.push('\n');
     text
 }
@@ -89,7 +102,6 @@ fn build(operations: impl Iterator<Item = &'static Operation>) -> OpenApi {
             InfoBuilder::new()
                 .title("Leasehold")
                 .version(env!("CARGO_PKG_VERSION"))
-                .description(Some(DESCRIPTION))
                 .license(Some(
                     LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0")).build(),
                 ))
@@ -110,9 +122,6 @@ fn describe(operation: &Operation, schemas: &mut Schemas) -> utoipa::openapi::pa
         .operation_id(Some(operation.id))
         .summary(Some(operation.summary))
         .tag(tag(operation.protocol));
-    if operation.protocol == Protocol::Classic {
-        builder = builder.description(Some(CLASSIC_ONLY));
-    }
     for name in operation.path_parameters() {
         builder = builder.parameter(path_parameter(name));
     }
@@ -155,11 +164,14 @@ fn responses(operation: &Operation, schemas: &mut Schemas) -> utoipa::openapi::r
             }
             AnswerBody::Text => response
                 .content("text/plain", ContentBuilder::new().schema(Some(text_schema())).build()),
+            AnswerBody::Bytes => {
+                response.content("application/octet-stream", ContentBuilder::new().build())
+            }
         };
         responses = responses.response(answer.status.to_string(), response.build());
     }
-    for status in operation.failures {
-        responses = responses.response(status.to_string(), failure(operation.protocol, *status));
+    for status in codes::statuses(operation) {
+        responses = responses.response(status.to_string(), failure(operation.protocol, status));
     }
     responses.build()
 }
@@ -171,7 +183,7 @@ fn failure(protocol: Protocol, status: u16) -> Response {
             .schema(Some(RefOr::<Schema>::Ref(Ref::from_schema_name(name))))
             .build()
     };
-    let response = ResponseBuilder::new().description(meaning(status));
+    let response = ResponseBuilder::new().description(prose::meaning(status));
     match protocol {
         Protocol::Cloud => response
             .content(JSON, content("Denied"))
@@ -186,27 +198,6 @@ fn failure(protocol: Protocol, status: u16) -> Response {
             .content("text/plain", ContentBuilder::new().schema(Some(text_schema())).build()),
     }
     .build()
-}
-
-fn meaning(status: u16) -> &'static str {
-    match status {
-        400 => "The request is malformed; the field to blame is named.",
-        401 => "No credential, or one that is not valid (any more).",
-        403 => "The credential or the package does not allow it.",
-        404 => "There is no such thing for this caller.",
-        409 => "Refused as things stand.",
-        410 => "The lease has ended.",
-        413 => {
-            "The body is longer than 256 KiB; at the token endpoint, than 8 KiB; at a face that \
-             takes its proof in the body, than 64 KiB (1 MiB to activate and verify a device)."
-        }
-        422 => {
-            "Understood and not acceptable, or the idempotency key was used for another request."
-        }
-        429 => "Too many keyed requests are remembered, or too much was asked; see Retry-After.",
-        503 => "This node cannot answer now; see Retry-After and `outcome`.",
-        _ => "An error.",
-    }
 }
 
 fn request_body(operation: &Operation, schemas: &mut Schemas) -> Option<RequestBody> {
@@ -323,10 +314,6 @@ const CLIENT: &str = "clientCredentials";
 const OPERATOR_TOKEN: &str = "operatorToken";
 const API_KEY: &str = "apiKey";
 const NO_SCOPES: [&str; 0] = [];
-const DESCRIPTION: &str = "A license server that cannot oversell: every node answers every call, \
-                           and every checkout is one decision in one replicated log.";
-const CLASSIC_ONLY: &str = "Exists only on nodes with `protocols.classic` switched on; the \
-                            document that other nodes serve does not list it.";
 const TAGS: [(&str, &str); 9] = [
     ("licenses", "Calls of applications."),
     ("oauth", "Access tokens."),

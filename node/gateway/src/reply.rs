@@ -10,6 +10,10 @@ pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json"
 /// For probes.
 pub(crate) const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
+/// Beside a body that ends within a bound of its own, however long it takes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lasting;
+
 /// A complete answer.
 #[derive(Debug)]
 pub(crate) struct Reply {
@@ -18,13 +22,14 @@ pub(crate) struct Reply {
     body: Vec<u8>,
     /// Sent in place of the body: it has no end yet.
     stream: Option<Body>,
+    lasting: bool,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Reply {
     /// An answer with a body.
     pub(crate) fn new(status: StatusCode, content_type: HeaderValue, body: Vec<u8>) -> Self {
-        Self { status, content_type, body, stream: None, headers: Vec::new() }
+        Self { status, content_type, body, stream: None, lasting: false, headers: Vec::new() }
     }
 
     /// An answer in JSON.
@@ -43,6 +48,12 @@ impl Reply {
     /// 200 with a body that is made while it is sent.
     pub(crate) fn stream(content_type: HeaderValue, body: Body) -> Self {
         Self { stream: Some(body), ..Self::new(StatusCode::OK, content_type, Vec::new()) }
+    }
+
+    /// Says that the body takes long and ends by itself within a bound of its own: its connection
+    /// is not idle meanwhile.
+    pub(crate) fn lasting(self) -> Self {
+        Self { lasting: true, ..self }
     }
 
     /// 204.
@@ -75,6 +86,9 @@ impl Reply {
         }
         for (name, value) in self.headers {
             headers.insert(name, value);
+        }
+        if self.lasting {
+            response.extensions_mut().insert(Lasting);
         }
         *response.body_mut() = self.stream.unwrap_or_else(|| Body::from(self.body));
         response

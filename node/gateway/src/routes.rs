@@ -136,6 +136,8 @@ pub(crate) enum AnswerBody {
     AnyJson,
     /// Text.
     Text,
+    /// A file.
+    Bytes,
 }
 
 impl Verb {
@@ -197,7 +199,7 @@ impl Operation {
     /// Whether this node must have applied its own log first. How the cluster stands is asked most
     /// urgently where it has not, and the answer is made of what each node says of itself.
     pub(crate) fn needs_recovery(&self) -> bool {
-        self.id != "showCluster"
+        !matches!(self.id, "showCluster" | "listAlarms")
     }
 
     /// Whether the caller chooses between a linearizable and a stale answer.

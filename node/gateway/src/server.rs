@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use http::{Request, Response};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -33,6 +34,7 @@ use tracing::{debug, error, warn};
 
 use crate::address::PeerAddress;
 use crate::gateway::Gateway;
+use crate::reply::Lasting;
 
 /// The bounds of the listener. The defaults are what the product runs with.
 #[derive(Debug, Clone)]
@@ -205,8 +207,10 @@ impl Connection {
                 let gateway = gateway.clone();
                 let in_flight = activity.begin();
                 async move {
-                    let response: Response<Body> = gateway.answer(request).await;
-                    drop(in_flight);
+                    let mut response: Response<Body> = gateway.answer(request).await;
+                    if response.extensions_mut().remove::<Lasting>().is_some() {
+                        response = response.map(|body| held_by(body, in_flight));
+                    }
                     Ok::<_, std::convert::Infallible>(response)
                 }
             })
@@ -308,6 +312,15 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// A body as long as which a request is in flight.
+fn held_by(body: Body, in_flight: InFlight) -> Body {
+    Body::new(body.map_frame(move |frame| {
+        // Goes with the last frame, or with a reader that went away.
+        let _held = &in_flight;
+        frame
+    }))
 }
 
 /// How long to wait after a failed accept.

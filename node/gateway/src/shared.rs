@@ -1,5 +1,6 @@
 //! What all requests of a gateway share, and the two ways into the cluster: submit and read.
 
+use std::collections::BTreeSet;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,15 +10,17 @@ use lease::Ledger;
 use lease::command::Command;
 use lease::entry::Stamp;
 use lease::ids::RequestId;
+use lease::operate::AlarmKind;
 use lease::outcome::Outcome;
 use protocol::oauth::token::BearerError;
-use raft::{LedgerGuard, Submitted};
+use raft::{Alarm, LedgerGuard, Submitted};
 use tokio::sync::Semaphore;
 
 use crate::auth;
 use crate::call::Call;
 use crate::calls::classic::stream::STREAMS_AT_ONCE;
 use crate::calls::probes::Check;
+use crate::calls::snapshot::SNAPSHOTS_AT_ONCE;
 use crate::consistency::{Consistency, Staleness};
 use crate::context::{GatewayConfig, GatewayContext};
 use crate::deadline::Deadline;
@@ -41,6 +44,8 @@ pub(crate) struct Shared {
     /// Bounds signatures at once: each keeps a core busy for most of a millisecond, and consensus
     /// runs on the same cores.
     pub(crate) signing: Semaphore,
+    /// Bounds backups that are being sent at once.
+    pub(crate) snapshots: Arc<Semaphore>,
     /// Bounds streams of the classic face at once.
     pub(crate) classic_streams: Arc<Semaphore>,
     /// Bounds requests of one caller.
@@ -55,6 +60,7 @@ impl Shared {
             in_flight: Semaphore::new(config.max_requests_in_flight),
             anonymous_bodies: Semaphore::new(ANONYMOUS_BODIES_AT_ONCE),
             signing: Semaphore::new(SIGNATURES_AT_ONCE),
+            snapshots: Arc::new(Semaphore::new(SNAPSHOTS_AT_ONCE)),
             classic_streams: Arc::new(Semaphore::new(STREAMS_AT_ONCE)),
             tokens: TokenCache::new(TOKENS_REMEMBERED),
             metrics: Metrics::new(),
@@ -98,16 +104,37 @@ impl Shared {
 
     /// What must hold for this node to be sent requests. The last check is the one that matters: a
     /// linearizable read, answered within *F*.
-    pub(crate) async fn readiness(&self, deadline: Deadline) -> [Check; 3] {
+    pub(crate) async fn readiness(&self, deadline: Deadline) -> [Check; 5] {
         let recovered = self.has_recovered();
         let unsealed = self.context.keys.get().is_some();
+        let stays = !self.context.control.facts().draining;
+        let undamaged = !self.own_alarms().contains(&AlarmKind::Corrupt);
         let in_touch = self.context.cluster.read_barrier(self.left(deadline)).await.is_ok();
         let check = |name, holds: bool, reason| Check { name, failure: (!holds).then_some(reason) };
         [
             check("recovered", recovered, "the log is not applied yet"),
             check("unsealed", unsealed, "the node has no keys"),
+            check("staying", stays, "the node is on its way down"),
+            check("undamaged", undamaged, "the node's state is in doubt"),
             check("quorum", in_touch, "no quorum answered in time"),
         ]
+    }
+
+    /// Kinds of the alarms about this node: those in the log, and what it finds itself.
+    pub(crate) fn own_alarms(&self) -> BTreeSet<AlarmKind> {
+        let node = self.config.node;
+        let status = self.context.cluster.status();
+        let in_doubt = [Alarm::Corrupt, Alarm::NoStateSumMajority];
+        let facts = self.context.control.facts();
+        let found = facts.alarms.iter().filter(|alarm| alarm.node == node);
+        let found = found.filter_map(|alarm| AlarmKind::from_name(&alarm.kind));
+        let ledger = self.context.cluster.ledger();
+        let logged = ledger.alarms().filter(|row| row.node == node).map(|row| row.kind);
+        let mut kinds: BTreeSet<AlarmKind> = found.chain(logged).collect();
+        if status.alarms.iter().any(|alarm| in_doubt.contains(alarm)) {
+            kinds.insert(AlarmKind::Corrupt);
+        }
+        kinds
     }
 
     /// What is left of a call's time.

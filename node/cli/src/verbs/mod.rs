@@ -13,6 +13,7 @@ pub(crate) mod offline_token;
 pub(crate) mod package;
 pub(crate) mod plan;
 pub(crate) mod shared_secret;
+pub(crate) mod snapshot;
 pub(crate) mod top;
 pub(crate) mod vendor;
 pub(crate) mod workshop;

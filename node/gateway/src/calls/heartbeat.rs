@@ -4,6 +4,7 @@
 //! never proposed; the lease itself says how, as it would have with a good token. Whether a
 //! sequence is the current one is the ledger's to say.
 
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use lease::command::{Command, Renewal as LedgerRenewal};
 use lease::ids::{Fence, LeaseId};
 use lease::outcome::{Outcome, RefusalCode, RenewalOutcome};
@@ -18,6 +19,7 @@ use protocol::wire::UtcTime;
 
 use crate::call::Call;
 use crate::calls::offline::Signing;
+use crate::calls::reclaim::{self, Former};
 use crate::failure::Failure;
 use crate::keys::Keys;
 use crate::refusal::cloud_failure;
@@ -30,6 +32,13 @@ pub(crate) async fn heartbeat(shared: &Shared, call: &Call) -> Result<Reply, Fai
     let keys = shared.serving_keys()?;
     let request: HeartbeatRequest = call.json()?;
     let signing = Signing::of(shared)?;
+    if let Some(epoch) = reclaim::former_epoch(shared)
+        && let Some(former) =
+            reclaim::shown(&keys, epoch, call.lease(&keys)?, &request.renewal_token)
+    {
+        let renewed = reclaim::reclaim_one(shared, call, former).await?;
+        return response(&keys, &signing, former.lease, &renewed);
+    }
     let (lease, sequence) =
         shown(shared, call, &keys, signing.epoch, &request.renewal_token).await?;
     let renewal = LedgerRenewal { lease, sequence, still_active: request.still_active };
@@ -133,27 +142,95 @@ pub(crate) async fn heartbeats(shared: &Shared, call: &Call) -> Result<Reply, Fa
     let request: BulkHeartbeatRequest = call.json()?;
     let signing = Signing::of(shared)?;
     let admitted = admit_all(shared, call, &keys, signing.epoch, &request.leases).await?;
-    let renewals: Vec<LedgerRenewal> =
-        admitted.iter().filter_map(|item| item.as_ref().ok().copied()).collect();
-    let outcomes =
-        if renewals.is_empty() { Vec::new() } else { renew(shared, call, renewals).await? };
-    let mut decided = outcomes.into_iter();
+    let mut decided = decide_all(shared, call, &admitted).await?;
     let mut results = Vec::with_capacity(admitted.len());
     for (item, admitted) in request.leases.into_iter().zip(admitted) {
         results.push(match admitted {
             Err(status) => without_lease(item.lease_id, status),
-            Ok(renewal) => match decided.next() {
+            Ok(shown) => match decided.next_of(shown) {
                 None => return Err(Failure::internal("fewer outcomes than renewals")),
                 Some(RenewalOutcome::Refused(refusal)) => {
-                    let status =
-                        bulk_status(refusal.code).ok_or_else(|| cloud_failure(&refusal, &[]))?;
+                    let status = shown
+                        .bulk_status(refusal.code)
+                        .ok_or_else(|| cloud_failure(&refusal, &[]))?;
                     without_lease(item.lease_id, status)
                 }
-                Some(renewed) => extended(&keys, &signing, item.lease_id, renewal.lease, &renewed)?,
+                Some(renewed) => extended(&keys, &signing, item.lease_id, shown.lease(), &renewed)?,
             },
         });
     }
     Ok(Reply::ok(&BulkHeartbeatResponse { results }))
+}
+
+/// What an item of a bulk call shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    /// A token of the present epoch.
+    Present(LedgerRenewal),
+    /// One of the former epoch, within the grace.
+    Former(Former),
+}
+
+impl Shown {
+    fn lease(self) -> LeaseId {
+        match self {
+            Self::Present(renewal) => renewal.lease,
+            Self::Former(former) => former.lease,
+        }
+    }
+
+    /// What is said to a refusal of this item; `None`: it concerns the whole call.
+    fn bulk_status(self, code: RefusalCode) -> Option<BulkHeartbeatStatus> {
+        match (self, code) {
+            // Its seat is gone.
+            (
+                Self::Former(_),
+                RefusalCode::MaxOverageExceeded
+                | RefusalCode::QuantityExceedsPackage
+                | RefusalCode::PoolExhausted
+                | RefusalCode::UnknownPackage,
+            ) => Some(BulkHeartbeatStatus::Ended),
+            (Self::Former(_), RefusalCode::NotReclaimable) => Some(BulkHeartbeatStatus::Replayed),
+            (_, code) => bulk_status(code),
+        }
+    }
+}
+
+/// Outcomes of a bulk call: those of the present epoch came in one command.
+struct Decided {
+    present: std::vec::IntoIter<RenewalOutcome>,
+    former: std::vec::IntoIter<RenewalOutcome>,
+}
+
+impl Decided {
+    fn next_of(&mut self, shown: Shown) -> Option<RenewalOutcome> {
+        match shown {
+            Shown::Present(_) => self.present.next(),
+            Shown::Former(_) => self.former.next(),
+        }
+    }
+}
+
+async fn decide_all(
+    shared: &Shared,
+    call: &Call,
+    admitted: &[Result<Shown, BulkHeartbeatStatus>],
+) -> Result<Decided, Failure> {
+    let (mut renewals, mut formers) = (Vec::new(), Vec::new());
+    for shown in admitted.iter().flatten() {
+        match shown {
+            Shown::Present(renewal) => renewals.push(*renewal),
+            Shown::Former(former) => formers.push(*former),
+        }
+    }
+    let present =
+        if renewals.is_empty() { Vec::new() } else { renew(shared, call, renewals).await? };
+    let former: Vec<RenewalOutcome> = stream::iter(formers)
+        .map(|former| reclaim::reclaim(shared, call, former))
+        .buffered(RECLAIMS_AT_ONCE)
+        .try_collect()
+        .await?;
+    Ok(Decided { present: present.into_iter(), former: former.into_iter() })
 }
 
 /// One outcome for each lease.
@@ -213,8 +290,9 @@ async fn admit_all(
     keys: &Keys,
     epoch: Epoch,
     items: &[BulkHeartbeatItem],
-) -> Result<Vec<Result<LedgerRenewal, BulkHeartbeatStatus>>, Failure> {
-    let looked_at: Vec<_> = items.iter().map(|item| admit(keys, epoch, item)).collect();
+) -> Result<Vec<Result<Shown, BulkHeartbeatStatus>>, Failure> {
+    let former = reclaim::former_epoch(shared);
+    let looked_at: Vec<_> = items.iter().map(|item| admit(keys, epoch, former, item)).collect();
     let with_bad_token: Vec<LeaseId> = looked_at
         .iter()
         .filter_map(|item| match item {
@@ -250,13 +328,18 @@ enum NotAdmitted {
 fn admit(
     keys: &Keys,
     epoch: Epoch,
+    former_epoch: Option<u32>,
     item: &BulkHeartbeatItem,
-) -> Result<LedgerRenewal, NotAdmitted> {
+) -> Result<Shown, NotAdmitted> {
     let key = lease_id::decode(&keys.lease_id, &item.lease_id).map_err(|_| NotAdmitted::NoLease)?;
     let lease = view::ledger_id(key);
-    let sequence =
-        sequence_of(keys, epoch, key, &item.renewal_token).ok_or(NotAdmitted::BadToken(lease))?;
-    Ok(LedgerRenewal { lease, sequence, still_active: true })
+    if let Some(sequence) = sequence_of(keys, epoch, key, &item.renewal_token) {
+        return Ok(Shown::Present(LedgerRenewal { lease, sequence, still_active: true }));
+    }
+    former_epoch
+        .and_then(|epoch| reclaim::shown(keys, epoch, key, &item.renewal_token))
+        .map(Shown::Former)
+        .ok_or(NotAdmitted::BadToken(lease))
 }
 
 /// What a bulk item says to a refusal; `None` for those that concern the whole call.
@@ -309,6 +392,9 @@ fn extended(
     })
 }
 
+/// Leases of the former epoch that one call brings back at once: each is a command of its own.
+const RECLAIMS_AT_ONCE: usize = 64;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -339,15 +425,20 @@ mod tests {
             lease_id: lease_id.to_owned(),
             renewal_token: renewal_token.to_owned(),
         };
-        let good = LedgerRenewal { lease, sequence: 3, still_active: true };
+        let good = Shown::Present(LedgerRenewal { lease, sequence: 3, still_active: true });
         let table = [
             (item(&lease_id, &renewal_token), Ok(good)),
             (item("lease-not-ours", &renewal_token), Err(NotAdmitted::NoLease)),
             (item(&lease_id, "rt1-forged"), Err(NotAdmitted::BadToken(lease))),
         ];
         for (item, want) in table {
-            assert_eq!(admit(&keys, epoch, &item), want);
+            assert_eq!(admit(&keys, epoch, None, &item), want);
         }
+        let later = Epoch { number: 2, ..epoch };
+        let held = item(&lease_id, &renewal_token);
+        assert_eq!(admit(&keys, later, None, &held), Err(NotAdmitted::BadToken(lease)));
+        let back = admit(&keys, later, Some(1), &held);
+        assert!(matches!(back, Ok(Shown::Former(former)) if former.lease == lease), "{back:?}");
     }
 
     #[test]

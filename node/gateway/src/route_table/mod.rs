@@ -17,6 +17,7 @@ macro_rules! handler {
 }
 
 mod admin;
+mod alarms;
 mod classic;
 mod cloud;
 mod deployment;
@@ -26,13 +27,14 @@ mod evaluation;
 mod licenses;
 mod offline;
 mod operations;
+mod snapshot;
 
 /// Every operation.
 pub(crate) fn operations() -> impl Iterator<Item = &'static Operation> {
     TABLES.iter().flat_map(|table| table.iter())
 }
 
-static TABLES: [&[Operation]; 10] = [
+static TABLES: [&[Operation]; 12] = [
     cloud::OPERATIONS,
     offline::OPERATIONS,
     device::OPERATIONS,
@@ -41,7 +43,9 @@ static TABLES: [&[Operation]; 10] = [
     evaluation::OPERATIONS,
     classic::OPERATIONS,
     admin::OPERATIONS,
+    alarms::OPERATIONS,
     licenses::OPERATIONS,
+    snapshot::OPERATIONS,
     operations::OPERATIONS,
 ];
 

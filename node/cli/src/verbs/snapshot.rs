@@ -1,0 +1,150 @@
+//! The words of `snapshot` and `cluster recover`. The program does the work: it alone knows files
+//! of a state and data directories.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+/// `leasehold snapshot …`
+#[derive(Debug, Clone, Subcommand)]
+pub enum SnapshotVerb {
+    /// Take a backup: download the state of the cluster into a file, and verify it
+    #[command(after_help = "\
+Examples:
+  leasehold snapshot save /backup/
+  leasehold snapshot save last-words.snapshot --data-dir /var/lib/leasehold   (a stopped node)")]
+    Save(SaveArgs),
+    /// Show what is in a snapshot file
+    #[command(after_help = "\
+Example:
+  leasehold snapshot status leasehold-lh-3f2a9c5d7e11a0b2-1-48211.snapshot")]
+    Status(FileArgs),
+    /// Check all of a snapshot file: every hash, every row, the rules, the audit chain
+    #[command(after_help = "\
+Example:
+  leasehold snapshot verify leasehold-lh-3f2a9c5d7e11a0b2-1-48211.snapshot")]
+    Verify(FileArgs),
+    /// Make a new cluster of one node from a snapshot file, in a new epoch
+    #[command(after_help = "\
+Example:
+  leasehold snapshot restore leasehold-lh-3f2a9c5d7e11a0b2-1-48211.snapshot \\
+      --dir /etc/leasehold/node-4 --kek /safe/node-1/kek.pem \\
+      --gateway-url https://licenses-4.example.com:7401 --peer-address 10.0.0.4:7411
+Then: leasehold serve --config /etc/leasehold/node-4/node.toml, and leasehold member add.")]
+    Restore(RestoreArgs),
+    /// List the snapshot files of a directory, newest last
+    #[command(after_help = "\
+Example:
+  leasehold snapshot list /backup/")]
+    List(DirArgs),
+    /// Have a node write a backup into its configured directory now
+    #[command(after_help = "\
+Examples:
+  leasehold snapshot now
+  leasehold snapshot now 2")]
+    Now(NowArgs),
+}
+
+/// What to save, and where to.
+#[derive(Debug, Clone, Args)]
+pub struct SaveArgs {
+    /// The file to make, or a directory to make one in
+    #[arg(value_name = "FILE|DIR")]
+    pub target: PathBuf,
+    /// Take what a stopped node has in its data directory instead, with every entry of its log
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// A snapshot file.
+#[derive(Debug, Clone, Args)]
+pub struct FileArgs {
+    /// The file
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+}
+
+/// A directory of snapshot files.
+#[derive(Debug, Clone, Args)]
+pub struct DirArgs {
+    /// The directory
+    #[arg(value_name = "DIR", default_value = ".")]
+    pub dir: PathBuf,
+}
+
+/// Which node is to write a backup.
+#[derive(Debug, Clone, Args)]
+pub struct NowArgs {
+    /// Number of the node; the one that answers when left out
+    #[arg(value_name = "NODE")]
+    pub node: Option<u64>,
+}
+
+/// From what and as what a cluster begins again.
+#[derive(Debug, Clone, Args)]
+pub struct RestoreArgs {
+    /// The snapshot file
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Directory to be made for the new node: configuration, certificates, keys, data
+    #[arg(long, value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Key-encryption key of any node that was a member when the snapshot was taken (its kek.pem):
+    /// without it no secret of the cluster can be opened
+    #[arg(long, value_name = "PATH")]
+    pub kek: PathBuf,
+    /// How applications will reach the node, https://host:port
+    #[arg(long, value_name = "URL")]
+    pub gateway_url: String,
+    /// How peers will reach the node, host:port
+    #[arg(long, value_name = "HOST:PORT")]
+    pub peer_address: String,
+    /// Where the gateway listens
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:7401")]
+    pub listen: SocketAddr,
+    /// Where the node listens for peers
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:7411")]
+    pub peer_listen: SocketAddr,
+    /// Region label
+    #[arg(long, value_name = "NAME", default_value = "")]
+    pub region: String,
+    /// Zone label
+    #[arg(long, value_name = "NAME", default_value = "")]
+    pub zone: String,
+    /// How far apart the nodes will be
+    #[arg(long, value_enum, default_value_t = RestorePreset::Lan)]
+    pub preset: RestorePreset,
+    /// Number of the node; one above all that the snapshot knows when left out
+    #[arg(long, value_name = "NODE")]
+    pub node_id: Option<u64>,
+    /// Say that nothing was borrowed after the snapshot was taken: no seat is kept for borrows that
+    /// it does not know
+    #[arg(long)]
+    pub no_borrows_since: bool,
+}
+
+/// Timing between nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RestorePreset {
+    /// One data centre
+    Lan,
+    /// One region
+    Region,
+    /// Several continents
+    Global,
+}
+
+/// On which survivor a cluster without a majority goes on.
+#[derive(Debug, Clone, Args)]
+pub struct RecoverArgs {
+    /// Configuration of the stopped node, node.toml
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// The new data directory; beside the old one when left out
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// The cluster's id, in place of typing it
+    #[arg(long, value_name = "CLUSTER-ID")]
+    pub confirm: Option<String>,
+}
