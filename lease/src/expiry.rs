@@ -21,8 +21,8 @@ use crate::state::{Lease, Package};
 pub(crate) const MINUTE_MS: i64 = 60 * 1000;
 
 impl Ledger {
-    /// Moves the clocks, then ends what is due and forgets what is old.
-    pub(crate) fn pass_time(&mut self, index: u64, header: &EntryHeader) {
+    /// Moves the clocks and forgets what is old.
+    pub(crate) fn move_clocks(&mut self, index: u64, header: &EntryHeader) {
         let before = self.clock();
         let clock = Stamp {
             led_ms: before.led_ms.max(header.stamp.led_ms),
@@ -39,7 +39,6 @@ impl Ledger {
         }
         self.requests.forget(clock.led_ms);
         self.forget_guesses(clock.led_ms);
-        self.sweep(&Origin::time(header.origin));
     }
 
     /// Whether a lease has ended although it has not been swept yet.
@@ -102,7 +101,8 @@ impl Ledger {
         }
     }
 
-    fn sweep(&mut self, origin: &Origin) {
+    /// Ends what is due.
+    pub(crate) fn sweep(&mut self, origin: &Origin) {
         let mut budget = self.limits.expiries_per_entry;
         let clock = self.clock();
         for name in self.state.civil_due_by(clock.civil_ms) {

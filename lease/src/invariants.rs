@@ -5,6 +5,7 @@
 
 mod licensing;
 mod offline;
+mod operate;
 mod pools;
 
 use std::collections::BTreeMap;
@@ -24,6 +25,11 @@ pub use licensing::{
 pub use offline::{
     borrowed_seats_stay_within_their_caps, every_hold_keeps_a_live_lease,
     no_seat_with_a_token_outstanding_is_free,
+};
+pub use operate::{
+    at_most_one_authority_issues, no_node_id_is_given_twice,
+    only_what_was_out_at_the_opening_exceeds_the_seats_kept, policies_are_of_applications,
+    the_grace_is_of_this_epoch, what_is_said_of_nodes_is_of_members,
 };
 pub use pools::{no_pool_is_above_its_peak, rules_and_use_belong_to_pools};
 
@@ -47,6 +53,7 @@ pub struct Before {
     refusals: u64,
     token_versions: u64,
     offline: offline::OfflineBefore,
+    nodes: operate::NodesBefore,
 }
 
 impl Before {
@@ -60,6 +67,7 @@ impl Before {
             refusals: ledger.state.refusals().values().sum(),
             token_versions: token_versions(ledger),
             offline: offline::OfflineBefore::of(ledger),
+            nodes: operate::NodesBefore::of(ledger),
         }
     }
 }
@@ -78,6 +86,12 @@ pub fn check_all(before: &Before, ledger: &Ledger) -> Result<(), Violation> {
     token_versions_never_fall(before, ledger)?;
     no_seat_with_a_token_outstanding_is_free(before, ledger)?;
     borrowed_seats_stay_within_their_caps(before, ledger)?;
+    no_node_id_is_given_twice(before, ledger)?;
+    what_is_said_of_nodes_is_of_members(ledger)?;
+    at_most_one_authority_issues(ledger)?;
+    policies_are_of_applications(ledger)?;
+    the_grace_is_of_this_epoch(ledger)?;
+    only_what_was_out_at_the_opening_exceeds_the_seats_kept(ledger)?;
     refusals_are_counted(before, ledger)
 }
 

@@ -11,10 +11,11 @@
 
 use crate::audit::{AuditHead, RecentEvents};
 use crate::command::Command;
-use crate::entry::{Entry, EntryHeader, Envelope, MAX_COMMANDS_PER_ENTRY, Stamp};
+use crate::entry::{Entry, EntryHeader, MAX_COMMANDS_PER_ENTRY, Stamp};
 use crate::ids::Group;
 use crate::limits::LedgerLimits;
 use crate::outcome::Outcome;
+use crate::record::Origin;
 use crate::requests::Requests;
 use crate::rows::{Changes, ClusterIdentity, LoadError, table};
 use crate::state::{Loading, State};
@@ -123,7 +124,11 @@ impl Ledger {
     /// than the first is opened.
     pub fn apply_entry(&mut self, index: u64, entry: &Entry) -> Result<Vec<Outcome>, ApplyError> {
         self.belongs_here(index, entry)?;
-        self.pass_time(index, &entry.header);
+        self.move_clocks(index, &entry.header);
+        // What the state of a former epoch knows is not ended before it gets its term anew.
+        if !opens_epoch(entry) {
+            self.sweep(&Origin::time(entry.header.origin));
+        }
         let outcomes = (0_u16..)
             .zip(&entry.commands)
             .map(|(position, envelope)| {
@@ -239,8 +244,7 @@ impl Ledger {
         if group != GROUP {
             return Err(ApplyError::Group { index, group });
         }
-        let opens = |envelope: &Envelope| matches!(envelope.command, Command::OpenEpoch(_));
-        let opens = entry.commands.iter().any(opens);
+        let opens = opens_epoch(entry);
         let first = self.cluster().is_none_or(|own| own.epoch <= FIRST_EPOCH);
         let unfounded = epoch == 0 && incarnation == 0 && first && !opens;
         let ours =
@@ -257,4 +261,8 @@ impl Ledger {
         }
         Ok(())
     }
+}
+
+fn opens_epoch(entry: &Entry) -> bool {
+    entry.commands.iter().any(|envelope| matches!(envelope.command, Command::OpenEpoch(_)))
 }

@@ -164,7 +164,12 @@ impl Ledger {
 
     /// Everything live lasts for a full term from now, and so do the tokens that may be out for it.
     fn lengthen_what_is_live(&mut self, forgot_borrows: bool) {
-        let live = self.state.leases_after(None).filter(|lease| !self.is_due(lease));
+        let clock = self.clock();
+        // The wall clock says nothing of a hold: it may have been lengthened since.
+        let live = self.state.leases_after(None).filter(|lease| {
+            let over = self.state.at(lease.package()).is_over(clock.civil_ms);
+            !over && (lease.is_held() || !self.is_due(lease))
+        });
         for id in live.map(|lease| lease.id()).collect::<Vec<LeaseId>>() {
             self.lengthen(id, forgot_borrows);
         }
