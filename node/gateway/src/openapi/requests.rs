@@ -1,0 +1,22 @@
+//! Requests that a schema alone cannot show well: where fields belong together, or a value must be
+//! of a form.
+
+use serde_json::{Value, json};
+
+/// A request of an operation.
+pub(super) fn of(id: &str) -> Option<Value> {
+    Some(match id {
+        "issueToken" => json!({
+            "grant_type": "client_credentials",
+            "client_id": "davinci-configurator-se-5f0c21d39ab47e10",
+            "client_secret": "lh_cs_c2hvd24tb25jZS13aGVuLWl0LXdhcy1yZWdpc3RlcmVk",
+            "scope": "license:checkout license:return",
+        }),
+        "registerApp" => json!({
+            "name": "DaVinci Configurator SE",
+            "product_id": "davinci-configurator-se",
+            "vendor_id": "vector-de",
+        }),
+        _ => return None,
+    })
+}
