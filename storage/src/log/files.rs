@@ -6,13 +6,20 @@
 //! that the `fdatasync` of a group changes no block map. In a stepped log the same work is done in
 //! place, so that a test sees every operation in one order.
 //!
+//! A disk without room for the next segment is waited for and not taken for a failure: nothing was
+//! promised yet, the zeros written so far are removed, and the chore is tried again until there is
+//! room or the log is closed. Meanwhile old segments are removed as ever, which is how room may
+//! come back, and the writer goes on until its segment is full. A failed sync is never tried again.
+//!
 //! Old segments are removed one by one, oldest first, each made durable before the next: after a
 //! crash there is never a hole in their numbers, so a hole is always damage.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SendError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SendError, SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
 use super::format::{Mark, SEGMENT_HEADER_BYTES};
 use super::queue::Shared;
@@ -66,6 +73,10 @@ struct Worker {
 
 /// At most: one preparation, and a removal and a mark per checkpoint.
 const MAX_CHORES: usize = 64;
+/// Between two looks for room.
+const LOOK_FOR_ROOM: Duration = Duration::from_millis(250);
+const CREATE: &str = "create";
+const FILL: &str = "fill with zeros";
 static ZEROS: [u8; 256 * 1024] = [0; 256 * 1024];
 
 impl Files {
@@ -150,12 +161,24 @@ impl Chore {
 impl Worker {
     fn run(&self, waiting: &Receiver<Chore>, ready: &SyncSender<Result<Prepared, LogError>>) {
         let mut failed = None;
-        while let Ok(chore) = waiting.recv() {
+        // A segment that there was no room for.
+        let mut postponed = None;
+        loop {
+            let chore = match postponed {
+                None => waiting.recv().ok(),
+                Some(len) => match waiting.recv_timeout(LOOK_FOR_ROOM) {
+                    Ok(chore) => Some(chore),
+                    Err(RecvTimeoutError::Timeout) => Some(Chore::Prepare { len }),
+                    Err(RecvTimeoutError::Disconnected) => None,
+                },
+            };
+            let Some(chore) = chore else { return };
             if let Some(error) = &failed {
                 chore.refuse(error);
-            } else if let Err(error) = self.act(chore, ready) {
+            } else if let Err(error) = self.act(chore, ready, &mut postponed) {
                 self.shared.fail(&error);
                 failed = Some(error);
+                postponed = None;
             }
         }
     }
@@ -164,10 +187,18 @@ impl Worker {
         &self,
         chore: Chore,
         ready: &SyncSender<Result<Prepared, LogError>>,
+        postponed: &mut Option<u64>,
     ) -> Result<(), LogError> {
         match chore {
             Chore::Prepare { len } => {
                 let prepared = self.prepare(len);
+                if prepared.as_ref().is_err_and(is_without_room) && !self.shared.is_closing() {
+                    if postponed.replace(len).is_none() {
+                        tracing::error!("there is no room for the log's next segment; it waits");
+                    }
+                    return self.remove_leftover();
+                }
+                *postponed = None;
                 let result = prepared.as_ref().map(|_| ()).map_err(LogError::clone);
                 // The receiver is gone only when the log ends; then nobody needs the file.
                 let _ = ready.send(prepared);
@@ -175,6 +206,16 @@ impl Worker {
             }
             Chore::Remove { segments } => self.remove(&segments),
             Chore::Mark { mark, done } => self.mark(mark, done),
+        }
+    }
+
+    /// What was written of a segment that found no room stands in the way of everything else.
+    fn remove_leftover(&self) -> Result<(), LogError> {
+        let path = self.dir.join(PREPARED_NAME);
+        match self.disk.exists(&path) {
+            Ok(true) => self.disk.remove_file(&path).map_err(LogError::io("remove", &path)),
+            Ok(false) => Ok(()),
+            Err(error) => Err(LogError::io("look for", &path)(error)),
         }
     }
 
@@ -198,13 +239,19 @@ impl Worker {
     }
 }
 
+/// Whether the disk had no room for zeros; a sync that says so is a failed sync.
+fn is_without_room(error: &LogError) -> bool {
+    let LogError::Io { action: CREATE | FILL, source, .. } = error else { return false };
+    matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+}
+
 /// Writes a file of zeros, replacing a leftover of the same name.
 pub(crate) fn prepare(disk: &dyn Disk, dir: &Path, len: u64) -> Result<Prepared, LogError> {
     let path = dir.join(PREPARED_NAME);
     if disk.exists(&path).map_err(LogError::io("look for", &path))? {
         disk.remove_file(&path).map_err(LogError::io("remove", &path))?;
     }
-    let file = disk.create(&path).map_err(LogError::io("create", &path))?;
+    let file = disk.create(&path).map_err(LogError::io(CREATE, &path))?;
     let mut prepared = Prepared { file: Arc::from(file), len: 0 };
     lengthen(&mut prepared, &path, len.max(SEGMENT_HEADER_BYTES as u64))?;
     Ok(prepared)
@@ -212,8 +259,7 @@ pub(crate) fn prepare(disk: &dyn Disk, dir: &Path, len: u64) -> Result<Prepared,
 
 /// Adds zeros up to `len` and syncs them.
 pub(crate) fn lengthen(prepared: &mut Prepared, path: &Path, len: u64) -> Result<(), LogError> {
-    write_zeros(prepared.file.as_ref(), prepared.len, len)
-        .map_err(LogError::io("fill with zeros", path))?;
+    write_zeros(prepared.file.as_ref(), prepared.len, len).map_err(LogError::io(FILL, path))?;
     prepared.len = prepared.len.max(len);
     prepared.file.sync_data().map_err(LogError::io("sync", path))
 }

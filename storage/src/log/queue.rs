@@ -167,6 +167,11 @@ impl Shared {
         (taken, committed)
     }
 
+    /// Whether the log is being closed.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.front.lock().closing
+    }
+
     /// Accepts nothing more; the writer finishes what waits and ends.
     pub(crate) fn close(&self) {
         self.front.lock().closing = true;

@@ -5,6 +5,7 @@ mod crash;
 mod damage;
 mod model;
 mod real;
+mod room;
 mod threads;
 
 use std::collections::BTreeMap;
