@@ -20,11 +20,13 @@
 //! | [`evaluation`] | the `evaluation` protocol: wire, signed license file, its client's rules |
 //! | [`classic`] | the older borrow and return API: wire, request signatures, API keys |
 //! | [`audit_segment`] | signed parts of the audit log |
+//! | [`csv`] | tables as text for spreadsheets |
 //! | [`wire`] | times, money and large numbers as JSON shows them |
 
 pub mod audit_segment;
 pub mod classic;
 pub mod cloud;
+pub mod csv;
 pub mod deployment;
 pub mod device;
 pub mod evaluation;

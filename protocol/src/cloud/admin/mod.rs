@@ -9,6 +9,8 @@
 //! | `client` | whom license keys are issued to |
 //! | `activation` | devices, clusters and hosts that hold seats of a license |
 //! | `member` | nodes that join and leave, and who leads |
+//! | `pools` | shares of a package's seats, and for whom they are kept |
+//! | `usage` | reports of use, refusals and cost |
 //! | `offline` | borrowing, who is offline, seats of lost devices |
 //! | `alarm` | what is wrong with a node |
 //! | `audit` | what happened, whether the log of it is whole |
@@ -33,6 +35,8 @@ mod operators;
 mod package;
 mod people;
 mod plan;
+mod pools;
+mod usage;
 
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -85,6 +89,15 @@ pub use people::{
 pub use plan::{
     LicensePlan, MAX_INTERVAL_SECONDS, MAX_METADATA_BYTES, PlanCheckMode, PlanFeature, PlanScope,
     QuotaAmount, ScopePermission,
+};
+pub use pools::{
+    ChangePoolRequest, CreatePoolRequest, MAX_POOL_PARTIES, PoolList, PoolQuery, PoolUsageView,
+    PoolView, ReservedFor, TransferSeatsRequest, TransferSeatsResponse,
+};
+pub use usage::{
+    CostList, CurrencyTotal, DEFAULT_UNUSED_DAYS, MAX_UNUSED_DAYS, PackageCost, PackageUsage,
+    PoolUse, RefusalCount, RefusalList, ReportFormat, UnusedKind, UnusedList, UnusedQuery,
+    UnusedView, UsageList, UsageQuery,
 };
 
 use super::body::BodyError;
