@@ -9,9 +9,14 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use gateway::{NodeControl, NodeFacts, NodeOrder, OrderError};
+use gateway::{KeysCell, NodeControl, NodeFacts, NodeOrder, OrderError};
+use parking_lot::Mutex;
 use storage::seam::Clock;
 use tokio::sync::watch;
+
+use crate::certificates::{Certificates, CertificatesError};
+use crate::config::chain;
+use crate::watch::Watched;
 
 /// The node's process.
 pub(crate) struct Control {
@@ -20,7 +25,10 @@ pub(crate) struct Control {
     descriptors: u64,
     clock: Arc<dyn Clock>,
     started_ns: u64,
+    certificates: Arc<Certificates>,
+    keys: Arc<KeysCell>,
     drain: watch::Sender<bool>,
+    watched: Mutex<Watched>,
 }
 
 impl Control {
@@ -29,10 +37,28 @@ impl Control {
         preset: &'static str,
         descriptors: u64,
         clock: Arc<dyn Clock>,
+        certificates: Arc<Certificates>,
+        keys: Arc<KeysCell>,
     ) -> Self {
         let started_ns = clock.monotonic_ns();
         let drain = watch::Sender::new(false);
-        Self { data_dir, preset, descriptors, clock, started_ns, drain }
+        let watched = Mutex::default();
+        Self {
+            data_dir,
+            preset,
+            descriptors,
+            clock,
+            started_ns,
+            certificates,
+            keys,
+            drain,
+            watched,
+        }
+    }
+
+    /// Takes in what the node's watch has seen.
+    pub(crate) fn watched(&self, watched: Watched) {
+        *self.watched.lock() = watched;
     }
 
     /// Waits until the node has been told to drain.
@@ -46,6 +72,7 @@ impl NodeControl for Control {
     fn facts(&self) -> NodeFacts {
         let disk = rustix::fs::statvfs(&self.data_dir);
         let bytes = |blocks: u64, size: u64| blocks.saturating_mul(size);
+        let Watched { data_bytes, reserve_bytes, alarms } = self.watched.lock().clone();
         NodeFacts {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             draining: *self.drain.borrow(),
@@ -54,6 +81,12 @@ impl NodeControl for Control {
             disk_free_bytes: disk.as_ref().map_or(0, |disk| bytes(disk.f_bavail, disk.f_frsize)),
             preset: self.preset.to_owned(),
             descriptors: self.descriptors,
+            data_bytes,
+            disk_reserve_bytes: reserve_bytes,
+            alarms,
+            certificates: self.certificates.facts(),
+            anchors: self.certificates.anchors(),
+            data_key_version: self.keys.get().map_or(0, |keys| keys.vault.data_key_version()),
             ..NodeFacts::default()
         }
     }
@@ -69,9 +102,18 @@ impl NodeControl for Control {
                     self.drain.send_replace(true);
                     Ok("the node drains and ends".to_owned())
                 }
-                NodeOrder::ReloadCertificates
-                | NodeOrder::RenewCertificates
-                | NodeOrder::SaveSnapshot => {
+                NodeOrder::ReloadCertificates => {
+                    self.certificates.reload().map_err(|error| OrderError::Failed(chain(&error)))
+                }
+                NodeOrder::RenewCertificates => {
+                    self.certificates.renew().map_err(|error| match error {
+                        CertificatesError::NoAuthority | CertificatesError::Unmanaged => {
+                            OrderError::Refused(chain(&error))
+                        }
+                        _ => OrderError::Failed(chain(&error)),
+                    })
+                }
+                NodeOrder::SaveSnapshot => {
                     Err(OrderError::Refused("this node is not configured for it".to_owned()))
                 }
             }

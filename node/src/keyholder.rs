@@ -18,16 +18,21 @@ use std::time::Duration;
 
 use gateway::{Keys, KeysCell, TokenSigner};
 use lease::Ledger;
-use lease::command::{Command, WrappedDataKey};
+use lease::command::{Command, Sealed};
 use lease::entry::{Actor, Envelope};
-use lease::ids::{Name, NodeId, TraceId};
+use lease::ids::{ActivationId, Name, NodeId, TraceId};
+use lease::operate::{AnchorState, ResealActivation};
 use lease::outcome::{Outcome, RefusalCode};
+use protocol::secret::Secret;
 use raft::Cluster;
+use rustls::pki_types::CertificateDer;
 use storage::seam::Entropy;
 use tracing::{debug, error, info, warn};
 
+use crate::authority::{AuthorityCell, IssuingKey};
 use crate::seal::kek::KeyEncryptionKey;
-use crate::seal::{DATA_KEY_VERSION, DataKey, SealError, opened};
+use crate::seal::ring::Keyring;
+use crate::seal::{CA_KEY, SealError, opened};
 
 /// What unsealing needs.
 pub(crate) struct Keyholder {
@@ -36,6 +41,10 @@ pub(crate) struct Keyholder {
     pub(crate) kek: Option<KeyEncryptionKey>,
     pub(crate) signer: Arc<TokenSigner>,
     pub(crate) cell: Arc<KeysCell>,
+    /// Takes the cluster's certificate authority.
+    pub(crate) authority: Arc<AuthorityCell>,
+    /// Certificates of this node's file of roots.
+    pub(crate) roots: Vec<CertificateDer<'static>>,
     pub(crate) entropy: Arc<dyn Entropy>,
 }
 
@@ -50,8 +59,13 @@ enum Progress {
     Open(Box<Keys>, Seen),
 }
 
-/// Which secrets there were: what is compared to find out that one changed.
-type Seen = Vec<(Name, u32)>;
+/// What there was: compared to find out that something changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Seen {
+    secrets: Vec<(Name, u32)>,
+    data_keys: Vec<u32>,
+    anchors: Vec<([u8; 32], AnchorState)>,
+}
 
 impl Keyholder {
     /// The node's task: ends only on a node that has no key of its own.
@@ -102,16 +116,23 @@ impl Keyholder {
     /// Gives the gateway what replaces a secret, or was added to them, for as long as the node
     /// runs.
     async fn keep_up(&self, kek: &KeyEncryptionKey, mut seen: Seen) {
+        // Where the look for what is sealed under a former data key goes on.
+        let mut resealing = Some(Resealing::default());
         loop {
             let next = self.cluster.status().applied.map_or(0, |applied| applied.index + 1);
-            let now = seen_in(&self.cluster.ledger());
+            let now = seen_in(&self.cluster.ledger(), self.node);
             if now == seen {
-                self.cluster.wait_applied(next).await;
+                resealing = self.reseal_some(resealing).await;
+                if resealing.is_none() {
+                    // Also now and then for its own sake: leadership may have come here.
+                    let _ = tokio::time::timeout(LOOK, self.cluster.wait_applied(next)).await;
+                }
                 // A busy cluster applies without end; secrets change a few times a year.
                 tokio::time::sleep(REFRESH).await;
                 continue;
             }
             seen = now;
+            resealing = Some(Resealing::default());
             match self.open(kek, &self.cluster.ledger()) {
                 Progress::Open(keys, opened) => {
                     seen = opened;
@@ -128,19 +149,13 @@ impl Keyholder {
 
     fn open(&self, kek: &KeyEncryptionKey, ledger: &Ledger) -> Progress {
         let Some(identity) = ledger.cluster() else { return Progress::Waiting };
-        let Some(wrap) = ledger.wrapped_data_key(self.node, DATA_KEY_VERSION) else {
+        let ring = match Keyring::unwrap(ledger, &identity.cluster_id, self.node, kek) {
+            Ok(Some(ring)) => Arc::new(ring),
             // All wraps of a new cluster come in one entry.
-            let others = ledger
-                .members()
-                .any(|member| ledger.wrapped_data_key(member.node, DATA_KEY_VERSION).is_some());
-            return if others {
-                Progress::Sealed("the data key is not wrapped to this node".to_owned())
-            } else {
-                Progress::Waiting
-            };
-        };
-        let data_key = match DataKey::unwrap(&identity.cluster_id, self.node, kek, wrap) {
-            Ok(data_key) => data_key,
+            Ok(None) if ledger.wrapped_data_keys().next().is_none() => return Progress::Waiting,
+            Ok(None) => {
+                return Progress::Sealed("the data key is not wrapped to this node".to_owned());
+            }
             Err(error) => return Progress::Sealed(error.to_string()),
         };
         if !opened::is_founded(ledger) {
@@ -150,10 +165,28 @@ impl Keyholder {
         if !missing.is_empty() {
             return Progress::Unmade(missing);
         }
-        match opened::open(ledger, &identity.cluster_id, data_key, Arc::clone(&self.entropy)) {
-            Ok(keys) => Progress::Open(Box::new(keys), seen_in(ledger)),
+        let authority = self.issuing_key(ledger, &identity.cluster_id, &ring);
+        match opened::open(ledger, &identity.cluster_id, ring, Arc::clone(&self.entropy)) {
+            Ok(keys) => {
+                self.authority.set(authority);
+                Progress::Open(Box::new(keys), seen_in(ledger, self.node))
+            }
             Err(error) => Progress::Sealed(error.to_string()),
         }
+    }
+
+    /// The cluster's certificate authority, where it has one of its own.
+    fn issuing_key(&self, ledger: &Ledger, cluster_id: &str, ring: &Keyring) -> Option<IssuingKey> {
+        let row = ledger.secret(CA_KEY)?;
+        let opened = match ring.open(cluster_id, row) {
+            Ok(opened) => opened,
+            Err(error) => {
+                error!(%error, "the key of the certificate authority does not open");
+                return None;
+            }
+        };
+        let key_pem = Secret::new(String::from_utf8(opened.expose().clone()).ok()?);
+        IssuingKey::find(ledger, &self.roots, key_pem, row.version)
     }
 
     /// Makes, seals and proposes what is missing, if this node leads.
@@ -162,10 +195,10 @@ impl Keyholder {
         if !self.cluster.status().leads_with_quorum(bound) {
             return;
         }
-        let Some((cluster_id, wrap)) = self.wrap() else { return };
+        let Some((cluster_id, ring)) = self.ring(kek) else { return };
         let mut commands = Vec::with_capacity(names.len());
         for name in names {
-            match self.make_one(kek, &cluster_id, &wrap, name).await {
+            match self.make_one(&cluster_id, &ring, name).await {
                 Ok(command) => commands.push(command),
                 Err(reason) => {
                     error!(name, reason, "a cluster secret could not be made");
@@ -196,29 +229,78 @@ impl Keyholder {
         }
     }
 
-    fn wrap(&self) -> Option<(String, WrappedDataKey)> {
+    fn ring(&self, kek: &KeyEncryptionKey) -> Option<(String, Keyring)> {
         let ledger = self.cluster.ledger();
         let cluster_id = ledger.cluster()?.cluster_id.to_string();
-        Some((cluster_id, ledger.wrapped_data_key(self.node, DATA_KEY_VERSION)?.clone()))
+        let ring = Keyring::unwrap(&ledger, &cluster_id, self.node, kek).ok()??;
+        Some((cluster_id, ring))
     }
 
     async fn make_one(
         &self,
-        kek: &KeyEncryptionKey,
         cluster_id: &str,
-        wrap: &WrappedDataKey,
+        ring: &Keyring,
         name: &'static str,
     ) -> Result<Command, String> {
         let text = |error: SealError| error.to_string();
-        let data_key = DataKey::unwrap(cluster_id, self.node, kek, wrap).map_err(text)?;
         let entropy = Arc::clone(&self.entropy);
         // An RSA key takes long enough to be in the way of consensus.
         let made = tokio::task::spawn_blocking(move || opened::make(name, &*entropy))
             .await
             .map_err(|error| error.to_string())?
             .map_err(|error| error.to_string())?;
-        let sealed = data_key.seal(cluster_id, name, 1, made.expose(), &*self.entropy);
+        let sealed = ring.newest().seal(cluster_id, name, 1, made.expose(), &*self.entropy);
         Ok(Command::PutSecret(sealed.map_err(text)?))
+    }
+
+    /// Seals some of what records keep secret anew, where it is under a former data key: the
+    /// leader's work, a bounded batch at a time, from the first activation to the last. `None`:
+    /// there is nothing left to look at.
+    async fn reseal_some(&self, resealing: Option<Resealing>) -> Option<Resealing> {
+        let Resealing { after } = resealing?;
+        let keys = self.cell.get()?;
+        if keys.vault.data_key_versions().len() < 2 {
+            return None;
+        }
+        if !self.cluster.status().leads_with_quorum(self.cluster.failover_bound()) {
+            // Whoever leads does it; should that come to be this node, it begins anew.
+            tokio::time::sleep(REFRESH).await;
+            return Some(Resealing::default());
+        }
+        let sealed = self.sealed_after(after);
+        let last = sealed.last().map(|(activation, _)| *activation)?;
+        let newest = keys.vault.data_key_version();
+        let commands: Vec<Envelope> = sealed
+            .into_iter()
+            .filter_map(|(activation, before)| {
+                let record = gateway::session_record(activation);
+                let version = keys.vault.version_of_record(&record, &before)?;
+                if version == newest {
+                    return None;
+                }
+                let opened = keys.vault.open(&record, &before).ok()?;
+                let after = keys.vault.seal(&record, opened.expose()).ok()?;
+                let reseal = ResealActivation { activation, before, after };
+                Some(self.envelope(Command::ResealActivation(Box::new(reseal))))
+            })
+            .collect();
+        if !commands.is_empty()
+            && let Err(error) = self.cluster.submit(commands, PATIENCE).await
+        {
+            debug!(%error, "sealing anew waits for a quorum");
+            tokio::time::sleep(REFRESH).await;
+            return Some(Resealing { after });
+        }
+        Some(Resealing { after: Some(last) })
+    }
+
+    /// The next activations with a session key, and the key as it is sealed.
+    fn sealed_after(&self, after: Option<ActivationId>) -> Vec<(ActivationId, Sealed)> {
+        let ledger = self.cluster.ledger();
+        let sealed = |row: &lease::license::ActivationRow| {
+            row.session.clone().map(|session| (row.activation, session))
+        };
+        ledger.activations(after).filter_map(sealed).take(RESEALED_AT_ONCE).collect()
     }
 
     fn envelope(&self, command: Command) -> Envelope {
@@ -254,8 +336,18 @@ impl Keyholder {
     }
 }
 
-fn seen_in(ledger: &Ledger) -> Seen {
-    ledger.secrets().map(|row| (row.name.clone(), row.version)).collect()
+/// How far the look for what is sealed under a former data key has come.
+#[derive(Debug, Clone, Copy, Default)]
+struct Resealing {
+    after: Option<ActivationId>,
+}
+
+fn seen_in(ledger: &Ledger, node: NodeId) -> Seen {
+    Seen {
+        secrets: ledger.secrets().map(|row| (row.name.clone(), row.version)).collect(),
+        data_keys: ledger.data_key_versions(node),
+        anchors: ledger.trust_anchors().map(|row| (row.fingerprint, row.state)).collect(),
+    }
 }
 
 /// For one attempt to put something into the log.
@@ -264,6 +356,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_millis(50);
 /// Between two attempts that the ledger refused.
 const REFUSED_RETRY: Duration = Duration::from_secs(5);
+/// Records sealed anew in one entry.
+const RESEALED_AT_ONCE: usize = 64;
+/// How long an idle cluster lets the keyholder sleep.
+const LOOK: Duration = Duration::from_secs(30);
 /// At most so long after it was applied, a new secret is in use.
 const REFRESH: Duration = Duration::from_millis(250);
 

@@ -3,6 +3,8 @@
 //!
 //! | module | owns |
 //! |---|---|
+//! | `authority` | the cluster's certificate authority, where this node can issue from it |
+//! | `certificates` | what gateway and peer link show and believe, live |
 //! | [`config`] | `node.toml`: every error one line, before any socket opens |
 //! | [`dev`] | a whole cluster on one machine |
 //! | [`directory`] | the data directory: identity, lock, permissions |
@@ -15,7 +17,10 @@
 //! | [`provision`] | the files of a new cluster |
 //! | [`seal`] | cluster secrets at rest |
 //! | [`serve`] | a node from start to stop |
+//! | `watch` | what is wrong with the node, and room on its disk |
 
+mod authority;
+mod certificates;
 pub mod config;
 mod control;
 pub mod dev;
@@ -30,3 +35,4 @@ pub mod program;
 pub mod provision;
 pub mod seal;
 pub mod serve;
+mod watch;

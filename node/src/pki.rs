@@ -5,10 +5,12 @@
 //! connection and in both directions; names and addresses play no part. Gateway certificates
 //! carry host names only, so that one of them can never pass for a node.
 //!
-//! What it leaves to others: who is a member (`peer`), files and their permissions (`config`,
-//! `provision`), issuing certificates to nodes that join.
+//! An authority's successor is certified by it as well as by itself, so that whoever knows only the
+//! former believes what the new one issues.
+//!
+//! What it leaves to others: who is a member (`peer`), how peers show and check certificates
+//! (`peer::identity`), files and their permissions (`config`, `provision`, `certificates`).
 
-use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,18 +19,13 @@ use lease::ids::NodeId;
 use protocol::secret::Secret;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType, SerialNumber,
+    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SerialNumber,
 };
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
-use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig,
-    SignatureScheme,
-};
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, RootCertStore};
 use storage::seam::{Clock, Entropy};
 use thiserror::Error;
 use x509_parser::extensions::GeneralName;
@@ -38,8 +35,10 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 pub const PEER_ALPN: &[u8] = b"h2";
 /// How long a development CA is valid.
 pub const CA_DAYS: i64 = 3650;
-/// How long node and gateway certificates are valid.
-pub const LEAF_DAYS: i64 = 825;
+/// How long node and gateway certificates are valid where nothing else is said.
+pub const LEAF_DAYS: i64 = crate::config::file::DEFAULT_LEAF_DAYS as i64;
+/// How long before it is made a certificate says it begins, in seconds: clocks differ.
+pub const BACKDATED_S: i64 = 24 * 60 * 60;
 
 /// Why a certificate could not be made or used.
 #[derive(Debug, Error)]
@@ -53,6 +52,9 @@ pub enum PkiError {
     /// The trust anchors cannot be used.
     #[error("the CA certificate is not usable: {0}")]
     Anchors(String),
+    /// A private key that belongs to another certificate.
+    #[error("the private key is not that of the certificate")]
+    OtherKey,
     /// The machine's date is not one that certificates can express.
     #[error("the machine's clock shows a date that certificates cannot express")]
     Date,
@@ -113,24 +115,87 @@ pub struct Issued {
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate_pem: String,
+    /// What it shows to those who only know the authority before it; PEM, or empty.
+    intermediate_pem: String,
     now_ms: i64,
+    leaf_days: i64,
 }
 
 impl Authority {
-    /// Makes a new one: ECDSA P-256, may sign leaf certificates only.
+    /// Makes a cluster's first one: ECDSA P-256.
     pub fn generate(
         cluster_id: &str,
         clock: &dyn Clock,
         entropy: &dyn Entropy,
     ) -> Result<Self, PkiError> {
         let now_ms = clock.wall_ms();
-        let mut params = dated(now_ms, CA_DAYS, entropy)?;
-        params.distinguished_name = named(&format!("Leasehold development CA {cluster_id}"));
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let params = authority_params(&format!("Leasehold CA {cluster_id}"), now_ms, 1, entropy)?;
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let certificate_pem = params.self_signed(&key)?.pem();
-        Ok(Self { issuer: Issuer::new(params, key), certificate_pem, now_ms })
+        Ok(Self {
+            issuer: Issuer::new(params, key),
+            certificate_pem,
+            intermediate_pem: String::new(),
+            now_ms,
+            leaf_days: LEAF_DAYS,
+        })
+    }
+
+    /// Takes one that was made before, from its certificate and its private key (PKCS#8 PEM), at
+    /// that time (Unix milliseconds). A key of another certificate is [`PkiError::OtherKey`].
+    /// `cross_signed` is what [`Authority::successor`] made beside it; empty for the first.
+    pub fn load(
+        certificate: &CertificateDer<'_>,
+        cross_signed: &[u8],
+        key_pem: &str,
+        now_ms: i64,
+    ) -> Result<Self, PkiError> {
+        let key = KeyPair::from_pem(key_pem)?;
+        if public_key_of(certificate).as_deref() != Some(&key.subject_public_key_info()[..]) {
+            return Err(PkiError::OtherKey);
+        }
+        Ok(Self {
+            issuer: Issuer::from_ca_cert_der(certificate, key)?,
+            certificate_pem: certificate_pem(certificate),
+            intermediate_pem: match cross_signed {
+                [] => String::new(),
+                der => certificate_pem(der),
+            },
+            now_ms,
+            leaf_days: LEAF_DAYS,
+        })
+    }
+
+    /// The same, its certificates valid for so many days.
+    pub fn with_leaf_days(self, leaf_days: u32) -> Self {
+        Self { leaf_days: i64::from(leaf_days), ..self }
+    }
+
+    /// Makes the authority that takes this one's place, and its certificate by this one: whoever
+    /// trusts this one believes what the new one issues, by way of that.
+    pub fn successor(
+        &self,
+        cluster_id: &str,
+        number: u32,
+        entropy: &dyn Entropy,
+    ) -> Result<Successor, PkiError> {
+        let name = format!("Leasehold CA {cluster_id} {number}");
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let certificate = authority_params(&name, self.now_ms, 1, entropy)?.self_signed(&key)?;
+        let mut crossed = authority_params(&name, self.now_ms, 0, entropy)?;
+        crossed.use_authority_key_identifier_extension = true;
+        let cross_signed = crossed.signed_by(&key, &self.issuer)?;
+        Ok(Successor {
+            certificate: certificate.der().clone(),
+            cross_signed: cross_signed.der().clone(),
+            key_pem: Secret::new(key.serialize_pem()),
+        })
+    }
+
+    /// What goes behind a leaf of it in a chain, so that those who only know the authority before
+    /// it believe the leaf; PEM, empty for the first.
+    pub fn intermediate_pem(&self) -> &str {
+        &self.intermediate_pem
     }
 
     /// Its certificate.
@@ -150,13 +215,26 @@ impl Authority {
         node: NodeId,
         entropy: &dyn Entropy,
     ) -> Result<Issued, PkiError> {
-        let mut params = dated(self.now_ms, LEAF_DAYS, entropy)?;
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let certificate_pem = self.certify_node(cluster_id, node, &key, entropy)?;
+        Ok(Issued { certificate_pem, key_pem: Secret::new(key.serialize_pem()) })
+    }
+
+    /// The same for a key that stays where it was made: the certificate's chain, PEM.
+    pub fn certify_node(
+        &self,
+        cluster_id: &str,
+        node: NodeId,
+        key: &impl PublicKeyData,
+        entropy: &dyn Entropy,
+    ) -> Result<String, PkiError> {
+        let mut params = dated(self.now_ms, self.leaf_days, entropy)?;
         params.distinguished_name = named(&format!("Leasehold node {node}"));
         params.subject_alt_names =
             vec![SanType::URI(spiffe_id(cluster_id, node).as_str().try_into()?)];
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        self.issue(params)
+        self.certify(params, key)
     }
 
     /// A certificate for a gateway's host names and addresses.
@@ -166,24 +244,113 @@ impl Authority {
         addresses: &[IpAddr],
         entropy: &dyn Entropy,
     ) -> Result<Issued, PkiError> {
-        let mut params = dated(self.now_ms, LEAF_DAYS, entropy)?;
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let certificate_pem = self.certify_gateway(names, addresses, &key, entropy)?;
+        Ok(Issued { certificate_pem, key_pem: Secret::new(key.serialize_pem()) })
+    }
+
+    /// The same for a key that stays where it was made: the certificate's chain, PEM.
+    pub fn certify_gateway(
+        &self,
+        names: &[&str],
+        addresses: &[IpAddr],
+        key: &impl PublicKeyData,
+        entropy: &dyn Entropy,
+    ) -> Result<String, PkiError> {
+        let mut params = dated(self.now_ms, self.leaf_days, entropy)?;
         params.distinguished_name = named("Leasehold gateway");
         for name in names {
             params.subject_alt_names.push(SanType::DnsName((*name).try_into()?));
         }
         params.subject_alt_names.extend(addresses.iter().copied().map(SanType::IpAddress));
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        self.issue(params)
+        self.certify(params, key)
     }
 
-    fn issue(&self, mut params: CertificateParams) -> Result<Issued, PkiError> {
+    fn certify(
+        &self,
+        mut params: CertificateParams,
+        key: &impl PublicKeyData,
+    ) -> Result<String, PkiError> {
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.use_authority_key_identifier_extension = true;
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let certificate = params.signed_by(&key, &self.issuer)?;
-        Ok(Issued { certificate_pem: certificate.pem(), key_pem: Secret::new(key.serialize_pem()) })
+        let certificate = params.signed_by(key, &self.issuer)?;
+        Ok(certificate.pem() + &self.intermediate_pem)
     }
+}
+
+/// An authority that is to take another's place.
+pub struct Successor {
+    /// Its own certificate.
+    pub certificate: CertificateDer<'static>,
+    /// The same name and key, certified by the one before.
+    pub cross_signed: CertificateDer<'static>,
+    /// Its private key, PKCS#8 PEM.
+    pub key_pem: Secret<String>,
+}
+
+/// SubjectPublicKeyInfo of a certificate.
+pub fn public_key_of(certificate: &[u8]) -> Option<Vec<u8>> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    Some(parsed.public_key().raw.to_vec())
+}
+
+/// A certificate as PEM.
+pub fn certificate_pem(der: &[u8]) -> String {
+    pem::encode_config(
+        &pem::Pem::new("CERTIFICATE", der),
+        pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF),
+    )
+}
+
+/// What a certificate says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Particulars {
+    /// Host names.
+    pub names: Vec<String>,
+    /// Addresses.
+    pub addresses: Vec<IpAddr>,
+    /// First second of validity, Unix.
+    pub not_before_s: i64,
+    /// Last second of validity, Unix.
+    pub not_after_s: i64,
+}
+
+/// Reads them; `None` where the certificate cannot be read.
+pub fn particulars_of(certificate: &[u8]) -> Option<Particulars> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let mut found = Particulars {
+        names: Vec::new(),
+        addresses: Vec::new(),
+        not_before_s: parsed.validity().not_before.timestamp(),
+        not_after_s: parsed.validity().not_after.timestamp(),
+    };
+    let alternatives = parsed.subject_alternative_name().ok()?;
+    for name in alternatives.iter().flat_map(|names| &names.value.general_names) {
+        match name {
+            GeneralName::DNSName(name) => found.names.push((*name).to_owned()),
+            GeneralName::IPAddress(bytes) => {
+                let v4 = <[u8; 4]>::try_from(*bytes).map(IpAddr::from);
+                let address = v4.or_else(|_| <[u8; 16]>::try_from(*bytes).map(IpAddr::from));
+                found.addresses.extend(address.ok());
+            }
+            _ => {}
+        }
+    }
+    Some(found)
+}
+
+/// Whether a certificate was issued by exactly this authority, whatever the time.
+pub fn is_issued_by(certificate: &[u8], authority: &[u8]) -> bool {
+    let Ok((_, leaf)) = X509Certificate::from_der(certificate) else { return false };
+    let Ok((_, issuer)) = X509Certificate::from_der(authority) else { return false };
+    leaf.issuer() == issuer.subject()
+        && roots(&[CertificateDer::from(authority.to_vec())]).is_ok_and(|roots| {
+            let at_ms = leaf.validity().not_after.timestamp().saturating_mul(1_000);
+            let leaf = CertificateDer::from(certificate.to_vec());
+            chains_to(&roots, &[leaf], at_ms).is_ok()
+        })
 }
 
 /// Trust anchors.
@@ -214,111 +381,6 @@ pub fn chains_to(
     verify_server_cert_signed_by_trust_anchor(&leaf, roots, intermediates, now, algorithms.all)
 }
 
-/// TLS 1.3 towards one peer: our certificate shown, its certificate chained to the cluster's CA and
-/// naming exactly that node.
-pub fn peer_client_config(
-    roots: Arc<RootCertStore>,
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-    cluster_id: &str,
-    node: NodeId,
-) -> Result<ClientConfig, PkiError> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let verifier =
-        PeerVerifier { roots, provider: provider.clone(), expected: spiffe_id(cluster_id, node) };
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_client_auth_cert(chain, key)?;
-    config.alpn_protocols = vec![PEER_ALPN.to_vec()];
-    // Neither side keeps state of former connections: each one proves the certificate anew.
-    config.resumption = rustls::client::Resumption::disabled();
-    Ok(config)
-}
-
-/// TLS 1.3 for the peer listener: a client certificate chained to the cluster's CA is required.
-/// Whom it names is checked by the caller ([`node_of`] and the membership).
-pub fn peer_server_config(
-    roots: Arc<RootCertStore>,
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-) -> Result<ServerConfig, PkiError> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let clients = WebPkiClientVerifier::builder_with_provider(roots, provider.clone())
-        .build()
-        .map_err(|error| PkiError::Anchors(error.to_string()))?;
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_client_cert_verifier(clients)
-        .with_single_cert(chain, key)?;
-    config.alpn_protocols = vec![PEER_ALPN.to_vec()];
-    config.send_tls13_tickets = 0;
-    config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
-    Ok(config)
-}
-
-/// Accepts exactly one node's certificate.
-struct PeerVerifier {
-    roots: Arc<RootCertStore>,
-    provider: Arc<CryptoProvider>,
-    expected: String,
-}
-
-impl fmt::Debug for PeerVerifier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PeerVerifier({})", self.expected)
-    }
-}
-
-impl ServerCertVerifier for PeerVerifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let leaf = ParsedCertificate::try_from(end_entity)?;
-        let algorithms = self.provider.signature_verification_algorithms.all;
-        verify_server_cert_signed_by_trust_anchor(
-            &leaf,
-            &self.roots,
-            intermediates,
-            now,
-            algorithms,
-        )?;
-        match uris_of(end_entity).as_deref() {
-            Some([uri]) if *uri == self.expected => Ok(ServerCertVerified::assertion()),
-            _ => Err(CertificateError::ApplicationVerificationFailure.into()),
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::Error::General("peers speak TLS 1.3 only".to_owned()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
-}
-
 fn named(common_name: &str) -> DistinguishedName {
     let mut name = DistinguishedName::new();
     name.push(DnType::OrganizationName, "Leasehold");
@@ -326,33 +388,46 @@ fn named(common_name: &str) -> DistinguishedName {
     name
 }
 
+/// Parameters of an authority below which there may be so many more.
+fn authority_params(
+    name: &str,
+    now_ms: i64,
+    below: u8,
+    entropy: &dyn Entropy,
+) -> Result<CertificateParams, PkiError> {
+    let mut params = dated(now_ms, CA_DAYS, entropy)?;
+    params.distinguished_name = named(name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(below));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    Ok(params)
+}
+
 /// Parameters valid from the day before (clocks differ) for so many days, with a random serial.
 fn dated(now_ms: i64, days: i64, entropy: &dyn Entropy) -> Result<CertificateParams, PkiError> {
-    let date = |offset_days: i64| {
-        let at_ms = now_ms.checked_add(offset_days.checked_mul(DAY_MS)?)?;
-        let date = jiff::Timestamp::from_millisecond(at_ms).ok()?.to_zoned(jiff::tz::TimeZone::UTC);
-        let month = u8::try_from(date.month()).ok()?;
-        let day = u8::try_from(date.day()).ok()?;
+    let date = |offset_s: i64| {
+        let at_s = now_ms.div_euclid(1_000).checked_add(offset_s)?;
         // rcgen panics on years outside of what a certificate can express.
-        (1970..=9998)
-            .contains(&date.year())
-            .then(|| rcgen::date_time_ymd(i32::from(date.year()), month, day))
+        let at_s = u64::try_from(at_s).ok().filter(|at_s| *at_s < END_OF_9998_S)?;
+        Some(rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(at_s))
     };
     let mut serial = [0; 16];
     entropy.fill(&mut serial);
     serial[0] &= 0x7f; // RFC 5280: positive
     let mut params = CertificateParams::default();
-    params.not_before = date(-1).ok_or(PkiError::Date)?;
-    params.not_after = date(days).ok_or(PkiError::Date)?;
+    params.not_before = date(-BACKDATED_S).ok_or(PkiError::Date)?;
+    params.not_after = days.checked_mul(DAY_S).and_then(date).ok_or(PkiError::Date)?;
     params.serial_number = Some(SerialNumber::from_slice(&serial));
     Ok(params)
 }
 
-const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+const DAY_S: i64 = 24 * 60 * 60;
+/// The first second of the year 9999, Unix.
+const END_OF_9998_S: u64 = 253_370_764_800;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustls::pki_types::ServerName;
     use rustls::pki_types::pem::PemObject;
     use storage::seam::{RealClock, RealEntropy};
 
@@ -395,7 +470,7 @@ mod tests {
         let trust = |ca: &Authority| roots(&[certificate(ca.certificate_pem())]).unwrap();
         chains_to(&trust(&ca), std::slice::from_ref(&leaf), now).unwrap();
         assert!(chains_to(&trust(&other), std::slice::from_ref(&leaf), now).is_err());
-        let late = now + (LEAF_DAYS + 1) * DAY_MS;
+        let late = now + (LEAF_DAYS + 1) * DAY_S * 1_000;
         assert!(chains_to(&trust(&ca), &[leaf], late).is_err(), "expired");
     }
 

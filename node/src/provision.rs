@@ -35,8 +35,9 @@ use serde::Deserialize;
 use storage::seam::{Clock, Disk, Entropy, RealDisk, replace_file};
 use thiserror::Error;
 
+use crate::config::alarms::AlarmsFile;
 use crate::config::file::{
-    BootstrapFile, ConfigFile, Hex, KeysFile, LimitsFile, LogFile, MemberFile, Preset,
+    BootstrapFile, ConfigFile, DEFAULT_LEAF_DAYS, Hex, KeysFile, LimitsFile, LogFile, MemberFile, Preset,
     ProtocolsFile, TlsFile,
 };
 use crate::config::{io_reason, read_private};
@@ -222,8 +223,8 @@ fn founding_text(authority: &Authority, entropy: &dyn Entropy) -> (Secret<String
     let data_key = DataKey::generate(entropy);
     let pepper = random_secret(entropy);
     let admin_token = gateway::new_operator_token(entropy);
-    let mac_key = MacKey::new(*pepper.expose());
-    let token_mac = gateway::operator_token_mac(&mac_key, admin_token.expose());
+    let peppers = gateway::Peppers::first(MacKey::new(*pepper.expose()));
+    let token_mac = gateway::operator_token_mac(&peppers, admin_token.expose());
     let ca_key = authority.key_pem();
     let keys = [
         (seal::LEASE_ID_MAC, random_secret(entropy)),
@@ -301,6 +302,7 @@ fn config_of(plan: &Plan, cluster_id: &str, at: usize, members: &[MemberFile]) -
             gateway_key: "keys/gateway.key".into(),
             peer_cert: "peer.pem".into(),
             peer_key: "keys/peer.key".into(),
+            leaf_days: DEFAULT_LEAF_DAYS,
         },
         keys: KeysFile {
             kek: Some("keys/kek.pem".into()),
@@ -309,6 +311,7 @@ fn config_of(plan: &Plan, cluster_id: &str, at: usize, members: &[MemberFile]) -
         log: plan.log.clone(),
         protocols: plan.protocols.clone(),
         limits: LimitsFile::default(),
+        alarms: AlarmsFile::default(),
         bootstrap: Some(BootstrapFile {
             founder,
             secrets: founder.then(|| "keys/founding.toml".into()),

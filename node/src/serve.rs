@@ -23,17 +23,19 @@ use storage::seam::{Clock, Disk, Entropy, RealClock, RealDisk, RealEntropy};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::authority::{AuthorityCell, ClusterAuthority};
+use crate::certificates::Certificates;
 use crate::config::{self, Config, ConfigError, chain, file};
 use crate::control::Control;
 use crate::directory::{self, Directory, DirectoryError, Ticket};
 use crate::founding;
 use crate::keyholder::Keyholder;
 use crate::peer::{Handlers, PeerListener, PeerTable, PeerTransport};
+use crate::watch::Watch;
 use crate::{logging, pki};
 
 /// What `leasehold serve` is asked.
@@ -164,7 +166,9 @@ struct Node {
     transport: Arc<PeerTransport>,
     table: PeerTable,
     peer_tls: Arc<rustls::ServerConfig>,
-    gateway_tls: Arc<rustls::ServerConfig>,
+    certificates: Arc<Certificates>,
+    authority: Arc<AuthorityCell>,
+    roots: Vec<rustls::pki_types::CertificateDer<'static>>,
     signer: Arc<gateway::TokenSigner>,
     kek: Option<crate::seal::kek::KeyEncryptionKey>,
     faces: gateway::Faces,
@@ -183,20 +187,26 @@ impl Node {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self, ServeError> {
-        let Config { file, roots, gateway, peer, kek, signer, faces, rates, .. } = config;
-        let tls = |error: &dyn std::error::Error| ServeError::Tls(chain(error));
-        let gateway_tls =
-            gateway::tls_config(gateway.chain, gateway.key).map_err(|error| tls(&error))?;
-        let peer_tls =
-            pki::peer_server_config(roots.clone(), peer.chain.clone(), peer.key.clone_key())
-                .map_err(|error| tls(&error))?;
+        let Config { file, path, tls, kek, signer, faces, rates, .. } = config;
+        let file = Arc::new(file);
+        let authority = Arc::new(AuthorityCell::sealed());
+        let roots = tls.roots.clone();
+        let certificates = Certificates::new(
+            path,
+            file.clone(),
+            tls,
+            authority.clone(),
+            clock.clone(),
+            entropy.clone(),
+        )
+        .map_err(|error| ServeError::Tls(chain(&error)))?;
+        let identity = certificates.identity();
+        let peer_tls = identity.server_config().map_err(|error| ServeError::Tls(chain(&error)))?;
         let members = file.bootstrap.iter().flat_map(|bootstrap| &bootstrap.members);
         let table = PeerTable::new(members.map(|member| (member.id, member.peer_address.clone())));
         let transport = Arc::new(PeerTransport::new(
             file.cluster_id.clone(),
-            roots,
-            peer.chain,
-            peer.key,
+            identity,
             table.clone(),
             clock.clone(),
         ));
@@ -227,12 +237,14 @@ impl Node {
             StartError::Config(_) | StartError::Storage(_) => ServeError::Start(chain(&error)),
         })?;
         Ok(Self {
-            file: Arc::new(file),
+            file,
             cluster,
             transport,
             table,
             peer_tls: Arc::new(peer_tls),
-            gateway_tls,
+            certificates: Arc::new(certificates),
+            authority,
+            roots,
             signer: Arc::new(signer),
             kek,
             faces,
@@ -258,8 +270,23 @@ impl Node {
             file::Preset::Region => "region",
             file::Preset::Global => "global",
         };
-        let control =
-            Arc::new(Control::new(file.data_dir.clone(), preset, descriptors, clock.clone()));
+        let control = Arc::new(Control::new(
+            file.data_dir.clone(),
+            preset,
+            descriptors,
+            clock.clone(),
+            self.certificates.clone(),
+            cell.clone(),
+        ));
+        let watching = clock.clone();
+        let authority = Arc::new(ClusterAuthority {
+            cluster_id: file.cluster_id.clone(),
+            cell: self.authority.clone(),
+            certificates: self.certificates.clone(),
+            leaf_days: file.tls.leaf_days,
+            clock: clock.clone(),
+            entropy: entropy.clone(),
+        });
         let gateway = Gateway::new(
             gateway_config,
             GatewayContext {
@@ -270,6 +297,7 @@ impl Node {
                 entropy: entropy.clone(),
                 peers: transport,
                 control: control.clone(),
+                authority,
             },
         );
         let (reporting, sealed, process) = (cluster.clone(), cell.clone(), control.clone());
@@ -279,27 +307,46 @@ impl Node {
             cluster_id: file.cluster_id.clone(),
             table,
             tls: self.peer_tls,
+            identity: self.certificates.identity(),
             handlers: Handlers::of(&cluster, Box::new(report), control.clone()),
         };
         let (stop_gateway, stop_peers) = (CancellationToken::new(), CancellationToken::new());
         let mut peer_task = JoinSet::new();
         peer_task.spawn(peers.serve(peer_listener, stop_peers.clone()));
-        let (certificates, tls) = watch::channel(self.gateway_tls);
+        let tls = self.certificates.gateway_tls();
         let mut gateway_task = JoinSet::new();
         let stopped = stop_gateway.clone().cancelled_owned();
         gateway_task.spawn(async move {
             gateway.serve(vec![listener], tls, stopped).await;
-            drop(certificates);
         });
         let mut tasks = JoinSet::new();
+        let watch = Watch {
+            node: file.node_id,
+            data_dir: file.data_dir.clone(),
+            alarms: file.alarms.clone(),
+            cluster: cluster.clone(),
+            control: control.clone(),
+            clock: watching,
+        };
+        tasks.spawn(async move {
+            watch.run().await;
+            Ok(())
+        });
         let keyholder = Keyholder {
             node: file.node_id,
             cluster: cluster.clone(),
             kek: self.kek,
             signer: self.signer,
             cell,
+            authority: self.authority,
+            roots: self.roots,
             entropy: entropy.clone(),
         };
+        let (certificates, follows) = (self.certificates, cluster.clone());
+        tasks.spawn(async move {
+            certificates.run(follows).await;
+            Ok(())
+        });
         tasks.spawn(async move {
             keyholder.run().await;
             Ok(())

@@ -10,10 +10,12 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName};
 use lease::Ledger;
 use lease::command::Role;
+use lease::operate::{Peppered, Repepper};
+use protocol::join_token::JoinToken;
 use protocol::oauth::token::BearerError;
 
 use crate::call::{AppPrincipal, OperatorPrincipal, Principal};
-use crate::credentials::{is_api_key, is_operator_token, operator_token_mac};
+use crate::credentials::{is_api_key, is_operator_token, join_token_macs, operator_token_macs};
 use crate::deadline::Deadline;
 use crate::failure::Failure;
 use crate::keys::Keys;
@@ -46,6 +48,7 @@ pub(crate) async fn authenticate(
             }
             operator(shared, keys, token, needed, deadline).await
         }
+        Credential::JoinToken => joiner(shared, keys, bearer(headers)?, deadline).await,
         Credential::ApiKey(needed) => {
             let key = api_key(headers)?;
             if !is_operator_token(key) && !is_api_key(key) {
@@ -72,10 +75,33 @@ async fn operator(
     }
 }
 
+/// Lets a new node in that was invited; whether its token is still good is decided when it is used.
+async fn joiner(
+    shared: &Shared,
+    keys: &Keys,
+    text: &str,
+    deadline: Deadline,
+) -> Result<Principal, Failure> {
+    let invalid = || Failure::unauthenticated(BearerError::InvalidToken);
+    let token = JoinToken::decode(text).map_err(|_| invalid())?;
+    let look_up = || {
+        let ledger = shared.context.cluster.ledger();
+        let ticket = ledger.ticket(token.node)?;
+        let macs = join_token_macs(&keys.operator_pepper, token.secret.expose());
+        let token_mac = macs.into_iter().find(|mac| *mac == ticket.token_mac)?;
+        Some(Principal::Joiner { node: token.node, token_mac })
+    };
+    if let Some(principal) = look_up() {
+        return Ok(principal);
+    }
+    shared.catch_up(deadline).await?;
+    look_up().ok_or_else(invalid)
+}
+
 /// Whether what let a request in is still good in a ledger that has caught up since.
 pub(crate) fn is_current(ledger: &Ledger, principal: &Principal, now_civil_ms: i64) -> bool {
     match principal {
-        Principal::Anyone | Principal::Face(_) => true,
+        Principal::Anyone | Principal::Face(_) | Principal::Joiner { .. } => true,
         Principal::App(principal) => {
             ledger.app(principal.app).is_some_and(|app| app.generation == principal.generation)
         }
@@ -193,12 +219,21 @@ async fn operator_token(
     deadline: Deadline,
 ) -> Result<OperatorPrincipal, Failure> {
     let invalid = || Failure::unauthenticated(BearerError::InvalidToken);
-    let mac = operator_token_mac(&keys.operator_pepper, token);
-    if let Some(operator) = look_up_operator(shared, &mac) {
-        return Ok(operator);
+    let macs = operator_token_macs(&keys.operator_pepper, token);
+    let find = || macs.iter().find_map(|mac| Some((look_up_operator(shared, mac)?, *mac)));
+    let found = match find() {
+        Some(found) => found,
+        None => {
+            shared.catch_up(deadline).await?;
+            find().ok_or_else(invalid)?
+        }
+    };
+    let (operator, mac) = found;
+    if let Some(newest) = macs.first().filter(|_| keys.operator_pepper.is_old(&mac)) {
+        let row = Peppered::Operator(operator.operator);
+        shared.repepper(Repepper { row, before: mac, after: *newest }, deadline).await;
     }
-    shared.catch_up(deadline).await?;
-    look_up_operator(shared, &mac).ok_or_else(invalid)
+    Ok(operator)
 }
 
 /// Looks a token up by its MAC. Whoever can make a MAC that is in the ledger holds the token: there

@@ -42,6 +42,21 @@ pub struct NodeFacts {
     pub last_backup_at_s: i64,
     /// Open file descriptors allowed.
     pub descriptors: u64,
+    /// What the node finds wrong now, with itself and, leading, with others, whether or not it
+    /// could be written into the log.
+    pub alarms: Vec<LocalAlarm>,
+}
+
+/// Something that a node finds wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LocalAlarm {
+    /// The node that it is about.
+    pub node: u64,
+    /// Its kind's name, as `NOSPACE`.
+    pub kind: String,
+    /// The measured value and the bound, for people.
+    pub detail: String,
 }
 
 /// A certificate in use.
@@ -60,6 +75,10 @@ pub struct CertificateFacts {
     pub not_after_s: i64,
     /// Whether the cluster renews it by itself: it came from the cluster's own authority.
     pub managed: bool,
+    /// Host names, addresses and URIs that it is for.
+    pub names: Vec<String>,
+    /// Unix second at which it is renewed; 0: it is not managed.
+    pub renew_at_s: i64,
 }
 
 /// What a node can be told to do.

@@ -13,10 +13,11 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use data_encoding::HEXUPPER;
-use protocol::mac::MacKey;
 use protocol::secret::Disclosed;
 use storage::seam::Entropy;
 use zeroize::Zeroizing;
+
+use crate::peppers::Peppers;
 
 /// How an operator token begins.
 pub const OPERATOR_TOKEN_PREFIX: &str = "lh_op_";
@@ -42,12 +43,32 @@ pub fn new_client_secret(entropy: &dyn Entropy) -> Disclosed {
 
 /// What the ledger keeps of an operator token or API key. `pepper` is
 /// [`crate::Keys::operator_pepper`].
-pub fn operator_token_mac(pepper: &MacKey, token: &str) -> [u8; 32] {
+pub fn operator_token_mac(pepper: &Peppers, token: &str) -> [u8; 32] {
     pepper.tag(&[b"operator-token", token.as_bytes()])
 }
 
+/// All forms in which the ledger may keep an operator token or API key, newest first.
+pub(crate) fn operator_token_macs(pepper: &Peppers, token: &str) -> Vec<[u8; 32]> {
+    pepper.tags(&[b"operator-token", token.as_bytes()])
+}
+
+/// Whether a stored form is that of this client secret.
+pub(crate) fn is_client_secret(pepper: &Peppers, stored: &[u8; 32], secret: &str) -> bool {
+    pepper.matches(stored, &[b"client-secret", secret.as_bytes()])
+}
+
+/// What the ledger keeps of a join token's secret.
+pub(crate) fn join_token_mac(pepper: &Peppers, secret: &[u8; 32]) -> [u8; 32] {
+    pepper.tag(&[b"join-token", secret])
+}
+
+/// All forms in which the ledger may keep it, newest first.
+pub(crate) fn join_token_macs(pepper: &Peppers, secret: &[u8; 32]) -> Vec<[u8; 32]> {
+    pepper.tags(&[b"join-token", secret])
+}
+
 /// What the ledger keeps of a client secret. `pepper` is [`crate::Keys::client_secret_pepper`].
-pub fn client_secret_mac(pepper: &MacKey, secret: &str) -> [u8; 32] {
+pub fn client_secret_mac(pepper: &Peppers, secret: &str) -> [u8; 32] {
     pepper.tag(&[b"client-secret", secret.as_bytes()])
 }
 
@@ -113,7 +134,7 @@ mod tests {
 
     #[test]
     fn the_two_stored_forms_differ_even_under_one_key() {
-        let key = MacKey::new([7; 32]);
+        let key = Peppers::first(protocol::mac::MacKey::new([7; 32]));
         assert_ne!(operator_token_mac(&key, "text"), client_secret_mac(&key, "text"));
     }
 }

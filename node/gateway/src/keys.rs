@@ -11,7 +11,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use lease::command::{Sealed, SealedSecret};
+use lease::command::{Sealed, SealedSecret, WrappedDataKey};
+use lease::ids::NodeId;
+use lease::operate::{ReplaceDataKey, TrustAnchor};
 use protocol::device::crypto::LicenseSigner;
 use protocol::keys::{Algorithm, KeyError, PrivateKey, PublicKey};
 use protocol::mac::MacKey;
@@ -20,6 +22,8 @@ use protocol::secret::Secret;
 use thiserror::Error;
 use tokio::sync::watch;
 
+use crate::peppers::Peppers;
+
 /// The keys that must be equal on every node.
 pub struct Keys {
     /// Makes and recognises lease ids (`lease-id-mac`).
@@ -27,9 +31,9 @@ pub struct Keys {
     /// Makes and recognises renewal tokens (`renewal-mac`).
     pub renewal: MacKey,
     /// Peppers the stored form of client secrets (`client-secret-pepper`).
-    pub client_secret_pepper: MacKey,
+    pub client_secret_pepper: Peppers,
     /// Peppers the stored form of operator tokens (`operator-pepper`).
-    pub operator_pepper: MacKey,
+    pub operator_pepper: Peppers,
     /// Peppers the form under which license keys are looked up (`license-key-mac`).
     pub license_keys: MacKey,
     /// Signs offline tokens (`offline-signing-key`).
@@ -102,6 +106,54 @@ pub trait Vault: Send + Sync {
         version: u32,
         plaintext: &[u8],
     ) -> Result<SealedSecret, VaultError>;
+
+    /// Version of the data key that seals.
+    fn data_key_version(&self) -> u32;
+
+    /// Versions of the data key that open, oldest first.
+    fn data_key_versions(&self) -> Vec<u32>;
+
+    /// Version of the data key under which a record's field is sealed; `None`: it does not open.
+    fn version_of_record(&self, record: &str, sealed: &Sealed) -> Option<u32>;
+
+    /// Version of the data key under which a secret is sealed; `None`: it does not open.
+    fn version_of_secret(&self, secret: &SealedSecret) -> Option<u32>;
+
+    /// The data key in every version in use, wrapped to a node, for
+    /// [`lease::command::Command::JoinMember`].
+    fn wrap_to(
+        &self,
+        node: NodeId,
+        kek_public: [u8; 32],
+    ) -> Result<Vec<WrappedDataKey>, VaultError>;
+
+    /// A new data key, wrapped to these members, and these secrets sealed under it, each one
+    /// version higher.
+    fn replace_data_key(
+        &self,
+        members: &[(NodeId, [u8; 32])],
+        secrets: &[SealedSecret],
+    ) -> Result<ReplaceDataKey, VaultError>;
+
+    /// An authority to take the place of the cluster's, whose private key is the secret `ca_key`
+    /// and whose certificate (DER) is `authority`. Its key is sealed as that secret's next version.
+    fn succeed_authority(
+        &self,
+        ca_key: &SealedSecret,
+        authority: &[u8],
+        number: u32,
+        now_ms: i64,
+    ) -> Result<NewAuthority, VaultError>;
+}
+
+/// A certificate authority that was made to take another's place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewAuthority {
+    /// Its private key, for [`lease::command::Command::PutSecret`].
+    pub key: SealedSecret,
+    /// Its certificates, trusted and not issuing yet, for
+    /// [`lease::command::Command::PutTrustAnchor`].
+    pub anchor: TrustAnchor,
 }
 
 /// Why something could not be sealed or opened.
@@ -113,6 +165,15 @@ pub enum VaultError {
         /// How long it is.
         bytes: usize,
     },
+    /// Nothing can be wrapped to that key: it gives everybody the same secret.
+    #[error("the key-encryption key of node {node} is not usable")]
+    WeakPublicKey {
+        /// Whose it is.
+        node: NodeId,
+    },
+    /// The secret opens and is not the key of that authority.
+    #[error("the key of the certificate authority is not usable")]
+    Authority,
     /// Sealed for another record, under another key, or changed since.
     #[error("what record {record} keeps secret does not open")]
     Unopenable {

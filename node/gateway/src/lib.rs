@@ -21,6 +21,7 @@ mod test_keys;
 
 mod address;
 mod auth;
+mod authority;
 mod call;
 mod calls;
 mod consistency;
@@ -34,7 +35,9 @@ mod gateway;
 mod keys;
 mod licensing;
 mod metrics;
+mod metrics_watched;
 pub mod openapi;
+mod peppers;
 mod rates;
 mod refusal;
 mod reply;
@@ -48,15 +51,18 @@ mod tokens;
 mod trace;
 mod view;
 
+pub use calls::device::record_of as session_record;
+pub use authority::{AuthorityError, CertificateAuthority, CertificateSubject};
 pub use address::{NotANetwork, PeerAddress, ProxyNetwork};
 pub use context::{ClassicFace, Faces, GatewayConfig, GatewayContext, PeerProbe};
-pub use control::{CertificateFacts, NodeControl, NodeFacts, NodeOrder, OrderError};
+pub use control::{CertificateFacts, LocalAlarm, NodeControl, NodeFacts, NodeOrder, OrderError};
 pub use credentials::{
     CLIENT_SECRET_PREFIX, OPERATOR_TOKEN_PREFIX, client_secret_mac, new_api_key, new_client_secret,
     new_operator_token, operator_token_mac,
 };
 pub use gateway::Gateway;
-pub use keys::{DeviceSigner, Keys, KeysCell, OfflineSigner, Vault, VaultError};
+pub use keys::{DeviceSigner, Keys, KeysCell, NewAuthority, OfflineSigner, Vault, VaultError};
+pub use peppers::Peppers;
 pub use rates::{Rate, RateLimits};
 pub use server::{ListenerLimits, tls_config};
 pub use signer::{SignerError, TokenSigner};

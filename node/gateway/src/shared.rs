@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use lease::Ledger;
 use lease::command::Command;
-use lease::entry::Stamp;
-use lease::ids::RequestId;
+use lease::entry::{Actor, Envelope, Stamp};
+use lease::ids::{RequestId, TraceId};
 use lease::operate::AlarmKind;
+use lease::operate::Repepper;
 use lease::outcome::Outcome;
 use protocol::oauth::token::BearerError;
 use raft::{Alarm, LedgerGuard, Submitted};
@@ -150,6 +151,30 @@ impl Shared {
         command: Command,
     ) -> Result<Outcome, Failure> {
         Ok(self.decide(call, request, command).await?.outcome)
+    }
+
+    /// Has a command decided that the cluster owes itself, whoever asks.
+    pub(crate) async fn submit_as_node(
+        &self,
+        command: Command,
+        deadline: Deadline,
+    ) -> Result<Outcome, Failure> {
+        let envelope = Envelope {
+            actor: Actor::Node(self.config.node),
+            request: None,
+            trace: TraceId::default(),
+            cause: None,
+            command,
+        };
+        let submitted = self.context.cluster.submit(vec![envelope], self.left(deadline)).await?;
+        let outcome = submitted.outcomes.into_iter().next();
+        outcome.ok_or_else(|| Failure::internal("a command did not get an outcome"))
+    }
+
+    /// Stores a credential that was just verified under the newest pepper. Whoever shows it need
+    /// not know: should it fail, the next time will do.
+    pub(crate) async fn repepper(&self, change: Repepper, deadline: Deadline) {
+        let _ = self.submit_as_node(Command::Repepper(change), deadline).await;
     }
 
     /// The same, and where in the log it was decided.

@@ -15,6 +15,8 @@ use gateway::{Rate, RateLimits};
 use lease::ids::NodeId;
 use serde::{Deserialize, Serialize};
 
+use super::alarms::AlarmsFile;
+
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -55,6 +57,9 @@ pub struct ConfigFile {
     /// How often callers may ask.
     #[serde(default)]
     pub limits: LimitsFile,
+    /// When the node says that something is wrong.
+    #[serde(default, skip_serializing_if = "AlarmsFile::is_default")]
+    pub alarms: AlarmsFile,
     /// How the cluster begins; read until it has been founded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bootstrap: Option<BootstrapFile>,
@@ -87,6 +92,9 @@ pub struct TlsFile {
     pub peer_cert: PathBuf,
     /// Its private key.
     pub peer_key: PathBuf,
+    /// How long certificates are valid that the cluster makes for this node, 1 to 3,650 days.
+    #[serde(default = "default_leaf_days", skip_serializing_if = "is_default_leaf_days")]
+    pub leaf_days: u32,
 }
 
 /// `[keys]`: private key files, outside the data directory.
@@ -304,6 +312,18 @@ impl Hex<8> {
     pub fn number(self) -> u64 {
         u64::from_be_bytes(self.0)
     }
+}
+
+/// Days for which certificates are valid where nothing else is said.
+pub const DEFAULT_LEAF_DAYS: u32 = 825;
+
+fn default_leaf_days() -> u32 {
+    DEFAULT_LEAF_DAYS
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_default_leaf_days(days: &u32) -> bool {
+    *days == DEFAULT_LEAF_DAYS
 }
 
 fn default_level() -> LogLevel {

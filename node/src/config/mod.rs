@@ -2,26 +2,26 @@
 //!
 //! Everything that can be wrong with a configuration is found here, and every finding is one line
 //! that names the key and the file: a person who starts a node at night reads one line and knows
-//! what to change. What is loaded (certificates, keys) is not read again later, so that a file that
-//! changes under a running node changes nothing.
+//! what to change. Certificates are read again later, under the same checks (`certificates`);
+//! nothing else is.
 //!
 //! What it leaves to others: the data directory itself (`directory`), the founder's secrets
 //! (`provision`).
 
+pub mod alarms;
 pub mod file;
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
 
 use gateway::{ClassicFace, Faces, ProxyNetwork, Rate, RateLimits, TokenSigner};
 use protocol::secret::Secret;
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use storage::seam::Clock;
+use storage::seam::{Clock, Disk, RealDisk};
 use thiserror::Error;
 
 use crate::pki;
@@ -81,18 +81,24 @@ pub struct Certified {
     pub key: PrivateKeyDer<'static>,
 }
 
+/// The certificates that a configuration names.
+pub struct TlsFiles {
+    /// The cluster's CA certificates.
+    pub roots: Vec<CertificateDer<'static>>,
+    /// What applications see.
+    pub gateway: Certified,
+    /// What peers see.
+    pub peer: Certified,
+}
+
 /// A configuration that was checked, with everything it names loaded.
 pub struct Config {
     /// What the file says, paths made absolute.
     pub file: ConfigFile,
     /// Where it was read from.
     pub path: PathBuf,
-    /// The cluster's CA certificates.
-    pub roots: Arc<RootCertStore>,
-    /// What applications see.
-    pub gateway: Certified,
-    /// What peers see.
-    pub peer: Certified,
+    /// Certificates.
+    pub tls: TlsFiles,
     /// `None`: the node is sealed.
     pub kek: Option<KeyEncryptionKey>,
     /// Signs access tokens.
@@ -115,18 +121,33 @@ pub fn load(path: &Path, clock: &dyn Clock) -> Result<Config, ConfigError> {
     loader.check_values()?;
     let faces = loader.faces()?;
     let rates = loader.rates()?;
-    let roots = loader.anchors()?;
-    let gateway = loader.certified(
-        ("tls.gateway_cert", &file.tls.gateway_cert),
-        ("tls.gateway_key", &file.tls.gateway_key),
-    )?;
-    let peer = loader
-        .certified(("tls.peer_cert", &file.tls.peer_cert), ("tls.peer_key", &file.tls.peer_key))?;
-    loader.check_peer_identity(&peer, &roots, clock.wall_ms())?;
+    let tls = loader.tls(clock.wall_ms())?;
     file.bootstrap.as_ref().map_or(Ok(()), |bootstrap| loader.check_bootstrap(bootstrap))?;
     let kek = loader.kek()?;
     let signer = loader.token_signing()?;
-    Ok(Config { path: path.clone(), roots, gateway, peer, kek, signer, faces, rates, file })
+    Ok(Config { path: path.clone(), tls, kek, signer, faces, rates, file })
+}
+
+/// Reads the certificates of a configuration again.
+pub(crate) fn load_tls(
+    path: &Path,
+    file: &ConfigFile,
+    now_ms: i64,
+) -> Result<TlsFiles, ConfigError> {
+    Checker { path, file }.tls(now_ms)
+}
+
+/// Where the next private key waits while its certificate takes its place.
+pub(crate) fn next_key(private: &Path) -> PathBuf {
+    let mut name = private.file_name().unwrap_or_default().to_owned();
+    name.push(".next");
+    private.with_file_name(name)
+}
+
+/// Puts that key into its place.
+pub(crate) fn finish_key(private: &Path) -> io::Result<()> {
+    RealDisk.rename(&next_key(private), private)?;
+    private.parent().map_or(Ok(()), |dir| RealDisk.sync_dir(dir))
 }
 
 /// Reads the text and makes its paths absolute.
@@ -197,6 +218,9 @@ impl Checker<'_> {
             if label.len() > 64 || label.chars().any(char::is_control) {
                 return self.value(key, "must be at most 64 printable characters".to_owned());
             }
+        }
+        if !(1..=MAX_LEAF_DAYS).contains(&file.tls.leaf_days) {
+            return self.value("tls.leaf_days", format!("must be from 1 to {MAX_LEAF_DAYS}"));
         }
         self.check_key_places()
     }
@@ -305,10 +329,19 @@ impl Checker<'_> {
         }
     }
 
-    fn anchors(&self) -> Result<Arc<RootCertStore>, ConfigError> {
-        let named = ("tls.ca_cert", &self.file.tls.ca_cert);
-        let chain = self.chain(named)?;
-        pki::roots(&chain).or_else(|error| self.bad_file(named, error.to_string()))
+    fn tls(&self, now_ms: i64) -> Result<TlsFiles, ConfigError> {
+        let tls = &self.file.tls;
+        let named = ("tls.ca_cert", &tls.ca_cert);
+        let roots = self.chain(named)?;
+        let store = pki::roots(&roots).or_else(|error| self.bad_file(named, error.to_string()))?;
+        let gateway = self.certified(
+            ("tls.gateway_cert", &tls.gateway_cert),
+            ("tls.gateway_key", &tls.gateway_key),
+        )?;
+        let peer =
+            self.certified(("tls.peer_cert", &tls.peer_cert), ("tls.peer_key", &tls.peer_key))?;
+        self.check_peer_identity(&peer, &store, now_ms)?;
+        Ok(TlsFiles { roots, gateway, peer })
     }
 
     fn certified(
@@ -324,12 +357,33 @@ impl Checker<'_> {
         let provider = rustls::crypto::aws_lc_rs::default_provider();
         match rustls::sign::CertifiedKey::from_der(chain.clone(), private.clone_key(), &provider) {
             Ok(_) => Ok(Certified { chain, key: private }),
+            Err(rustls::Error::InconsistentKeys(_))
+                if self.is_next_key(&chain, key) && finish_key(key.1).is_ok() =>
+            {
+                // A renewal that was cut short: its last step is done now.
+                self.certified(certificate, key)
+            }
             Err(rustls::Error::InconsistentKeys(_)) => self.bad_file(
                 key,
                 format!("is not the key of the certificate {}", certificate.1.display()),
             ),
             Err(error) => self.bad_file(key, format!("is not usable: {error}")),
         }
+    }
+
+    /// Whether the key that waits is that of the certificate.
+    fn is_next_key(
+        &self,
+        chain: &[CertificateDer<'static>],
+        key: (&'static str, &PathBuf),
+    ) -> bool {
+        let next = next_key(key.1);
+        let Ok(pem) = self.private_text((key.0, &next)) else { return false };
+        let Ok(private) = PrivateKeyDer::from_pem_slice(pem.expose().as_bytes()) else {
+            return false;
+        };
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        rustls::sign::CertifiedKey::from_der(chain.to_vec(), private, &provider).is_ok()
     }
 
     fn check_peer_identity(
@@ -491,6 +545,8 @@ fn not_https(text: &str) -> String {
     format!("`{}` is not https://host:port", text.escape_default())
 }
 
+/// No certificate outlives the authority.
+const MAX_LEAF_DAYS: u32 = 3_650;
 /// Thirty days: a seat that nobody renews must come back some day.
 const MAX_CLASSIC_TTL_SECONDS: u64 = 30 * 24 * 60 * 60;
 

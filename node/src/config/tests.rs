@@ -75,6 +75,8 @@ const FAULTS: &[(Edit, &[&str])] = &[
     (Text("[protocols]", "[protocols]\nmodern = true"), &["unknown field `modern`"]),
     (Text("app_burst = 20000", "app_burst = 0"), &["limits.app_burst", "1 or more"]),
     (Text("[limits]", "[limits]\nhosts = 1"), &["unknown field `hosts`"]),
+    (Text("[limits]", "[alarms]\nmin_free = \"1MB\"\n[limits]"), &["want an amount as"]),
+    (Text("[limits]", "[alarms]\nmin_fre = \"1MiB\"\n[limits]"), &["unknown field `min_fre`"]),
     (Text("classic = false", "classic = 1"), &["node.toml", "invalid type"]),
     (Text("cluster_id = \"lh-", "cluster_id = \"LH/"), &["cluster_id", "lower-case"]),
     (

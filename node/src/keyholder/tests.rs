@@ -13,7 +13,7 @@ use storage::seam::{Clock, RealClock, RealDisk, RealEntropy};
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::seal::random_secret;
+use crate::seal::{DataKey, random_secret};
 
 const CLUSTER: &str = "lh-test";
 /// Nothing that must happen takes longer, not even on a machine that does ten other things.
@@ -124,6 +124,8 @@ impl World {
             kek: Some(KeyEncryptionKey::from_pem(kek_pem).unwrap()),
             signer: Arc::clone(&self.signer),
             cell: Arc::clone(cell),
+            authority: Arc::new(AuthorityCell::sealed()),
+            roots: Vec::new(),
             entropy: Arc::new(RealEntropy),
         }
     }

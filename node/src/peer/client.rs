@@ -24,8 +24,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use lease::ids::NodeId;
 use parking_lot::Mutex;
 use raft::{MAX_CALL_BYTES, PeerCall, Transport, TransportError};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
+use rustls::pki_types::{CertificateDer, ServerName};
 use storage::seam::Clock;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -34,17 +34,15 @@ use tokio_rustls::TlsConnector;
 use tracing::{debug, info};
 
 use super::{
-    CONNECTION_WINDOW_BYTES, FRAME_BYTES, MAX_STREAMS, ORDER, PATH_PREFIX, PeerTable, REPORT,
-    STREAM_WINDOW_BYTES,
+    CONNECTION_WINDOW_BYTES, FRAME_BYTES, MAX_STREAMS, ORDER, PATH_PREFIX, PeerIdentity, PeerTable,
+    REPORT, STREAM_WINDOW_BYTES,
 };
-use crate::pki::{self, PkiError};
+use crate::pki;
 
 /// Carries `raft`'s calls to the other nodes.
 pub struct PeerTransport {
     cluster_id: String,
-    roots: Arc<RootCertStore>,
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
+    identity: Arc<PeerIdentity>,
     table: PeerTable,
     clock: Arc<dyn Clock>,
     links: Mutex<BTreeMap<NodeId, Arc<Link>>>,
@@ -88,6 +86,7 @@ struct Peer {
     node: NodeId,
     address: String,
     tls: Arc<ClientConfig>,
+    identity: Arc<PeerIdentity>,
     clock: Arc<dyn Clock>,
 }
 
@@ -107,16 +106,14 @@ enum State {
 type Body = UnsyncBoxBody<Bytes, io::Error>;
 
 impl PeerTransport {
-    /// A transport that shows this certificate and reaches the members in `table`.
+    /// A transport that shows this identity and reaches the members in `table`.
     pub fn new(
         cluster_id: String,
-        roots: Arc<RootCertStore>,
-        chain: Vec<CertificateDer<'static>>,
-        key: PrivateKeyDer<'static>,
+        identity: Arc<PeerIdentity>,
         table: PeerTable,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { cluster_id, roots, chain, key, table, clock, links: Mutex::default() }
+        Self { cluster_id, identity, table, clock, links: Mutex::default() }
     }
 
     /// How another node says it stands; `None` when that cannot be had within the deadline.
@@ -154,11 +151,12 @@ impl PeerTransport {
         if let Some(link) = links.get(&node).filter(|link| link.address == address) {
             return Ok(link.clone());
         }
-        let tls = self.client_config(node).map_err(not_sent)?;
+        let tls = self.identity.client_config(&self.cluster_id, node).map_err(not_sent)?;
         let peer = Arc::new(Peer {
             node,
             address: address.clone(),
             tls: Arc::new(tls),
+            identity: self.identity.clone(),
             clock: self.clock.clone(),
         });
         let link = Arc::new(Link {
@@ -169,16 +167,6 @@ impl PeerTransport {
         });
         links.insert(node, link.clone());
         Ok(link)
-    }
-
-    fn client_config(&self, node: NodeId) -> Result<ClientConfig, PkiError> {
-        pki::peer_client_config(
-            self.roots.clone(),
-            self.chain.clone(),
-            self.key.clone_key(),
-            &self.cluster_id,
-            node,
-        )
     }
 }
 
@@ -340,16 +328,21 @@ impl Channel {
 /// One connection from dial to end.
 async fn run(purpose: Purpose, peer: Arc<Peer>, state: watch::Sender<State>) {
     match connect(&peer, purpose).await {
-        Ok((sender, connection)) => {
+        Ok((sender, connection, chain)) => {
             let up_at_ns = peer.clock.monotonic_ns();
             let failures = match state.send_replace(State::Up(sender)) {
                 State::Dialling { failures } => failures,
                 State::Down { .. } | State::Up(_) => 0,
             };
             info!(peer = peer.node, address = %peer.address, ?purpose, "connected to peer");
-            let reason = match connection.await {
-                Ok(()) => "the peer closed the connection".to_owned(),
-                Err(error) => crate::config::chain(&error),
+            let reason = tokio::select! {
+                ended = connection => match ended {
+                    Ok(()) => "the peer closed the connection".to_owned(),
+                    Err(error) => crate::config::chain(&error),
+                },
+                () = peer.identity.until_distrusted(chain) => {
+                    "its certificate is of an authority that is believed no more".to_owned()
+                }
             };
             info!(peer = peer.node, address = %peer.address, ?purpose, reason, "lost peer");
             // TLS 1.3 lets us in before the peer has looked at our certificate: one that takes us
@@ -387,13 +380,14 @@ fn down_after(failures: u32, peer: &Peer, reason: String) -> State {
     }
 }
 
+type Chain = Vec<CertificateDer<'static>>;
 type Connection =
     http2::Connection<TokioIo<tokio_rustls::client::TlsStream<TcpStream>>, Body, TokioExecutor>;
 
 async fn connect(
     peer: &Peer,
     purpose: Purpose,
-) -> Result<(SendRequest<Body>, Connection), Box<dyn Error + Send + Sync>> {
+) -> Result<(SendRequest<Body>, Connection, Chain), Box<dyn Error + Send + Sync>> {
     let stream = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(&peer.address)).await??;
     stream.set_nodelay(true)?;
     // The name is not compared (the verifier wants one exact URI) and not sent.
@@ -403,6 +397,7 @@ async fn connect(
     if stream.get_ref().1.alpn_protocol() != Some(pki::PEER_ALPN) {
         return Err("the peer does not speak HTTP/2".into());
     }
+    let chain = stream.get_ref().1.peer_certificates().map(<[_]>::to_vec).unwrap_or_default();
     let (ping_interval, ping_timeout) = purpose.pings();
     let (sender, connection) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
@@ -417,7 +412,7 @@ async fn connect(
         .keep_alive_while_idle(true)
         .handshake(TokioIo::new(stream))
         .await?;
-    Ok((sender, connection))
+    Ok((sender, connection, chain))
 }
 
 fn not_sent(reason: impl Into<Box<dyn Error + Send + Sync>>) -> TransportError {

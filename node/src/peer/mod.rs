@@ -24,9 +24,11 @@
 //! else leaves it open.
 
 mod client;
+mod identity;
 mod server;
 
 pub use client::PeerTransport;
+pub use identity::PeerIdentity;
 pub use server::{Handlers, PeerListener};
 
 use std::collections::BTreeMap;

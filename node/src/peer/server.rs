@@ -31,8 +31,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::{
-    CONNECTION_WINDOW_BYTES, FRAME_BYTES, MAX_STREAMS, ORDER, PATH_PREFIX, PeerTable, REPORT,
-    STREAM_WINDOW_BYTES,
+    CONNECTION_WINDOW_BYTES, FRAME_BYTES, MAX_STREAMS, ORDER, PATH_PREFIX, PeerIdentity, PeerTable,
+    REPORT, STREAM_WINDOW_BYTES,
 };
 use crate::pki;
 
@@ -84,8 +84,10 @@ pub struct PeerListener {
     pub cluster_id: String,
     /// Who is a member.
     pub table: PeerTable,
-    /// TLS that requires a client certificate of the cluster's CA.
+    /// TLS that requires a client certificate of the cluster's CA: `identity`'s.
     pub tls: Arc<ServerConfig>,
+    /// Whom it believes, for as long as connections last.
+    pub identity: Arc<PeerIdentity>,
     /// Where calls go.
     pub handlers: Handlers,
 }
@@ -148,17 +150,17 @@ impl PeerListener {
             Ok(Err(error)) => return Err(format!("TLS: {error}")),
             Err(_) => return Err("no TLS handshake within 5 seconds".to_owned()),
         };
-        let from = stream
-            .get_ref()
-            .1
-            .peer_certificates()
-            .and_then(|chain| pki::node_of(&self.cluster_id, chain.first()?))
+        let shown = stream.get_ref().1.peer_certificates().map(<[_]>::to_vec).unwrap_or_default();
+        let from = shown
+            .first()
+            .and_then(|leaf| pki::node_of(&self.cluster_id, leaf))
             .ok_or_else(|| "its certificate names no node of this cluster".to_owned())?;
         if !self.table.contains(from) {
             return Err(format!("node {from} is not a member"));
         }
         let _admitted = members.take(from).ok_or("it has too many connections")?;
         drop(permit);
+        let identity = self.identity.clone();
         let service = service_fn(move |request| {
             let shared = self.clone();
             async move { Ok::<_, std::convert::Infallible>(shared.answer(from, request).await) }
@@ -180,6 +182,9 @@ impl PeerListener {
             () = stop.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
+            }
+            () = identity.until_distrusted(shown) => {
+                return Err(format!("the authority of node {from} is believed no more"));
             }
         };
         if let Err(error) = ended {
@@ -255,6 +260,7 @@ fn status_of(error: &HandleError) -> StatusCode {
         HandleError::Malformed(_) | HandleError::WrongCall(_) => StatusCode::BAD_REQUEST,
         HandleError::WrongSender { .. } => StatusCode::FORBIDDEN,
         HandleError::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
+        HandleError::NoRoom => StatusCode::INSUFFICIENT_STORAGE,
         HandleError::Snapshot(_) => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

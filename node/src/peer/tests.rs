@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Handlers, PeerListener, PeerTable, PeerTransport};
+use super::{Handlers, PeerIdentity, PeerListener, PeerTable, PeerTransport};
 use crate::pki::{self, Authority};
 
 const CLUSTER: &str = "lh-test";
@@ -75,11 +75,13 @@ impl Rig {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (chain, key) = self.certified(&self.authority, CLUSTER, node);
+        let identity = PeerIdentity::new(self.anchors(), chain, key).unwrap();
         let table = PeerTable::new(members.iter().map(|id| (*id, String::new())));
         let listen = PeerListener {
             cluster_id: CLUSTER.to_owned(),
             table: table.clone(),
-            tls: Arc::new(pki::peer_server_config(self.anchors(), chain, key).unwrap()),
+            tls: Arc::new(identity.server_config().unwrap()),
+            identity,
             handlers: Handlers {
                 call: Box::new(|from, call, body| {
                     Box::pin(async move {
@@ -111,9 +113,7 @@ impl Rig {
         let (chain, key) = self.certified(by, CLUSTER, me);
         PeerTransport::new(
             CLUSTER.to_owned(),
-            self.anchors(),
-            chain,
-            key,
+            PeerIdentity::new(self.anchors(), chain, key).unwrap(),
             PeerTable::new([(to, address.to_owned())]),
             Arc::new(RealClock::new()),
         )

@@ -27,6 +27,7 @@
 
 pub mod kek;
 pub(crate) mod opened;
+pub(crate) mod ring;
 pub mod vault;
 
 use aes_gcm::aead::{Aead, Payload};
@@ -54,7 +55,7 @@ pub const OPERATOR_PEPPER: &str = "operator-pepper";
 /// Private key of the issuing CA, PKCS#8 PEM.
 pub const CA_KEY: &str = "ca-key";
 
-/// Version of the data key that this release makes.
+/// Version of the data key that a cluster begins with.
 pub const DATA_KEY_VERSION: u32 = 1;
 /// No sealed row is longer (`lease::command::SealedSecret`).
 pub const MAX_SEALED_BYTES: usize = 16 * 1024;
@@ -90,23 +91,36 @@ pub enum SealError {
     TooLong(usize),
 }
 
-/// The key that seals a cluster's secrets.
-pub struct DataKey(Secret<[u8; 32]>);
+/// The key that seals a cluster's secrets, in one version.
+pub struct DataKey {
+    version: u32,
+    bytes: Secret<[u8; 32]>,
+}
 
 impl DataKey {
-    /// Makes a new one.
+    /// Makes a cluster's first one.
     pub fn generate(entropy: &dyn Entropy) -> Self {
-        Self(random_secret(entropy))
+        Self { version: DATA_KEY_VERSION, bytes: random_secret(entropy) }
     }
 
-    /// Takes one that was kept elsewhere (the founder's secrets file).
+    /// Makes the one that takes this one's place.
+    pub fn successor(&self, entropy: &dyn Entropy) -> Self {
+        Self { version: self.version.saturating_add(1), bytes: random_secret(entropy) }
+    }
+
+    /// Takes the first one, which was kept elsewhere (the founder's secrets file).
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(Secret::new(bytes))
+        Self { version: DATA_KEY_VERSION, bytes: Secret::new(bytes) }
+    }
+
+    /// Counts up from 1.
+    pub fn version(&self) -> u32 {
+        self.version
     }
 
     /// Its bytes, for the founder's secrets file.
     pub(crate) fn expose(&self) -> &[u8; 32] {
-        self.0.expose()
+        self.bytes.expose()
     }
 
     /// Wraps it to a node.
@@ -127,9 +141,9 @@ impl DataKey {
         }
         let key = wrap_key(shared.as_bytes(), &ephemeral_public, &kek_public);
         let nonce = random_nonce(entropy);
-        let identity = wrap_identity(cluster_id, node, DATA_KEY_VERSION);
-        let wrapped = encrypt(&key, &nonce, self.0.expose(), &identity);
-        Ok(WrappedDataKey { version: DATA_KEY_VERSION, node, ephemeral_public, nonce, wrapped })
+        let identity = wrap_identity(cluster_id, node, self.version);
+        let wrapped = encrypt(&key, &nonce, self.bytes.expose(), &identity);
+        Ok(WrappedDataKey { version: self.version, node, ephemeral_public, nonce, wrapped })
     }
 
     /// Opens a wrap with the node's own key.
@@ -149,7 +163,7 @@ impl DataKey {
             .as_slice()
             .try_into()
             .map_err(|_| SealError::Length { what: what(), bytes: opened.len() })?;
-        Ok(Self::from_bytes(bytes))
+        Ok(Self { version: row.version, bytes: Secret::new(bytes) })
     }
 
     /// Seals a secret under its name and version.
@@ -190,7 +204,7 @@ impl DataKey {
     }
 
     fn secret_key(&self, identity: &[u8]) -> Zeroizing<[u8; 32]> {
-        derive(None, self.0.expose(), &[b"leasehold secret 1", identity])
+        derive(None, self.bytes.expose(), &[b"leasehold secret 1", identity])
     }
 }
 

@@ -14,18 +14,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use gateway::{DeviceSigner, Keys, OfflineSigner};
+use gateway::{DeviceSigner, Keys, OfflineSigner, Peppers};
 use lease::Ledger;
+use lease::operate::{CLIENT_SECRET_PEPPER, OPERATOR_PEPPER, pepper_secret};
 use protocol::keys::{KeyError, PrivateKey, RsaSize};
 use protocol::mac::MacKey;
 use protocol::secret::Secret;
 use storage::seam::Entropy;
 
+use super::ring::Keyring;
 use super::vault::NodeVault;
-use super::{
-    CLIENT_SECRET_PEPPER, DataKey, LEASE_ID_MAC, OPERATOR_PEPPER, RENEWAL_MAC, SealError,
-    random_secret,
-};
+use super::{LEASE_ID_MAC, RENEWAL_MAC, SealError, random_secret};
 
 /// Key of the MAC under which license keys are looked up.
 pub(crate) const LICENSE_KEY_MAC: &str = "license-key-mac";
@@ -49,7 +48,10 @@ const MADE: [&str; 4] =
 
 /// Whether founding has stored everything that it brings.
 pub(crate) fn is_founded(ledger: &Ledger) -> bool {
-    FOUNDED.iter().all(|name| ledger.secret(name).is_some())
+    // Of a pepper, any version is as good as the first.
+    FOUNDED
+        .iter()
+        .all(|name| ledger.secret(name).is_some() || ledger.pepper_versions(name).next().is_some())
 }
 
 /// The secrets that the cluster has to make.
@@ -70,10 +72,10 @@ pub(crate) fn make(name: &str, entropy: &dyn Entropy) -> Result<Secret<Vec<u8>>,
 pub(crate) fn open(
     ledger: &Ledger,
     cluster_id: &str,
-    data_key: DataKey,
+    ring: Arc<Keyring>,
     entropy: Arc<dyn Entropy>,
 ) -> Result<Keys, SealError> {
-    let opener = Opener { ledger, cluster_id, data_key: &data_key };
+    let opener = Opener { ledger, cluster_id, ring: &ring };
     let unusable = |name: &str| SealError::Unusable { what: format!("secret {name}") };
     let offline = OfflineSigner::new(&Secret::new(opener.key(OFFLINE_SIGNING_KEY)?))
         .map_err(|_| unusable(OFFLINE_SIGNING_KEY))?;
@@ -86,8 +88,8 @@ pub(crate) fn open(
     Ok(Keys {
         lease_id: opener.mac(LEASE_ID_MAC)?,
         renewal: opener.mac(RENEWAL_MAC)?,
-        client_secret_pepper: opener.mac(CLIENT_SECRET_PEPPER)?,
-        operator_pepper: opener.mac(OPERATOR_PEPPER)?,
+        client_secret_pepper: opener.peppers(CLIENT_SECRET_PEPPER)?,
+        operator_pepper: opener.peppers(OPERATOR_PEPPER)?,
         license_keys: opener.mac(LICENSE_KEY_MAC)?,
         offline,
         device,
@@ -95,14 +97,14 @@ pub(crate) fn open(
             version.parse().ok().filter(|number: &u32| number.to_string() == version)
         })?,
         classic_vendors: opener.named(CLASSIC_VENDOR, |vendor| Some(vendor.to_owned()))?,
-        vault: Box::new(NodeVault::new(cluster_id, data_key, entropy)),
+        vault: Box::new(NodeVault::new(cluster_id, ring, entropy)),
     })
 }
 
 struct Opener<'a> {
     ledger: &'a Ledger,
     cluster_id: &'a str,
-    data_key: &'a DataKey,
+    ring: &'a Keyring,
 }
 
 impl Opener<'_> {
@@ -111,7 +113,7 @@ impl Opener<'_> {
             .ledger
             .secret(name)
             .ok_or_else(|| SealError::Unopenable { what: format!("secret {name}") })?;
-        self.data_key.open(self.cluster_id, row)
+        self.ring.open(self.cluster_id, row)
     }
 
     fn key(&self, name: &str) -> Result<[u8; 32], SealError> {
@@ -127,6 +129,16 @@ impl Opener<'_> {
         self.key(name).map(MacKey::new)
     }
 
+    /// Every version of a pepper.
+    fn peppers(&self, pepper: &str) -> Result<Peppers, SealError> {
+        let mut versions = BTreeMap::new();
+        for version in self.ledger.pepper_versions(pepper) {
+            versions.insert(version, self.mac(&pepper_secret(pepper, version))?);
+        }
+        Peppers::of(versions)
+            .ok_or_else(|| SealError::Unopenable { what: format!("secret {pepper}") })
+    }
+
     /// All secrets whose names begin so and go on as `read` understands.
     fn named<K: Ord>(
         &self,
@@ -136,7 +148,7 @@ impl Opener<'_> {
         let mut found = BTreeMap::new();
         for row in self.ledger.secrets() {
             if let Some(key) = row.name.strip_prefix(beginning).and_then(&read) {
-                found.insert(key, self.data_key.open(self.cluster_id, row)?);
+                found.insert(key, self.ring.open(self.cluster_id, row)?);
             }
         }
         Ok(found)

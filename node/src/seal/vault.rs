@@ -12,27 +12,36 @@
 
 use std::sync::Arc;
 
-use gateway::{Vault, VaultError};
-use lease::command::{Sealed, SealedSecret};
+use gateway::{NewAuthority, Vault, VaultError};
+use lease::command::{Sealed, SealedSecret, WrappedDataKey};
+use lease::ids::NodeId;
+use lease::operate::{AnchorState, ReplaceDataKey, TrustAnchor};
 use protocol::secret::Secret;
+use rustls::pki_types::CertificateDer;
+use sha2::{Digest, Sha256};
 use storage::seam::Entropy;
+use zeroize::Zeroizing;
 
-use super::{DataKey, SealError, TAG_BYTES, decrypt, derive, encrypt, push_text, random_nonce};
+use super::ring::Keyring;
+use super::{
+    CA_KEY, DataKey, SealError, TAG_BYTES, decrypt, derive, encrypt, push_text, random_nonce,
+};
+use crate::pki::Authority;
 
 /// No sealed field of a record is longer ([`Sealed`]).
 const MAX_RECORD_BYTES: usize = 1024;
 
 /// The data key as the gateway may use it.
-pub struct NodeVault {
+pub(crate) struct NodeVault {
     cluster_id: String,
-    data_key: DataKey,
+    ring: Arc<Keyring>,
     entropy: Arc<dyn Entropy>,
 }
 
 impl NodeVault {
     /// A vault of this cluster.
-    pub fn new(cluster_id: &str, data_key: DataKey, entropy: Arc<dyn Entropy>) -> Self {
-        Self { cluster_id: cluster_id.to_owned(), data_key, entropy }
+    pub(crate) fn new(cluster_id: &str, ring: Arc<Keyring>, entropy: Arc<dyn Entropy>) -> Self {
+        Self { cluster_id: cluster_id.to_owned(), ring, entropy }
     }
 
     fn identity(&self, record: &str) -> Vec<u8> {
@@ -42,8 +51,25 @@ impl NodeVault {
         identity
     }
 
-    fn key(&self, identity: &[u8]) -> zeroize::Zeroizing<[u8; 32]> {
-        derive(None, self.data_key.expose(), &[b"leasehold record 1", identity])
+    /// Opens a record's field, and says under which version it was sealed.
+    fn open_any(&self, record: &str, sealed: &Sealed) -> Option<(u32, Zeroizing<Vec<u8>>)> {
+        let identity = self.identity(record);
+        self.ring.newest_first().find_map(|key| {
+            let opened =
+                decrypt(&record_key(key, &identity), &sealed.nonce, &sealed.bytes, &identity)?;
+            Some((key.version(), opened))
+        })
+    }
+
+    fn seal_under(
+        &self,
+        key: &DataKey,
+        name: &str,
+        version: u32,
+        plaintext: &[u8],
+    ) -> Result<SealedSecret, VaultError> {
+        key.seal(&self.cluster_id, name, version, plaintext, &*self.entropy)
+            .map_err(|error| vault_error(error, name))
     }
 }
 
@@ -54,14 +80,13 @@ impl Vault for NodeVault {
         }
         let identity = self.identity(record);
         let nonce = random_nonce(&*self.entropy);
-        let bytes = encrypt(&self.key(&identity), &nonce, plaintext, &identity);
-        Ok(Sealed { nonce, bytes })
+        let key = record_key(self.ring.newest(), &identity);
+        Ok(Sealed { nonce, bytes: encrypt(&key, &nonce, plaintext, &identity) })
     }
 
     fn open(&self, record: &str, sealed: &Sealed) -> Result<Secret<Vec<u8>>, VaultError> {
-        let identity = self.identity(record);
-        decrypt(&self.key(&identity), &sealed.nonce, &sealed.bytes, &identity)
-            .map(|opened| Secret::new(opened.to_vec()))
+        self.open_any(record, sealed)
+            .map(|(_, opened)| Secret::new(opened.to_vec()))
             .ok_or_else(|| VaultError::Unopenable { record: record.to_owned() })
     }
 
@@ -71,12 +96,96 @@ impl Vault for NodeVault {
         version: u32,
         plaintext: &[u8],
     ) -> Result<SealedSecret, VaultError> {
-        self.data_key.seal(&self.cluster_id, name, version, plaintext, &*self.entropy).map_err(
-            |error| match error {
-                SealError::TooLong(bytes) => VaultError::TooLong { bytes },
-                _ => VaultError::Unopenable { record: name.to_owned() },
-            },
-        )
+        self.seal_under(self.ring.newest(), name, version, plaintext)
+    }
+
+    fn data_key_version(&self) -> u32 {
+        self.ring.newest().version()
+    }
+
+    fn data_key_versions(&self) -> Vec<u32> {
+        self.ring.versions()
+    }
+
+    fn version_of_record(&self, record: &str, sealed: &Sealed) -> Option<u32> {
+        self.open_any(record, sealed).map(|(version, _)| version)
+    }
+
+    fn version_of_secret(&self, secret: &SealedSecret) -> Option<u32> {
+        let opens = |key: &&DataKey| key.open(&self.cluster_id, secret).is_ok();
+        self.ring.newest_first().find(opens).map(DataKey::version)
+    }
+
+    fn wrap_to(
+        &self,
+        node: NodeId,
+        kek_public: [u8; 32],
+    ) -> Result<Vec<WrappedDataKey>, VaultError> {
+        self.ring
+            .wrap_to(&self.cluster_id, node, kek_public, &*self.entropy)
+            .map_err(|_| VaultError::WeakPublicKey { node })
+    }
+
+    fn replace_data_key(
+        &self,
+        members: &[(NodeId, [u8; 32])],
+        secrets: &[SealedSecret],
+    ) -> Result<ReplaceDataKey, VaultError> {
+        let key = self.ring.newest().successor(&*self.entropy);
+        let wrap = |(node, kek_public): &(NodeId, [u8; 32])| {
+            key.wrap(&self.cluster_id, *node, *kek_public, &*self.entropy)
+                .map_err(|_| VaultError::WeakPublicKey { node: *node })
+        };
+        let reseal = |secret: &SealedSecret| {
+            let opened = self
+                .ring
+                .open(&self.cluster_id, secret)
+                .map_err(|error| vault_error(error, &secret.name))?;
+            let version = secret.version.saturating_add(1);
+            self.seal_under(&key, &secret.name, version, opened.expose())
+        };
+        Ok(ReplaceDataKey {
+            version: key.version(),
+            wraps: members.iter().map(wrap).collect::<Result<_, _>>()?,
+            secrets: secrets.iter().map(reseal).collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn succeed_authority(
+        &self,
+        ca_key: &SealedSecret,
+        authority: &[u8],
+        number: u32,
+        now_ms: i64,
+    ) -> Result<NewAuthority, VaultError> {
+        let opened = self.ring.open(&self.cluster_id, ca_key);
+        let opened = opened.map_err(|error| vault_error(error, &ca_key.name))?;
+        let key_pem = std::str::from_utf8(opened.expose()).map_err(|_| VaultError::Authority)?;
+        let certificate = CertificateDer::from(authority.to_vec());
+        let successor = Authority::load(&certificate, &[], key_pem, now_ms)
+            .and_then(|former| former.successor(&self.cluster_id, number, &*self.entropy))
+            .map_err(|_| VaultError::Authority)?;
+        let version = ca_key.version.saturating_add(1);
+        let key = self.seal_secret(CA_KEY, version, successor.key_pem.expose().as_bytes())?;
+        let anchor = TrustAnchor {
+            fingerprint: Sha256::digest(&successor.certificate).into(),
+            certificate_der: successor.certificate.to_vec(),
+            cross_signed_der: successor.cross_signed.to_vec(),
+            key_version: version,
+            state: AnchorState::Trusted,
+        };
+        Ok(NewAuthority { key, anchor })
+    }
+}
+
+fn record_key(key: &DataKey, identity: &[u8]) -> Zeroizing<[u8; 32]> {
+    derive(None, key.expose(), &[b"leasehold record 1", identity])
+}
+
+fn vault_error(error: SealError, name: &str) -> VaultError {
+    match error {
+        SealError::TooLong(bytes) => VaultError::TooLong { bytes },
+        _ => VaultError::Unopenable { record: name.to_owned() },
     }
 }
 
@@ -86,7 +195,8 @@ mod tests {
     use storage::seam::RealEntropy;
 
     fn vault(cluster: &str, key: [u8; 32]) -> NodeVault {
-        NodeVault::new(cluster, DataKey::from_bytes(key), Arc::new(RealEntropy))
+        let ring = Arc::new(Keyring::of(DataKey::from_bytes(key)));
+        NodeVault::new(cluster, ring, Arc::new(RealEntropy))
     }
 
     fn opens(vault: &NodeVault, record: &str, sealed: &Sealed) -> bool {
@@ -121,7 +231,7 @@ mod tests {
         assert!(!opens(&vault, "name", &as_record));
         let record = vault.seal("name", b"a record").unwrap();
         let as_secret = SealedSecret { nonce: record.nonce, sealed: record.bytes, ..secret };
-        assert!(vault.data_key.open("lh-test", &as_secret).is_err());
+        assert!(vault.ring.open("lh-test", &as_secret).is_err());
     }
 
     #[test]

@@ -5,17 +5,17 @@
 //! comparison.
 
 use lease::App;
+use lease::operate::{Peppered, Repepper};
 use protocol::keys::PublicKey;
 use protocol::oauth::claims::{AccessClaims, Jwk, Jwks, ServerMetadata};
 use protocol::oauth::token::{TokenError, TokenRequest, TokenResponse};
 use protocol::oauth::{ACCESS_TOKEN_SECONDS, Scopes};
-use subtle::ConstantTimeEq;
 
 use http::header::{AUTHORIZATION, CACHE_CONTROL};
 use http::{HeaderValue, StatusCode};
 
 use crate::call::Call;
-use crate::credentials::client_secret_mac;
+use crate::credentials::{client_secret_mac, is_client_secret};
 use crate::failure::Failure;
 use crate::reply::Reply;
 use crate::shared::Shared;
@@ -31,18 +31,23 @@ pub(crate) async fn issue_token(shared: &Shared, call: &Call) -> Result<Reply, F
     };
     let request = TokenRequest::from_form(&call.body, authorization)?;
     let keys = shared.serving_keys()?;
-    let mac = client_secret_mac(&keys.client_secret_pepper, request.client_secret.expose());
+    let (peppers, secret) = (&keys.client_secret_pepper, request.client_secret.expose());
     shared.catch_up(call.deadline).await?;
-    let claims = {
+    let (claims, row) = {
         let ledger = shared.context.cluster.ledger();
         let app = ledger.app_by_client_id(&request.client_id);
         let stored = app.map_or([0; 32], |app| app.secret_mac);
-        let is_right = bool::from(stored.ct_eq(&mac));
+        let is_right = is_client_secret(peppers, &stored, secret);
         let app = app.filter(|_| is_right).ok_or(TokenError::InvalidClient)?;
         // Every app is registered for every scope.
         let scopes = request.scopes.unwrap_or(Scopes::ALL);
-        claims(shared, &ledger, app, scopes)?
+        (claims(shared, &ledger, app, scopes)?, (app.app, stored))
     };
+    if peppers.is_old(&row.1) {
+        let after = client_secret_mac(peppers, secret);
+        let change = Repepper { row: Peppered::App(row.0), before: row.1, after };
+        shared.repepper(change, call.deadline).await;
+    }
     let scope = claims.scope;
     let access_token = sign(shared, call, claims).await?;
     let response = TokenResponse {

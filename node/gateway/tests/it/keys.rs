@@ -3,13 +3,15 @@
 use std::sync::OnceLock;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use lease::command::{Sealed, SealedSecret};
+use lease::command::{Sealed, SealedSecret, WrappedDataKey};
+use lease::ids::NodeId;
+use lease::operate::ReplaceDataKey;
 use protocol::keys::{PrivateKey, RsaSize};
 use protocol::mac::MacKey;
 use protocol::secret::Secret;
 use storage::seam::{Entropy, RealEntropy};
 
-use super::{DeviceSigner, Keys, OfflineSigner, Vault, VaultError};
+use super::{DeviceSigner, Keys, NewAuthority, OfflineSigner, Peppers, Vault, VaultError};
 
 /// The keys of the world: the same for as long as the process runs.
 pub(crate) fn keys() -> Keys {
@@ -19,7 +21,7 @@ pub(crate) fn keys() -> Keys {
     Keys {
         lease_id: MacKey::new([1; 32]),
         renewal: MacKey::new([2; 32]),
-        client_secret_pepper: MacKey::new([3; 32]),
+        client_secret_pepper: Peppers::first(MacKey::new([3; 32])),
         operator_pepper: operator_pepper(),
         license_keys: MacKey::new([5; 32]),
         offline: OfflineSigner::new(&Secret::new([6; 32])).expect("a key"),
@@ -31,8 +33,8 @@ pub(crate) fn keys() -> Keys {
 }
 
 /// The pepper alone.
-pub(crate) fn operator_pepper() -> MacKey {
-    MacKey::new([4; 32])
+pub(crate) fn operator_pepper() -> Peppers {
+    Peppers::first(MacKey::new([4; 32]))
 }
 
 /// Making an RSA key takes longer than most tests.
@@ -92,5 +94,48 @@ impl Vault for TestVault {
     ) -> Result<SealedSecret, VaultError> {
         let (nonce, sealed) = Self::encrypt(&format!("{name} {version}"), plaintext);
         Ok(SealedSecret { name: name.into(), version, nonce, sealed })
+    }
+
+    fn data_key_version(&self) -> u32 {
+        1
+    }
+
+    fn data_key_versions(&self) -> Vec<u32> {
+        vec![1]
+    }
+
+    fn version_of_record(&self, record: &str, sealed: &Sealed) -> Option<u32> {
+        self.open(record, sealed).ok().map(|_| 1)
+    }
+
+    fn version_of_secret(&self, _secret: &SealedSecret) -> Option<u32> {
+        Some(1)
+    }
+
+    fn wrap_to(
+        &self,
+        node: NodeId,
+        kek_public: [u8; 32],
+    ) -> Result<Vec<WrappedDataKey>, VaultError> {
+        let (nonce, wrapped) = Self::encrypt(&format!("wrap {node}"), &[7; 32]);
+        Ok(vec![WrappedDataKey { version: 1, node, ephemeral_public: kek_public, nonce, wrapped }])
+    }
+
+    fn replace_data_key(
+        &self,
+        _members: &[(NodeId, [u8; 32])],
+        _secrets: &[SealedSecret],
+    ) -> Result<ReplaceDataKey, VaultError> {
+        Err(VaultError::Unopenable { record: "the data key of a test is fixed".to_owned() })
+    }
+
+    fn succeed_authority(
+        &self,
+        _ca_key: &SealedSecret,
+        _authority: &[u8],
+        _number: u32,
+        _now_ms: i64,
+    ) -> Result<NewAuthority, VaultError> {
+        Err(VaultError::Authority)
     }
 }

@@ -236,7 +236,7 @@ fn session_of(
 }
 
 /// Names a record in the vault, for ever.
-fn record_of(activation: ActivationId) -> String {
+pub fn record_of(activation: ActivationId) -> String {
     format!("activation/{}", uuid_text(activation.0))
 }
 

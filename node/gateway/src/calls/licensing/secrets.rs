@@ -123,7 +123,7 @@ fn keys(ledger: &Ledger) -> EvaluationKeys {
 fn sealed(keys: &Keys, name: &str, version: u32, secret: &[u8]) -> Result<SealedSecret, Failure> {
     keys.vault.seal_secret(name, version, secret).map_err(|error| match error {
         VaultError::TooLong { .. } => Failure::field("secret", "too long"),
-        VaultError::Unopenable { .. } => Failure::internal("a secret could not be sealed"),
+        _ => Failure::internal("a secret could not be sealed"),
     })
 }
 

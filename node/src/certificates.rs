@@ -1,0 +1,510 @@
+//! This node's certificates as one live object: what the gateway and the peer link show, and whom
+//! the peer link believes.
+//!
+//! They begin as the files that `node.toml` names, and are read again when a file changes, on
+//! SIGHUP and by order. Files that do not fit together change nothing: the former ones stay in use
+//! and one line says which key is wrong. New connections use the new ones at once.
+//!
+//! What came from the cluster's own authority is *managed*: half way through its life this node
+//! makes itself a new one, with the sealed key of that authority, and so it does when another
+//! authority has come into charge. What came from elsewhere is watched and never touched. The roots
+//! are those of the ledger once it has any, and the file of roots follows it.
+//!
+//! ```text
+//! renewal:  KEY.next (fsync) ─ CERTIFICATE (rename) ─ KEY.next becomes KEY (rename)
+//! ```
+//!
+//! A start that finds a certificate whose key is in `KEY.next` finishes the last step
+//! ([`config::load_tls`]), so there is no moment in which a crash leaves a pair that does not fit.
+//!
+//! What it leaves to others: the authority ([`crate::authority`]), who rotates it (`gateway`).
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use gateway::CertificateFacts;
+use lease::Ledger;
+use lease::command::Command;
+use lease::entry::{Actor, Envelope};
+use lease::ids::TraceId;
+use parking_lot::Mutex;
+use raft::Cluster;
+use rustls::ServerConfig;
+use rustls::pki_types::CertificateDer;
+use storage::seam::{Clock, Entropy, RealDisk, replace_file};
+use thiserror::Error;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing::{debug, error, info, warn};
+
+use crate::authority::{AuthorityCell, IssuingKey, fingerprint, fingerprints, issuer_among};
+use crate::config::file::ConfigFile;
+use crate::config::{self, ConfigError, TlsFiles, next_key};
+use crate::peer::PeerIdentity;
+use crate::pki::{self, Issued, PkiError};
+
+/// Why certificates could not be changed; the former ones stay in use.
+#[derive(Debug, Error)]
+pub(crate) enum CertificatesError {
+    /// The files do not fit.
+    #[error(transparent)]
+    Files(#[from] ConfigError),
+    /// TLS cannot work with them.
+    #[error("the certificates cannot be used")]
+    Tls(#[source] PkiError),
+    /// The gateway cannot work with them.
+    #[error("the gateway's certificate cannot be used")]
+    Gateway(#[source] rustls::Error),
+    /// One could not be made.
+    #[error("a certificate could not be made")]
+    Make(#[source] PkiError),
+    /// A file could not be written.
+    #[error("{} could not be written", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// This node has nothing to issue from.
+    #[error(
+        "this node cannot issue certificates: it is sealed, or the cluster has no authority of its own"
+    )]
+    NoAuthority,
+    /// None of its certificates came from the cluster.
+    #[error(
+        "its certificates do not come from the cluster; replace the files and run: leasehold certs \
+         rotate"
+    )]
+    Unmanaged,
+}
+
+/// The certificates of a running node.
+pub(crate) struct Certificates {
+    config: PathBuf,
+    file: Arc<ConfigFile>,
+    identity: Arc<PeerIdentity>,
+    gateway: watch::Sender<Arc<ServerConfig>>,
+    authority: Arc<AuthorityCell>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    live: Mutex<Live>,
+}
+
+/// What is in use.
+struct Live {
+    gateway: Vec<CertificateDer<'static>>,
+    peer: Vec<CertificateDer<'static>>,
+    /// The roots that peers are believed by.
+    roots: Vec<CertificateDer<'static>>,
+    /// What the file of roots holds.
+    filed: Vec<CertificateDer<'static>>,
+    /// Authorities of the cluster, as the ledger says.
+    anchors: Vec<CertificateDer<'static>>,
+    /// The files when they were read last.
+    stamps: Stamps,
+}
+
+/// Which of the two pairs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Gateway,
+    Peer,
+}
+
+impl Certificates {
+    /// Takes the files as the configuration was loaded with them.
+    pub(crate) fn new(
+        config: PathBuf,
+        file: Arc<ConfigFile>,
+        files: TlsFiles,
+        authority: Arc<AuthorityCell>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Result<Self, CertificatesError> {
+        let stamps = Stamps::of(&file);
+        let roots = pki::roots(&files.roots).map_err(CertificatesError::Tls)?;
+        let live = Mutex::new(Live {
+            gateway: files.gateway.chain.clone(),
+            peer: files.peer.chain.clone(),
+            roots: files.roots.clone(),
+            filed: files.roots,
+            anchors: Vec::new(),
+            stamps,
+        });
+        let identity = PeerIdentity::new(roots, files.peer.chain, files.peer.key)
+            .map_err(CertificatesError::Tls)?;
+        let tls = gateway::tls_config(files.gateway.chain, files.gateway.key)
+            .map_err(CertificatesError::Gateway)?;
+        let gateway = watch::Sender::new(tls);
+        Ok(Self { config, file, identity, gateway, authority, clock, entropy, live })
+    }
+
+    /// What the peer link shows and believes.
+    pub(crate) fn identity(&self) -> Arc<PeerIdentity> {
+        self.identity.clone()
+    }
+
+    /// What the gateway shows.
+    pub(crate) fn gateway_tls(&self) -> watch::Receiver<Arc<ServerConfig>> {
+        self.gateway.subscribe()
+    }
+
+    /// Certificates in use, for reports.
+    pub(crate) fn facts(&self) -> Vec<CertificateFacts> {
+        let live = self.live.lock();
+        [Purpose::Gateway, Purpose::Peer]
+            .into_iter()
+            .filter_map(|purpose| self.facts_of(&live, purpose))
+            .collect()
+    }
+
+    /// The authorities that peers are believed by.
+    pub(crate) fn roots(&self) -> Vec<CertificateDer<'static>> {
+        self.live.lock().roots.clone()
+    }
+
+    /// SHA-256 (hex) of the authorities that peers are believed by.
+    pub(crate) fn anchors(&self) -> Vec<String> {
+        fingerprints(&self.live.lock().roots)
+    }
+
+    /// Keeps them as they should be for as long as the node runs. SIGHUP reads the files again.
+    pub(crate) async fn run(self: Arc<Self>, cluster: Cluster) {
+        let mut hangups = match signal(SignalKind::hangup()) {
+            Ok(hangups) => Some(hangups),
+            Err(error) => {
+                warn!(%error, "SIGHUP cannot be waited for");
+                None
+            }
+        };
+        let mut last_renewal_ns = None;
+        loop {
+            let hangup = async {
+                match &mut hangups {
+                    Some(hangups) => hangups.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                _ = hangup => {
+                    info!("SIGHUP: the certificates are read again");
+                    self.reload_and_tell();
+                }
+                () = tokio::time::sleep(LOOK) => {}
+            }
+            if self.files_changed() {
+                self.reload_and_tell();
+            }
+            self.follow(&cluster.ledger());
+            self.store_first_anchor(&cluster).await;
+            let now_ns = self.clock.monotonic_ns();
+            let rested = last_renewal_ns
+                .is_none_or(|at_ns| now_ns.saturating_sub(at_ns) >= RENEWAL_PAUSE_NS);
+            if rested && self.is_renewal_due(self.now_ms(&cluster)) {
+                last_renewal_ns = Some(now_ns);
+                match self.renew() {
+                    Ok(told) => info!("{told}"),
+                    Err(error) => {
+                        error!(error = config::chain(&error), "certificates were not renewed");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads the files again and uses them; the answer is a sentence.
+    pub(crate) fn reload(&self) -> Result<String, CertificatesError> {
+        let stamps = Stamps::of(&self.file);
+        // What was read is looked at once, whatever comes of it.
+        self.live.lock().stamps = stamps;
+        let files = config::load_tls(&self.config, &self.file, self.clock.wall_ms())?;
+        self.put_to_use(files)?;
+        Ok("the certificates were read and are in use".to_owned())
+    }
+
+    /// Makes new certificates from the cluster's authority in the place of those that came from it
+    /// or a former one, and uses them; the answer is a sentence.
+    pub(crate) fn renew(&self) -> Result<String, CertificatesError> {
+        let key = self.authority.get().ok_or(CertificatesError::NoAuthority)?;
+        let mut renewed = Vec::new();
+        for (purpose, name) in [(Purpose::Peer, "peer"), (Purpose::Gateway, "gateway")] {
+            if self.renew_one(&key, purpose)? {
+                renewed.push(name);
+            }
+        }
+        if renewed.is_empty() {
+            return Err(CertificatesError::Unmanaged);
+        }
+        self.reload()?;
+        Ok(format!("new certificates are in use: {}", renewed.join(", ")))
+    }
+
+    fn renew_one(&self, key: &IssuingKey, purpose: Purpose) -> Result<bool, CertificatesError> {
+        let leaf = {
+            let live = self.live.lock();
+            if !self.is_managed(&live, purpose) {
+                return Ok(false);
+            }
+            live.chain(purpose).first().cloned()
+        };
+        let issued = self.issue(key, purpose, leaf.as_deref()).map_err(CertificatesError::Make)?;
+        let tls = &self.file.tls;
+        let (certificate, private) = match purpose {
+            Purpose::Gateway => (&tls.gateway_cert, &tls.gateway_key),
+            Purpose::Peer => (&tls.peer_cert, &tls.peer_key),
+        };
+        replace_pair(certificate, private, &issued)?;
+        Ok(true)
+    }
+
+    fn issue(
+        &self,
+        key: &IssuingKey,
+        purpose: Purpose,
+        former: Option<&[u8]>,
+    ) -> Result<Issued, PkiError> {
+        let authority =
+            key.authority(self.clock.wall_ms())?.with_leaf_days(self.file.tls.leaf_days);
+        match purpose {
+            Purpose::Peer => {
+                authority.issue_node(&self.file.cluster_id, self.file.node_id, &*self.entropy)
+            }
+            Purpose::Gateway => {
+                let former = former.and_then(pki::particulars_of);
+                let (names, addresses) =
+                    former.map(|former| (former.names, former.addresses)).unwrap_or_default();
+                let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                authority.issue_gateway(&names, &addresses, &*self.entropy)
+            }
+        }
+    }
+
+    /// Whether a managed certificate is half way through its life, or from an authority that is no
+    /// longer in charge.
+    pub(crate) fn is_renewal_due(&self, now_ms: i64) -> bool {
+        let Some(key) = self.authority.get() else { return false };
+        let in_charge = fingerprint_of(&key);
+        let live = self.live.lock();
+        [Purpose::Gateway, Purpose::Peer].into_iter().any(|purpose| {
+            self.facts_of(&live, purpose).is_some_and(|facts| {
+                let replaced = key.is_in_charge() && facts.issuer != in_charge;
+                facts.managed && (replaced || facts.renew_at_s <= now_ms.div_euclid(1_000))
+            })
+        })
+    }
+
+    /// Believes exactly the ledger's authorities, once it has any, and writes them into the file.
+    pub(crate) fn follow(&self, ledger: &Ledger) {
+        let anchors: Vec<CertificateDer<'static>> = ledger
+            .trust_anchors()
+            .map(|anchor| CertificateDer::from(anchor.certificate_der.clone()))
+            .collect();
+        if anchors.is_empty() {
+            return;
+        }
+        let mut live = self.live.lock();
+        live.anchors.clone_from(&anchors);
+        if !same(&live.roots, &anchors) {
+            match pki::roots(&anchors).and_then(|roots| self.identity.believe(roots)) {
+                Ok(()) => {
+                    info!(authorities = anchors.len(), "believes the cluster's authorities");
+                    live.roots.clone_from(&anchors);
+                }
+                Err(error) => error!(%error, "the ledger's authorities cannot be used"),
+            }
+        }
+        if !same(&live.filed, &anchors) {
+            let path = &self.file.tls.ca_cert;
+            let pem: String = anchors.iter().map(|anchor| pki::certificate_pem(anchor)).collect();
+            // Nodes of one machine may share the file; who comes second looks again.
+            match replace_public(path, &pem) {
+                Ok(()) => {
+                    live.filed = anchors;
+                    live.stamps = Stamps::of(&self.file);
+                }
+                Err(error) => debug!(%error, path = %path.display(), "the roots were not written"),
+            }
+        }
+    }
+
+    /// Stores the authority that the cluster began with, where the ledger has none yet: the
+    /// leader's work.
+    async fn store_first_anchor(&self, cluster: &Cluster) {
+        let Some(anchor) = self.authority.get().and_then(|key| key.first_anchor()) else { return };
+        let none_yet = cluster.ledger().trust_anchors().next().is_none();
+        if !none_yet || !cluster.status().leads_with_quorum(cluster.failover_bound()) {
+            return;
+        }
+        let envelope = Envelope {
+            actor: Actor::Node(self.file.node_id),
+            request: None,
+            trace: TraceId::default(),
+            cause: None,
+            command: Command::PutTrustAnchor(Box::new(anchor)),
+        };
+        match cluster.submit(vec![envelope], PATIENCE).await {
+            Ok(submitted) => debug!(outcome = ?submitted.outcomes, "stored the first authority"),
+            Err(error) => debug!(%error, "storing the first authority waits for a quorum"),
+        }
+    }
+
+    fn reload_and_tell(&self) {
+        match self.reload() {
+            Ok(told) => info!("{told}"),
+            Err(error) => {
+                error!(error = config::chain(&error), "the former certificates stay in use");
+            }
+        }
+    }
+
+    fn put_to_use(&self, files: TlsFiles) -> Result<(), CertificatesError> {
+        let tls = gateway::tls_config(files.gateway.chain.clone(), files.gateway.key)
+            .map_err(CertificatesError::Gateway)?;
+        let mut live = self.live.lock();
+        // Once the ledger has authorities, the file of roots is a copy of them.
+        let wanted = if live.anchors.is_empty() { &files.roots } else { &live.anchors };
+        let roots = pki::roots(wanted).map_err(CertificatesError::Tls)?;
+        let wanted = wanted.clone();
+        self.identity
+            .show(files.peer.chain.clone(), files.peer.key)
+            .map_err(CertificatesError::Tls)?;
+        if !same(&wanted, &live.roots) {
+            self.identity.believe(roots).map_err(CertificatesError::Tls)?;
+        }
+        self.gateway.send_replace(tls);
+        live.roots = wanted;
+        live.filed = files.roots;
+        live.gateway = files.gateway.chain;
+        live.peer = files.peer.chain;
+        Ok(())
+    }
+
+    fn files_changed(&self) -> bool {
+        let now = Stamps::of(&self.file);
+        self.live.lock().stamps != now
+    }
+
+    fn facts_of(&self, live: &Live, purpose: Purpose) -> Option<CertificateFacts> {
+        let leaf = live.chain(purpose).first()?;
+        let particulars = pki::particulars_of(leaf)?;
+        let issuer = issuer_among(live.authorities(), leaf);
+        let mut names = particulars.names;
+        names.extend(particulars.addresses.iter().map(ToString::to_string));
+        names.extend(pki::uris_of(leaf).unwrap_or_default());
+        let managed = self.is_managed(live, purpose);
+        let (from_s, until_s) = (particulars.not_before_s, particulars.not_after_s);
+        Some(CertificateFacts {
+            purpose: match purpose {
+                Purpose::Gateway => "gateway".to_owned(),
+                Purpose::Peer => "peer".to_owned(),
+            },
+            fingerprint: fingerprint(leaf),
+            issuer: issuer.map(|issuer| fingerprint(issuer)).unwrap_or_default(),
+            not_before_s: from_s,
+            not_after_s: until_s,
+            managed,
+            names,
+            renew_at_s: if managed { half_life_s(from_s, until_s) } else { 0 },
+        })
+    }
+
+    /// Whether a certificate came from the cluster's own authority: that which issues, or another
+    /// of the ledger's.
+    fn is_managed(&self, live: &Live, purpose: Purpose) -> bool {
+        let Some(leaf) = live.chain(purpose).first() else { return false };
+        let Some(key) = self.authority.get() else {
+            return issuer_among(&live.anchors, leaf).is_some();
+        };
+        key.issued(leaf) || issuer_among(&live.anchors, leaf).is_some()
+    }
+
+    /// Civil time, or the machine's before there is any.
+    fn now_ms(&self, cluster: &Cluster) -> i64 {
+        match cluster.displayed_civil_ms() {
+            0 => self.clock.wall_ms(),
+            civil_ms => civil_ms,
+        }
+    }
+}
+
+impl Live {
+    fn chain(&self, purpose: Purpose) -> &[CertificateDer<'static>] {
+        match purpose {
+            Purpose::Gateway => &self.gateway,
+            Purpose::Peer => &self.peer,
+        }
+    }
+
+    fn authorities(&self) -> &[CertificateDer<'static>] {
+        if self.anchors.is_empty() { &self.roots } else { &self.anchors }
+    }
+}
+
+/// When a managed certificate is renewed: half way from when it was made (which is a day after it
+/// says, since clocks differ) to its end. Unix seconds.
+pub(crate) fn half_life_s(not_before_s: i64, not_after_s: i64) -> i64 {
+    let made_s = not_before_s.saturating_add(pki::BACKDATED_S).min(not_after_s);
+    made_s + (not_after_s - made_s) / 2
+}
+
+fn fingerprint_of(key: &IssuingKey) -> String {
+    data_encoding::HEXLOWER.encode(&key.fingerprint())
+}
+
+/// Whether two sets of roots are the same, in whatever order.
+fn same(these: &[CertificateDer<'static>], those: &[CertificateDer<'static>]) -> bool {
+    these.len() == those.len() && these.iter().all(|one| those.contains(one))
+}
+
+/// Puts a new pair in the place of the old one; see the drawing above.
+pub(crate) fn replace_pair(
+    certificate: &Path,
+    private: &Path,
+    issued: &Issued,
+) -> Result<(), CertificatesError> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| CertificatesError::Write { path, source }
+    };
+    let next = next_key(private);
+    replace_file(&RealDisk, &next, issued.key_pem.expose().as_bytes()).map_err(failed(&next))?;
+    replace_public(certificate, &issued.certificate_pem).map_err(failed(certificate))?;
+    config::finish_key(private).map_err(failed(private))
+}
+
+/// Replaces a file that others may read, whole or not at all.
+fn replace_public(path: &Path, text: &str) -> io::Result<()> {
+    replace_file(&RealDisk, path, text.as_bytes())?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o644))
+}
+
+/// How the files look from outside: another look means that one was replaced or written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Stamps([Option<(u64, i64, i64, u64)>; 5]);
+
+impl Stamps {
+    fn of(file: &ConfigFile) -> Self {
+        let tls = &file.tls;
+        let files =
+            [&tls.ca_cert, &tls.gateway_cert, &tls.gateway_key, &tls.peer_cert, &tls.peer_key];
+        Self(files.map(|path| {
+            let found = fs::metadata(path).ok()?;
+            Some((found.ino(), found.mtime(), found.mtime_nsec(), found.size()))
+        }))
+    }
+}
+
+/// Between two looks at files, roots and dates.
+const LOOK: Duration = Duration::from_secs(2);
+/// Between two renewals that this node begins by itself.
+const RENEWAL_PAUSE_NS: u64 = 60 * 1_000_000_000;
+/// For one attempt to put something into the log.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests;
