@@ -143,6 +143,9 @@ fn router(shared: &Arc<Shared>) -> Router {
             let params = params.map(|params| Params::of(operation, &params));
             perform(Arc::clone(&shared), operation, params.ok(), request)
         };
+        if let Some(path) = operation.also_at() {
+            router = router.route(path, on(operation.method.filter(), handler.clone()));
+        }
         router = router.route(operation.path, on(operation.method.filter(), handler));
     }
     let (elsewhere, otherwise) = (Arc::clone(shared), Arc::clone(shared));
@@ -364,9 +367,10 @@ async fn receive(
                 shared.anonymous_bodies.try_acquire_many(permits).map_err(|_| overloaded())?;
             read_body(headers, body, bound).await
         }
-        Credential::AccessToken(_) | Credential::Operator(_) | Credential::ApiKey(_) => {
-            read_body(headers, body, bound).await
-        }
+        Credential::AccessToken(_)
+        | Credential::Operator(_)
+        | Credential::ApiKey(_)
+        | Credential::JoinToken => read_body(headers, body, bound).await,
     }
 }
 

@@ -29,6 +29,7 @@ mod context;
 mod control;
 mod credentials;
 mod deadline;
+mod docs;
 mod face;
 mod failure;
 mod gateway;

@@ -94,6 +94,7 @@ fn build(operations: impl Iterator<Item = &'static Operation>) -> OpenApi {
         .security_scheme(ACCESS_TOKEN, access_token_scheme())
         .security_scheme(CLIENT, SecurityScheme::Http(Http::new(HttpAuthScheme::Basic)))
         .security_scheme(OPERATOR_TOKEN, operator_token_scheme())
+        .security_scheme(JOIN_TOKEN, join_token_scheme())
         .security_scheme(API_KEY, api_key_scheme())
         .build();
     OpenApiBuilder::new()
@@ -159,11 +160,16 @@ fn responses(operation: &Operation, schemas: &mut Schemas) -> utoipa::openapi::r
             AnswerBody::Json(schema) => {
                 response.content(JSON, ContentBuilder::new().schema(Some(schema(schemas))).build())
             }
+            AnswerBody::JsonOrCsv(schema) => response
+                .content(JSON, ContentBuilder::new().schema(Some(schema(schemas))).build())
+                .content("text/csv", ContentBuilder::new().schema(Some(text_schema())).build()),
             AnswerBody::AnyJson => {
                 response.content(JSON, ContentBuilder::new().schema(Some(Object::new())).build())
             }
             AnswerBody::Text => response
                 .content("text/plain", ContentBuilder::new().schema(Some(text_schema())).build()),
+            AnswerBody::Media(media_type) => response
+                .content(media_type, ContentBuilder::new().schema(Some(text_schema())).build()),
             AnswerBody::Bytes => {
                 response.content("application/octet-stream", ContentBuilder::new().build())
             }
@@ -247,6 +253,7 @@ fn security(credential: Credential) -> Option<SecurityRequirement> {
             Some(SecurityRequirement::new(OPERATOR_TOKEN, [role_name(role)]))
         }
         Credential::ApiKey(role) => Some(SecurityRequirement::new(API_KEY, [role_name(role)])),
+        Credential::JoinToken => Some(SecurityRequirement::new(JOIN_TOKEN, NO_SCOPES)),
     }
 }
 
@@ -256,6 +263,13 @@ fn access_token_scheme() -> SecurityScheme {
         [Flow::ClientCredentials(ClientCredentials::new("/oauth/token", scopes))],
         "An access token of this cluster, for an hour.",
     ))
+}
+
+fn join_token_scheme() -> SecurityScheme {
+    let mut scheme = Http::new(HttpAuthScheme::Bearer);
+    scheme.bearer_format = Some("lhj1_ and base64url".to_owned());
+    scheme.description = Some("What a new node was handed, to join once.".to_owned());
+    SecurityScheme::Http(scheme)
 }
 
 fn operator_token_scheme() -> SecurityScheme {
@@ -312,6 +326,7 @@ const JSON: &str = "application/json";
 const ACCESS_TOKEN: &str = "accessToken";
 const CLIENT: &str = "clientCredentials";
 const OPERATOR_TOKEN: &str = "operatorToken";
+const JOIN_TOKEN: &str = "joinToken";
 const API_KEY: &str = "apiKey";
 const NO_SCOPES: [&str; 0] = [];
 const TAGS: [(&str, &str); 9] = [

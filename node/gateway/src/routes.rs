@@ -73,6 +73,8 @@ pub enum Credential {
     /// Whoever shows the face's own proof in the request: a license key, an activation id, a
     /// signature. The handler judges it.
     Face,
+    /// A new node, with the join token that it was handed.
+    JoinToken,
 }
 
 /// Part of the face; decides the shape of errors.
@@ -132,10 +134,14 @@ pub(crate) enum AnswerBody {
     Nothing,
     /// JSON of this shape.
     Json(SchemaOf),
+    /// The same, or rows of text where the caller asks for them.
+    JsonOrCsv(SchemaOf),
     /// Any JSON object.
     AnyJson,
     /// Text.
     Text,
+    /// Text of this media type.
+    Media(&'static str),
     /// A file.
     Bytes,
 }
@@ -179,7 +185,10 @@ impl Operation {
     /// of their own, so their keys could meet: what they ask is repeatable by itself.
     pub fn is_keyed(&self) -> bool {
         self.method != Verb::Get
-            && !matches!(self.credential, Credential::Client | Credential::Face)
+            && !matches!(
+                self.credential,
+                Credential::Client | Credential::Face | Credential::JoinToken
+            )
     }
 
     /// The names of the path's variable segments, in order.
@@ -200,6 +209,16 @@ impl Operation {
     /// urgently where it has not, and the answer is made of what each node says of itself.
     pub(crate) fn needs_recovery(&self) -> bool {
         !matches!(self.id, "showCluster" | "listAlarms")
+    }
+
+    /// Where else it is: with the slash that people type, and where the schema of packages says
+    /// that it is.
+    pub(crate) fn also_at(&self) -> Option<&'static str> {
+        match self.id {
+            "getDocs" => Some("/docs/"),
+            "getPackageSchema" => Some("/v1/package.schema.json"),
+            _ => None,
+        }
     }
 
     /// Whether the caller chooses between a linearizable and a stale answer.
@@ -381,7 +400,9 @@ mod tests {
         let fits = match operation.protocol {
             Protocol::Cloud => matches!(credential, Credential::AccessToken(_)),
             Protocol::OAuth => matches!(credential, Credential::Client | Credential::Nobody),
-            Protocol::Admin => matches!(credential, Credential::Operator(_)),
+            Protocol::Admin => {
+                matches!(credential, Credential::Operator(_) | Credential::JoinToken)
+            }
             Protocol::DeviceAdmin => matches!(credential, Credential::ApiKey(_)),
             Protocol::Device | Protocol::Deployment | Protocol::Evaluation | Protocol::Classic => {
                 matches!(credential, Credential::Face | Credential::Nobody)

@@ -38,6 +38,13 @@ pub use sample::sample_document;
 pub use signature::PackageSignature;
 pub use version::{VersionError, version_matches};
 
+/// The JSON Schema (2020-12) of both layouts, at the address that `$schema` names. Tests hold it
+/// against the loader: what one refuses the other does, but for what a schema cannot say, which it
+/// lists itself.
+pub fn json_schema() -> &'static str {
+    include_str!("package.schema.json")
+}
+
 /// Most seats, of any class, in one package.
 pub const MAX_QUANTITY: u32 = 10_000_000;
 /// Most features of one package.

@@ -1,9 +1,12 @@
 //! License packages: both layouts, every bound, signatures of this program and of others.
 
+use std::sync::LazyLock;
+
+use jsonschema::Validator;
 use protocol::keys::PublicKey;
 use protocol::package::{
     Category, LicensePackage, PackageError, Policy, Sharing, SignError, UnverifiedPackage,
-    sample_document, sign_document, with_signature,
+    json_schema, sample_document, sign_document, with_signature,
 };
 use serde_json::{Value, json};
 
@@ -62,8 +65,46 @@ fn standard() -> Value {
     })
 }
 
+/// What the loader says, which the published schema must say, too.
+#[track_caller]
 fn parse(document: &Value) -> Result<UnverifiedPackage, PackageError> {
-    UnverifiedPackage::parse(document.to_string().as_bytes())
+    let parsed = UnverifiedPackage::parse(document.to_string().as_bytes());
+    check_schema(document, parsed.as_ref().err());
+    parsed
+}
+
+/// The schema of packages, held to its formats.
+fn schema() -> &'static Validator {
+    static SCHEMA: LazyLock<Validator> = LazyLock::new(|| {
+        let schema: Value = serde_json::from_str(json_schema()).unwrap();
+        jsonschema::options().should_validate_formats(true).build(&schema).unwrap()
+    });
+    &SCHEMA
+}
+
+/// What only the loader can see, by field: a bound that is another field, a grammar, and numbers
+/// whose spelling no schema knows.
+const BEYOND_A_SCHEMA: [&str; 7] = [
+    "entitlement.commit_qty",
+    "entitlement.commit",
+    "entitlement.total_licenses",
+    "validity.end",
+    "product.version",
+    "x_leasehold.policy.heartbeat_interval_seconds",
+    "x_leasehold.policy",
+];
+
+#[track_caller]
+fn check_schema(document: &Value, refused: Option<&PackageError>) {
+    let found = schema().validate(document).err().map(|error| error.to_string());
+    match (refused, found) {
+        (None, None) | (Some(_), Some(_)) => {}
+        (None, Some(found)) => panic!("the loader takes what the schema refuses: {found}"),
+        (Some(error), None) => {
+            let field = error.field().unwrap_or_default();
+            assert!(BEYOND_A_SCHEMA.contains(&field), "the schema takes {document}: {error}");
+        }
+    }
 }
 
 /// The document with the value at a JSON pointer replaced, added, or (for null) removed.
@@ -522,4 +563,31 @@ fn the_sample_is_the_documents_sample() {
     let sample = sample_document(0, 1_000, &[("lease_ttl_seconds", 2)]);
     let package = UnverifiedPackage::parse(sample.as_bytes()).unwrap();
     assert_eq!(package.package().policy.lease_ttl_ms, 2_000);
+}
+
+#[test]
+fn every_package_that_was_ever_made_fits_the_schema() {
+    let golden: Value = serde_json::from_slice(CANONICAL).unwrap();
+    check_schema(&golden, None);
+    for (field, signature) in
+        [("vendor_signature", RSA_SIGNATURE), ("vendor_signature", ED25519_SIGNATURE)]
+    {
+        check_schema(&with(golden.clone(), &format!("/{field}"), json!(signature.trim())), None);
+    }
+    let key = ed25519_key();
+    for document in [journey(), standard()] {
+        let signed = sign_document(document.to_string().as_bytes(), &key).unwrap();
+        check_schema(&serde_json::from_str(&signed).unwrap(), None);
+        let exported = parse(&document).unwrap().package().to_standard().to_pretty();
+        check_schema(&serde_json::from_str(&exported).unwrap(), None);
+    }
+    let sample = sample_document(0, 86_400_000, &[("lease_ttl_seconds", 2)]);
+    check_schema(&serde_json::from_str(&sample).unwrap(), None);
+}
+
+#[test]
+fn the_schema_is_one_and_names_itself_as_packages_do() {
+    let schema: Value = serde_json::from_str(json_schema()).unwrap();
+    jsonschema::meta::validate(&schema).unwrap();
+    assert_eq!(schema["$id"], standard()["$schema"]);
 }

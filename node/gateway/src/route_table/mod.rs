@@ -18,15 +18,19 @@ macro_rules! handler {
 
 mod admin;
 mod alarms;
+mod audit;
 mod classic;
 mod cloud;
 mod deployment;
 mod device;
 mod device_admin;
+mod docs;
 mod evaluation;
 mod licenses;
+mod members;
 mod offline;
 mod operations;
+mod pools;
 mod snapshot;
 
 /// Every operation.
@@ -34,7 +38,7 @@ pub(crate) fn operations() -> impl Iterator<Item = &'static Operation> {
     TABLES.iter().flat_map(|table| table.iter())
 }
 
-static TABLES: [&[Operation]; 12] = [
+static TABLES: &[&[Operation]] = &[
     cloud::OPERATIONS,
     offline::OPERATIONS,
     device::OPERATIONS,
@@ -44,8 +48,12 @@ static TABLES: [&[Operation]; 12] = [
     classic::OPERATIONS,
     admin::OPERATIONS,
     alarms::OPERATIONS,
+    audit::OPERATIONS,
     licenses::OPERATIONS,
+    members::OPERATIONS,
+    pools::OPERATIONS,
     snapshot::OPERATIONS,
+    docs::OPERATIONS,
     operations::OPERATIONS,
 ];
 
