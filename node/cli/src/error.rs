@@ -7,6 +7,7 @@ use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
+use protocol::audit_segment::SegmentError;
 use protocol::keys::KeyError;
 use protocol::offline::{KeySetError, OfflineError};
 use protocol::package::{PackageError, SignError};
@@ -51,6 +52,14 @@ pub(crate) enum CliError {
         path: PathBuf,
         /// What is wrong with it.
         source: PackageError,
+    },
+    /// A part of the audit log that is not whole, or proves nothing.
+    #[error("{} is not to be believed", path.display())]
+    Segment {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: SegmentError,
     },
     /// A document that was not signed.
     #[error("{} was not signed", path.display())]
@@ -122,6 +131,7 @@ impl CliError {
             Self::Usage(_) | Self::File { .. } => Exit::Usage,
             Self::Key { .. } | Self::Package { .. } | Self::Sign { .. } => Exit::Unverifiable,
             Self::NotReachable { .. } | Self::NoAnswer { .. } => Exit::NotReachable,
+            Self::Segment { .. } => Exit::Unverifiable,
             Self::KeySet { .. } | Self::Token(OfflineError::Jws(_)) => Exit::Unverifiable,
             // Genuine, and not for this place or time.
             Self::Token(_) => Exit::Refused,
@@ -140,6 +150,7 @@ impl CliError {
             Self::File { .. } => "file",
             Self::Key { .. } => "key_unusable",
             Self::Package { source, .. } => source.code(),
+            Self::Segment { .. } => "audit_segment_unverifiable",
             Self::Sign { source: SignError::Package(source), .. } => source.code(),
             Self::Sign { .. } | Self::KeyMaking(_) => "key_operation",
             Self::NotReachable { .. } => "not_reachable",

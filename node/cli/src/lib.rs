@@ -57,6 +57,11 @@ pub use verbs::license::{
     IssueArgs, LicenseArgs, LicenseChangeArgs, LicenseListArgs, LicenseRotateArgs, LicenseVerb,
 };
 pub use verbs::offline_token::{InspectArgs, OfflineTokenVerb, VerifyTokenArgs};
+pub use verbs::audit::{
+    AuditVerb, ExportArgs, KeyOptions, PruneArgs, TailArgs, VerifyAuditArgs,
+};
+pub use verbs::operator::{OperatorAddArgs, OperatorRemoveArgs, OperatorVerb};
+pub use verbs::subject::{EraseArgs, SubjectArgs, SubjectVerb};
 pub use verbs::package::{ChangeArgs, ImportArgs, PackageArgs, PackageVerb, ServerVerb};
 pub use verbs::plan::PlanArgs;
 pub use verbs::snapshot::{
@@ -93,6 +98,15 @@ pub enum Verb {
     /// Look at the seats that are out, and take them back
     #[command(subcommand)]
     Lease(LeaseVerb),
+    /// Look at what happened, check the log of it, and keep it elsewhere
+    #[command(subcommand)]
+    Audit(AuditVerb),
+    /// Show who is behind a reference, and forget them
+    #[command(subcommand)]
+    Subject(SubjectVerb),
+    /// Manage who may run the cluster
+    #[command(subcommand)]
+    Operator(OperatorVerb),
     /// Issue and manage license keys
     #[command(subcommand)]
     License(LicenseVerb),
@@ -179,6 +193,14 @@ fn act(
             ask(options, var, async |at| application::heartbeat(args, at).await)
         }
         Verb::Return(args) => ask(options, var, async |at| application::give_back(args, at).await),
+        Verb::Audit(AuditVerb::Verify(args)) if !args.needs_server() => {
+            verbs::audit::verify_offline(&args)
+        }
+        Verb::Audit(verb) => {
+            ask(options, var, async |at| verbs::audit::run(verb, at, options).await)
+        }
+        Verb::Subject(verb) => ask(options, var, async |at| verbs::subject::run(verb, at).await),
+        Verb::Operator(verb) => ask(options, var, async |at| verbs::operator::run(verb, at).await),
         Verb::License(verb) => ask(options, var, async |at| license::run(verb, at).await),
         Verb::Client(verb) => ask(options, var, async |at| verbs::client::run(verb, at).await),
         Verb::Device(verb) => ask(options, var, async |at| device::run(verb, at).await),

@@ -182,6 +182,18 @@ pub(crate) fn warn(text: &str, options: &GlobalOptions) {
     }
 }
 
+/// Prints what cannot wait for the report; `false` when nobody reads any more.
+pub(crate) fn print_now(text: &str) -> Result<bool, CliError> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(source) => {
+            Err(CliError::File { action: "write to", path: "standard output".into(), source })
+        }
+    }
+}
+
 fn write_stdout(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {

@@ -53,7 +53,8 @@ enum Begun {
 }
 
 impl Client {
-    async fn stream(&self, request: &Request<'_>) -> Result<Stream> {
+    /// Begins to read the answer of the first server that gives one.
+    pub(crate) async fn stream(&self, request: &Request<'_>) -> Result<Stream> {
         let mut tried = Vec::new();
         let mut busy = None;
         for server in &self.servers {
