@@ -43,13 +43,13 @@ impl Ledger {
         self.state.offline().api_keys().values()
     }
 
-    /// A package's budget and what was charged to the present month; `None`: it has none.
+    /// What was charged to the present month for overage of a package, and the bound if there is
+    /// one; `None`: no overage was ever charged, and no bound was ever set.
     pub fn budget(&self, package: &str) -> Option<BudgetRow> {
         self.budget_now(package)
     }
 
-    /// What overage of a package has cost this month, as far as it is known: of a package that has
-    /// no budget and came in another month, what is still out.
+    /// What overage of a package has cost this month.
     pub fn overage_of_month(&self, package: &str) -> Money {
         self.state.slot(package).map_or(Money::default(), |slot| self.overage_of_month_at(slot))
     }

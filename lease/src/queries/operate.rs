@@ -64,6 +64,14 @@ impl Ledger {
         self.state.operate().pool_rules().get(&(package.clone(), pool.clone()))
     }
 
+    /// Whether some pool of a package is kept for somebody.
+    pub fn keeps_pools(&self, package: &Name) -> bool {
+        let from = (package.clone(), Name::from(""));
+        let rules = self.state.operate().pool_rules().range(from..);
+        let mut of_package = rules.take_while(|((of, _), _)| of == package);
+        of_package.any(|(_, rule)| !rule.reserved_for.is_empty())
+    }
+
     /// Use of a pool; `None` names the unassigned seats.
     pub fn pool_usage(&self, package: &Name, pool: Option<&Name>) -> PoolUsage {
         let pool = pool.cloned().unwrap_or_else(|| Name::from(""));

@@ -64,7 +64,7 @@ fn golden() -> [(&'static str, String); 3] {
     [
         ("license-entries-v1.hex", entry_lines),
         ("license-outcomes-v1.hex", hex(&outcomes) + "\n"),
-        ("license-rows-v1.hex", rows_text(&up_to(&world.store, table::BUDGET))),
+        ("license-rows-v1.hex", rows_text(&up_to(&world.store, table::API_KEY))),
     ]
 }
 
@@ -114,7 +114,7 @@ fn stored_bytes_of_licenses_are_read_again() {
         ledger.load_row(table, &key, &value).expect("a row");
     }
     ledger.finish_load().expect("a ledger");
-    let now = up_to(&world.store, table::BUDGET);
+    let now = up_to(&world.store, table::API_KEY);
     assert_eq!(ledger.state_sum(), load(&now, LedgerLimits::PRODUCTION).state_sum());
 }
 

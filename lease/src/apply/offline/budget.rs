@@ -1,9 +1,10 @@
 //! What overage of a package may cost in a calendar month (UTC, by the civil clock).
 //!
-//! Every overage grant of a package with a budget is charged to the month in which it falls,
-//! whoever took the seat. A budget that is set later begins with what is known of the month. A new
-//! month begins at zero with the first charge in it; until then the stored row is of an earlier
-//! month and counts as nothing.
+//! Every overage grant is charged to the month in which it falls, whoever took the seat and whether
+//! or not there is a bound: what the month has cost so far is asked of every package. A new month
+//! begins at zero with the first charge in it; until then the stored row is of an earlier month and
+//! counts as nothing. A state from before grants without a bound were charged by month begins with
+//! what is known of the month.
 
 use rust_decimal::Decimal;
 
@@ -43,7 +44,7 @@ impl Ledger {
         Some(BudgetRow { month, charged, ..stored })
     }
 
-    /// What overage of a package has cost this month. Without a budget nobody counted by month: it
+    /// What overage of a package has cost this month. Without a row nothing was charged by month: it
     /// is all that was ever charged where the package came this month, else what is still out.
     pub(crate) fn overage_of_month_at(&self, slot: u32) -> Money {
         let package = self.state.at(slot);
@@ -68,12 +69,23 @@ impl Ledger {
         seats_for(Money(bound.saturating_sub(budget.charged.0)), terms.pricing.overage_per_use)
     }
 
-    /// Charges an overage grant to the present month, if the package has a budget.
+    /// Charges an overage grant, which the package's counters hold already, to the present month.
     pub(crate) fn charge_budget(&mut self, slot: u32, cost: Decimal) {
         let package = self.state.at(slot).terms().package.clone();
-        let Some(mut budget) = self.budget_now(&package) else { return };
-        budget.charged.0 = budget.charged.0.saturating_add(cost);
-        self.state.put_budget(&package, budget);
+        if cost.is_zero() {
+            return;
+        }
+        let row = match self.budget_now(&package) {
+            Some(budget) => {
+                BudgetRow { charged: Money(budget.charged.0.saturating_add(cost)), ..budget }
+            }
+            None => BudgetRow {
+                month: month_of(self.clock().civil_ms),
+                charged: self.overage_of_month_at(slot),
+                max_spend: None,
+            },
+        };
+        self.state.put_budget(&package, row);
     }
 
     /// First civil millisecond of the next month.
