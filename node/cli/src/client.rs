@@ -137,30 +137,29 @@ impl Answer {
 impl Client {
     /// A client for these servers. Fails when the authorities cannot be read.
     pub(crate) fn new(settings: &Settings) -> Result<Self> {
-        let roots = match &settings.ca_cert {
-            Some(path) => roots_of(path)?,
-            None => system_roots()?,
-        };
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| CliError::Failed(format!("TLS cannot be set up: {error}")))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let tls = tls_of(settings.ca_cert.as_deref())?;
+        Self::over(settings.servers.clone(), tls, settings.timeout_ms)
+    }
+
+    /// A client that believes whom the TLS configuration believes.
+    pub(crate) fn over(
+        servers: Vec<Url>,
+        tls: rustls::ClientConfig,
+        timeout_ms: u64,
+    ) -> Result<Self> {
         let mut builder = reqwest::Client::builder()
             .use_preconfigured_tls(tls)
             .https_only(true)
             .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(Duration::from_millis(settings.timeout_ms.min(CONNECT_TIMEOUT_MS)))
+            .connect_timeout(Duration::from_millis(timeout_ms.min(CONNECT_TIMEOUT_MS)))
             .user_agent(concat!("leasehold/", env!("CARGO_PKG_VERSION")));
-        if settings.servers.iter().any(is_loopback) {
+        if servers.iter().any(is_loopback) {
             builder = builder.no_proxy();
         }
         let http = builder
             .build()
             .map_err(|error| CliError::Failed(format!("no HTTP client: {error}")))?;
-        let servers = settings.servers.clone();
-        Ok(Self { http, servers, timeout_ms: settings.timeout_ms })
+        Ok(Self { http, servers, timeout_ms })
     }
 
     /// How many servers there are.
@@ -355,6 +354,24 @@ fn reason(error: &reqwest::Error) -> String {
     } else {
         words
     }
+}
+
+/// TLS that believes the authorities of a file, or the system's.
+pub(crate) fn tls_of(ca_cert: Option<&std::path::Path>) -> Result<rustls::ClientConfig> {
+    tls_with(match ca_cert {
+        Some(path) => roots_of(path)?,
+        None => system_roots()?,
+    })
+}
+
+/// TLS that believes these authorities.
+pub(crate) fn tls_with(roots: RootCertStore) -> Result<rustls::ClientConfig> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    Ok(rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| CliError::Failed(format!("TLS cannot be set up: {error}")))?
+        .with_root_certificates(roots)
+        .with_no_client_auth())
 }
 
 fn roots_of(path: &std::path::Path) -> Result<RootCertStore> {

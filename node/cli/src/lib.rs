@@ -25,6 +25,7 @@ mod exit;
 mod files;
 pub mod local;
 mod options;
+mod remote;
 mod report;
 mod rounds;
 #[cfg(test)]
@@ -51,10 +52,16 @@ pub use verbs::borrow::{
 };
 pub use verbs::client::{ClientAddArgs, ClientChangeArgs, ClientListArgs, ClientVerb};
 pub use verbs::cluster::ClusterVerb;
+pub use remote::{Remote, Trust, given_token};
 pub use verbs::device::{DeviceListArgs, DeviceRemoveArgs, DeviceVerb};
+pub use verbs::enroll::{AddressArgs, InitArgs, JoinArgs, TimingPreset};
+pub use verbs::hand_over::{DrainArgs, NodeVerb, TransferLeaderArgs};
 pub use verbs::lease::{LeaseVerb, ListArgs, ReleaseArgs, ShowArgs};
 pub use verbs::license::{
     IssueArgs, LicenseArgs, LicenseChangeArgs, LicenseListArgs, LicenseRotateArgs, LicenseVerb,
+};
+pub use verbs::member::{
+    AddMemberArgs, MemberVerb, PromoteMemberArgs, RemoveMemberArgs, ReplaceMemberArgs,
 };
 pub use verbs::offline_token::{InspectArgs, OfflineTokenVerb, VerifyTokenArgs};
 pub use verbs::audit::{
@@ -67,6 +74,7 @@ pub use verbs::plan::PlanArgs;
 pub use verbs::snapshot::{
     DirArgs, FileArgs, NowArgs, RecoverArgs, RestoreArgs, RestorePreset, SaveArgs, SnapshotVerb,
 };
+pub use verbs::roll::RollArgs;
 pub use verbs::shared_secret::{AddVendorArgs, ClassicVerb, EvaluationVerb, RotateKeyArgs};
 pub use verbs::top::TopArgs;
 pub use verbs::vendor::{AddArgs, TrustVerb, VendorVerb};
@@ -86,6 +94,12 @@ pub enum Verb {
     /// Show how the cluster is
     #[command(subcommand)]
     Cluster(ClusterVerb),
+    /// Invite, list, promote, remove and replace nodes
+    #[command(subcommand)]
+    Member(MemberVerb),
+    /// Stop a node so that nobody notices
+    #[command(subcommand)]
+    Node(NodeVerb),
     /// Choose whose packages are believed
     #[command(subcommand)]
     Vendor(VendorVerb),
@@ -183,6 +197,11 @@ fn act(
             ask(options, var, async |at| package::run(ServerVerb::Import(args), at).await)
         }
         Verb::Top(args) => ask(options, var, async |at| top::run(args, options.output, at).await),
+        Verb::Cluster(ClusterVerb::Roll(args)) => {
+            ask(options, var, async |at| verbs::roll::run(args, at, options).await)
+        }
+        Verb::Member(verb) => ask(options, var, async |at| verbs::member::run(verb, at).await),
+        Verb::Node(verb) => ask(options, var, async |at| verbs::hand_over::run(verb, at).await),
         Verb::Cluster(verb) => ask(options, var, async |at| cluster::run(verb, at).await),
         Verb::Vendor(verb) => ask(options, var, async |at| vendor::run(verb, at).await),
         Verb::App(verb) => ask(options, var, async |at| app::run(verb, at).await),

@@ -13,6 +13,7 @@ use crate::exit::Exit;
 use crate::options::GlobalOptions;
 use crate::report::{self, Column, Grid, Part, Report};
 use crate::session::Session;
+use crate::verbs::snapshot::{self, NowArgs};
 
 /// What a verb has to say.
 #[derive(Debug, Default)]
@@ -63,7 +64,7 @@ pub fn conclude(outcome: Result<Told, Failed>, options: &GlobalOptions) -> Exit 
 
 /// Why a verb failed: of its own, or as the client of a server.
 #[derive(Debug)]
-pub struct Failed(CliError);
+pub struct Failed(pub(crate) CliError);
 
 impl From<Trouble> for Failed {
     fn from(trouble: Trouble) -> Self {
@@ -80,6 +81,20 @@ impl Failed {
     /// The exit code.
     pub fn exit(&self) -> Exit {
         self.0.exit()
+    }
+
+    /// The HTTP status, where a server refused.
+    pub fn status(&self) -> Option<u16> {
+        match &self.0 {
+            CliError::Refused(refusal) | CliError::NotServing(refusal) => Some(refusal.status),
+            _ => None,
+        }
+    }
+}
+
+impl From<CliError> for Failed {
+    fn from(error: CliError) -> Self {
+        Self(error)
     }
 }
 
@@ -120,6 +135,16 @@ pub fn download<T>(
         }
         Ok(taken)
     })
+}
+
+/// `snapshot now`: printed, and its exit code.
+pub fn snapshot_now(args: NowArgs, options: &GlobalOptions) -> Exit {
+    let var = |name: &str| std::env::var(name).ok();
+    report::print(
+        crate::ask(options, &var, async |at| snapshot::now(args, at).await),
+        options,
+        &var,
+    )
 }
 
 fn report_of(told: Told) -> Report {

@@ -182,6 +182,11 @@ pub(crate) fn warn(text: &str, options: &GlobalOptions) {
     }
 }
 
+/// Says how far a verb is, for people who wait.
+pub(crate) fn progress(line: &str) {
+    write_stderr(&format!("{}\n", escaped(line)));
+}
+
 /// Prints what cannot wait for the report; `false` when nobody reads any more.
 pub(crate) fn print_now(text: &str) -> Result<bool, CliError> {
     let mut stdout = io::stdout().lock();

@@ -7,6 +7,9 @@ use clap::Subcommand;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::enroll::{InitArgs, JoinArgs};
+use super::hand_over::{self, TransferLeaderArgs};
+use super::roll::RollArgs;
 use crate::client::Request;
 use crate::error::{CliError, Result};
 use crate::exit::Exit;
@@ -21,6 +24,36 @@ pub enum ClusterVerb {
     /// Exits with 0 when every node is up, 11 when the cluster works and a node is unreachable or
     /// sealed, 10 when there is no leader.
     Status,
+    /// Make the first node of a new cluster on this machine
+    ///
+    /// Writes configuration, keys and certificates into a directory that is empty or not there, and
+    /// shows the first operator token, once.
+    #[command(after_help = "\
+Example:
+  leasehold cluster init --client-id bmw-de-001 --org-domain bmw.com \\
+      --dir /var/lib/leasehold --advertise lic-1.example.com:7401")]
+    Init(InitArgs),
+    /// Make this machine's node of a cluster that runs, with a join token (--token)
+    ///
+    /// Keys are made here and stay here. It can be repeated after an interruption.
+    #[command(after_help = "\
+Example:
+  leasehold cluster join --token lhj1_… --dir /var/lib/leasehold \\
+      --advertise lic-2.example.com:7401")]
+    Join(JoinArgs),
+    /// Hand leadership to another voter
+    #[command(
+        visible_alias = "move-leader",
+        after_help = "\
+Example:
+  leasehold cluster transfer-leader --to 2"
+    )]
+    TransferLeader(TransferLeaderArgs),
+    /// Restart every node, one at a time: drain it, run the command, wait until it is well
+    #[command(after_help = "\
+Example:
+  leasehold cluster roll --run 'systemctl -H {host} restart leasehold'")]
+    Roll(RollArgs),
 }
 
 /// What this release reads of the answer; scripts get all of it.
@@ -69,6 +102,10 @@ impl Node {
 pub(crate) async fn run(verb: ClusterVerb, session: &Session<'_>) -> Result<Report> {
     match verb {
         ClusterVerb::Status => status(session).await,
+        ClusterVerb::TransferLeader(args) => hand_over::transfer_leader(args, session).await,
+        ClusterVerb::Init(_) | ClusterVerb::Join(_) | ClusterVerb::Roll(_) => {
+            Err(CliError::Failed("this is done elsewhere".to_owned()))
+        }
     }
 }
 
