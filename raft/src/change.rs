@@ -77,6 +77,13 @@ pub enum ChangeError {
     Failed(String),
 }
 
+/// Who may lead, while none is known.
+#[derive(Default)]
+struct Guess {
+    told: Option<NodeId>,
+    turn: usize,
+}
+
 /// Carries changes to the leader, and carries them out there.
 #[derive(Clone)]
 pub(crate) struct Changer {
@@ -93,6 +100,7 @@ impl Changer {
     ) -> Result<NodeId, ChangeError> {
         let deadline = self.context.deadline(wait);
         let mut first_leader = None;
+        let mut guess = Guess::default();
         let mut hindrance = ChangeError::NotLeader(None);
         loop {
             if let Some(reason) = self.context.fatal.reason() {
@@ -115,12 +123,17 @@ impl Changer {
                 return Ok(now);
             }
             first_leader = first_leader.or(leader);
-            let tried = match leader {
+            let asked = leader.or_else(|| self.somebody(&mut guess));
+            let tried = match asked {
                 Some(leader) if leader == self.context.node => self.perform(change, left).await,
                 Some(leader) => self.forward(leader, change, left).await,
                 None => Err(ChangeError::NotLeader(None)),
             };
             match tried {
+                Err(ChangeError::NotLeader(to)) if asked.is_some() => {
+                    guess.told = to;
+                    hindrance = ChangeError::NotLeader(to);
+                }
                 Err(
                     error @ (ChangeError::NotLeader(_)
                     | ChangeError::InProgress
@@ -132,6 +145,20 @@ impl Changer {
             // A closed channel means that the node stops, which the next round sees.
             let _ = tokio::time::timeout(pause, leadership.changed()).await;
         }
+    }
+
+    /// Whom to ask while no leader is known: whom another node named, else the members in turn. A
+    /// node that has moved hears of no leader, since the leader looks for it where it was.
+    fn somebody(&self, guess: &mut Guess) -> Option<NodeId> {
+        let me = self.context.node;
+        if let Some(told) = guess.told.take().filter(|told| *told != me) {
+            return Some(told);
+        }
+        let peers = self.context.peers.borrow();
+        let others: Vec<NodeId> =
+            peers.addresses.keys().copied().filter(|peer| *peer != me).collect();
+        guess.turn += 1;
+        others.get(guess.turn % others.len().max(1)).copied()
     }
 
     async fn forward(
