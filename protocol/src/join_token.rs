@@ -20,7 +20,6 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use crate::mac::MacKey;
 use crate::secret::{Disclosed, Secret};
 use crate::wire;
 
@@ -99,11 +98,6 @@ impl JoinToken {
         }
         read(content).ok_or(JoinTokenError::Copied)
     }
-}
-
-/// What the cluster keeps of a token's secret; `pepper` is the one of operator tokens.
-pub fn mac(pepper: &MacKey, secret: &[u8; 32]) -> [u8; 32] {
-    pepper.tag(&[b"join-token", secret])
 }
 
 fn push(bytes: &mut Vec<u8>, text: &str) -> Result<(), JoinTokenError> {
@@ -208,12 +202,5 @@ mod tests {
             let encoded = JoinToken { gateways, ..token() }.encode();
             assert_eq!(encoded.err(), Some(JoinTokenError::TooLong));
         }
-    }
-
-    #[test]
-    fn the_kept_form_differs_with_the_secret_and_the_pepper() {
-        let pepper = MacKey::new([1; 32]);
-        assert_ne!(mac(&pepper, &[2; 32]), mac(&pepper, &[3; 32]));
-        assert_ne!(mac(&pepper, &[2; 32]), mac(&MacKey::new([4; 32]), &[2; 32]));
     }
 }

@@ -49,7 +49,7 @@ async fn check(api: &Api, node: u64, operation: &Operation, column: &Wrong) -> R
     let expected = match operation.credential {
         // A face's proof is in the body, and judged by what it stands for.
         Credential::Nobody | Credential::Face => return Ok(false),
-        Credential::Client => Some(401),
+        Credential::Client | Credential::JoinToken => Some(401),
         Credential::AccessToken(scope) => {
             let narrow = column.what == "too narrow a scope";
             // The narrow token allows returning and reading; those are not refused.

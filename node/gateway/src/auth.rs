@@ -10,7 +10,7 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName};
 use lease::Ledger;
 use lease::command::Role;
-use lease::operate::{Peppered, Repepper};
+use lease::operate::{AppPolicy, Peppered, Repepper};
 use protocol::join_token::JoinToken;
 use protocol::oauth::token::BearerError;
 
@@ -20,6 +20,7 @@ use crate::deadline::Deadline;
 use crate::failure::Failure;
 use crate::keys::Keys;
 use crate::routes::Credential;
+use crate::server::ClientCertificate;
 use crate::shared::Shared;
 use crate::tokens::{self, TokenHash, Verified};
 
@@ -29,12 +30,13 @@ pub(crate) async fn authenticate(
     keys: &Keys,
     credential: Credential,
     headers: &HeaderMap,
+    certificate: Option<ClientCertificate>,
     deadline: Deadline,
 ) -> Result<Principal, Failure> {
     match credential {
         Credential::Nobody | Credential::Client | Credential::Face => Ok(Principal::Anyone),
         Credential::AccessToken(scope) => {
-            let app = access_token(shared, bearer(headers)?, deadline).await?;
+            let app = access_token(shared, bearer(headers)?, certificate, deadline).await?;
             if app.scopes.allows(scope) {
                 Ok(Principal::App(app))
             } else {
@@ -146,12 +148,13 @@ fn api_key(headers: &HeaderMap) -> Result<&str, Failure> {
 async fn access_token(
     shared: &Shared,
     token: &str,
+    certificate: Option<ClientCertificate>,
     deadline: Deadline,
 ) -> Result<AppPrincipal, Failure> {
     let hash = tokens::hash_of(token);
     let mut caught_up = false;
     loop {
-        match look_up_app(shared, token, &hash) {
+        match look_up_app(shared, token, &hash, certificate) {
             Ok(app) => return Ok(app),
             Err(Miss::MayBeBehind) if !caught_up => {
                 shared.catch_up(deadline).await?;
@@ -172,7 +175,12 @@ enum Miss {
     Final,
 }
 
-fn look_up_app(shared: &Shared, token: &str, hash: &TokenHash) -> Result<AppPrincipal, Miss> {
+fn look_up_app(
+    shared: &Shared,
+    token: &str,
+    hash: &TokenHash,
+    certificate: Option<ClientCertificate>,
+) -> Result<AppPrincipal, Miss> {
     let now_ms = shared.context.cluster.displayed_civil_ms();
     let now_s = tokens::civil_seconds(now_ms);
     let cached = shared.tokens.get(hash, now_s);
@@ -190,6 +198,14 @@ fn look_up_app(shared: &Shared, token: &str, hash: &TokenHash) -> Result<AppPrin
             verified
         }
     };
+    if !tokens::still_verifies(&ledger, &verified.kid, now_ms) {
+        return Err(Miss::Final);
+    }
+    // RFC 8705, section 3: whoever shows the token shows the certificate that it is bound to.
+    let shown = certificate.map(|certificate| certificate.sha256);
+    if verified.certificate.is_some() && verified.certificate != shown {
+        return Err(Miss::Final);
+    }
     principal_of(&ledger, &verified)
 }
 
@@ -204,12 +220,22 @@ fn principal_of(ledger: &Ledger, verified: &Verified) -> Result<AppPrincipal, Mi
     if app.generation > verified.generation {
         return Err(Miss::Final);
     }
+    if let Some(policy) = ledger.app_policy(verified.app).filter(|it| it.certificate_bound)
+        && !verified.certificate.is_some_and(|bound| may_show(policy, &bound))
+    {
+        return Err(Miss::Final);
+    }
     Ok(AppPrincipal {
         app: verified.app,
         generation: verified.generation,
         product: app.product.clone(),
         scopes: verified.scopes,
     })
+}
+
+/// Whether an app may show a certificate: one of its list, or any where it has none.
+pub(crate) fn may_show(policy: &AppPolicy, certificate: &[u8; 32]) -> bool {
+    policy.certificates.is_empty() || policy.certificates.contains(certificate)
 }
 
 async fn operator_token(

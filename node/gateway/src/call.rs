@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, StatusCode, request};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use lease::command::{Command, Role};
 use lease::entry::{Actor, Envelope};
-use lease::ids::{AppId, Face, KeyOrigin, Name, OperatorId, RequestId, TraceId};
+use lease::ids::{AppId, Face, KeyOrigin, Name, NodeId, OperatorId, RequestId, TraceId};
 use protocol::cloud::body::{self, BodyError};
 use protocol::cloud::denial::DenialReason;
 use protocol::lease_id::{self, LeaseKey};
@@ -56,9 +56,10 @@ impl BodyBound {
             _ if matches!(operation.path, "/api/activate" | "/api/verify") => Self::DEVICE,
             Credential::Face => Self::FACE,
             Credential::Nobody | Credential::Client => Self::STRANGER,
-            Credential::AccessToken(_) | Credential::Operator(_) | Credential::ApiKey(_) => {
-                Self::KNOWN
-            }
+            Credential::AccessToken(_)
+            | Credential::Operator(_)
+            | Credential::ApiKey(_)
+            | Credential::JoinToken => Self::KNOWN,
         }
     }
 
@@ -120,6 +121,13 @@ pub(crate) enum Principal {
     Operator(OperatorPrincipal),
     /// Whoever shows a face's own proof; the handler judges it.
     Face(Face),
+    /// A node that was invited, with a join token.
+    Joiner {
+        /// The id it was given.
+        node: NodeId,
+        /// What the ledger keeps of its token.
+        token_mac: [u8; 32],
+    },
 }
 
 /// An application, as its token and the ledger say.
@@ -188,6 +196,7 @@ impl Principal {
             Self::App(app) => Asker::App(app.app),
             Self::Operator(operator) => Asker::Operator(operator.operator),
             Self::Face(face) => Asker::Face(*face),
+            Self::Joiner { node, .. } => Asker::Joiner(*node),
         }
     }
 }
@@ -203,6 +212,8 @@ pub(crate) enum Asker {
     Operator(OperatorId),
     /// `face-` and its name: nobody in particular.
     Face(Face),
+    /// `join-` and the id that a new node was given.
+    Joiner(NodeId),
 }
 
 impl fmt::Display for Asker {
@@ -212,6 +223,7 @@ impl fmt::Display for Asker {
             Self::App(app) => write!(f, "app-{:016x}", app.0),
             Self::Operator(operator) => write!(f, "operator-{:016x}", operator.0),
             Self::Face(face) => write!(f, "face-{}", face.name()),
+            Self::Joiner(node) => write!(f, "join-{node}"),
         }
     }
 }
@@ -320,7 +332,9 @@ impl Call {
             Principal::App(app) => Actor::App { app: app.app, generation: app.generation },
             Principal::Operator(operator) => Actor::Operator(operator.operator),
             Principal::Face(face) => Actor::Face(*face),
-            Principal::Anyone => return Err(Failure::internal("a command without an actor")),
+            Principal::Anyone | Principal::Joiner { .. } => {
+                return Err(Failure::internal("a command without an actor"));
+            }
         };
         Ok(Envelope { actor, request, trace: self.trace, cause: None, command })
     }

@@ -13,6 +13,7 @@ use raft::Cluster;
 use storage::seam::{Clock, Entropy};
 
 use crate::address::ProxyNetwork;
+use crate::authority::CertificateAuthority;
 use crate::control::{NodeControl, NodeOrder, OrderError};
 use crate::keys::KeysCell;
 use crate::rates::RateLimits;
@@ -95,6 +96,8 @@ pub struct GatewayContext {
     pub peers: Arc<dyn PeerProbe>,
     /// This node's own process.
     pub control: Arc<dyn NodeControl>,
+    /// The cluster's certificate authority, as this node can use it.
+    pub authority: Arc<dyn CertificateAuthority>,
 }
 
 /// Asks another node how it stands, over the authenticated peer link.

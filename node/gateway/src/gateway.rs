@@ -35,7 +35,7 @@ use crate::failure::{self, Failure};
 use crate::rates::{Caller, RateOf, Standing};
 use crate::reply::Reply;
 use crate::routes::{self, Credential, Operation, Protocol, is_probe};
-use crate::server::{self, ListenerLimits};
+use crate::server::{self, ClientCertificate, ListenerLimits};
 use crate::shared::Shared;
 use crate::trace;
 
@@ -292,7 +292,7 @@ async fn admit(
     if operation.counts_addresses() {
         progress.count(shared, stranger)?;
     }
-    let principal = match identify(shared, operation, &parts.headers, deadline).await {
+    let principal = match identify(shared, operation, &parts, deadline).await {
         Ok(principal) => principal,
         // Whoever guesses is a stranger.
         Err(failure) if failure.status() == StatusCode::UNAUTHORIZED => {
@@ -329,7 +329,7 @@ async fn admit(
 async fn identify(
     shared: &Shared,
     operation: &Operation,
-    headers: &HeaderMap,
+    parts: &http::request::Parts,
     deadline: Deadline,
 ) -> Result<Principal, Failure> {
     match operation.credential {
@@ -345,7 +345,9 @@ async fn identify(
             } else {
                 shared.unsealed_keys()?
             };
-            auth::authenticate(shared, &keys, credential, headers, deadline).await
+            let certificate = parts.extensions.get::<ClientCertificate>().copied();
+            auth::authenticate(shared, &keys, credential, &parts.headers, certificate, deadline)
+                .await
         }
     }
 }

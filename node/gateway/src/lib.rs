@@ -65,6 +65,6 @@ pub use gateway::Gateway;
 pub use keys::{DeviceSigner, Keys, KeysCell, NewAuthority, OfflineSigner, Vault, VaultError};
 pub use peppers::Peppers;
 pub use rates::{Rate, RateLimits};
-pub use server::{ListenerLimits, tls_config};
+pub use server::{ClientCertificate, ListenerLimits, tls_config};
 pub use signer::{SignerError, TokenSigner};
 pub use status::{ClusterStatus, NodeStatus, Role, node_report};

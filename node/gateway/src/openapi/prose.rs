@@ -50,7 +50,6 @@ fn credential(operation: &Operation) -> String {
             "Needs the join token that the new node was handed; it is good once.".to_owned()
         }
         Credential::Face => proof(operation.protocol).to_owned(),
-        Credential::JoinToken => "Needs the join token that the new node was handed.".to_owned(),
     }
 }
 

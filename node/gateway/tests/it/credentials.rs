@@ -93,6 +93,10 @@ async fn every_operation_refuses_what_is_not_its_credential() {
         let mut want = Vec::new();
         match operation.credential {
             Credential::Nobody | Credential::Client | Credential::Face => continue,
+            Credential::JoinToken => {
+                want.push((Some(world.admin.as_str()), 401));
+                want.push((Some("lhj1_AAAA"), 401));
+            }
             Credential::AccessToken(scope) => {
                 want.push((Some(world.admin.as_str()), 401));
                 if scope.name() != "license:read" {
@@ -169,7 +173,8 @@ async fn a_sealed_node_says_so_and_lives() {
     assert!(ready.text.contains("[-]unsealed failed"), "{}", ready.text);
     world.keys.unseal(crate::world::keys());
     let ready = world.get("/readyz?verbose").send().await;
-    assert_eq!(ready.text, "[+]recovered ok\n[+]unsealed ok\n[+]quorum ok\nreadyz check passed\n");
+    assert_eq!(ready.text, "[+]recovered ok\n[+]unsealed ok\n[+]staying ok\n[+]undamaged ok\n[+]quorum ok\n\
+         readyz check passed\n");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,8 +10,9 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use gateway::{
-    ClassicFace, Faces, Gateway, GatewayConfig, GatewayContext, KeysCell, NodeControl, NodeFacts,
-    NodeOrder, OrderError, PeerAddress, PeerProbe, TokenSigner,
+    AuthorityError, CertificateAuthority, CertificateSubject, ClassicFace, Faces, Gateway,
+    GatewayConfig, GatewayContext, KeysCell, NodeControl, NodeFacts, NodeOrder, OrderError,
+    PeerAddress, PeerProbe, RateLimits, TokenSigner,
 };
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::Full;
@@ -159,6 +160,11 @@ impl World {
         Self::configured(|config| config.max_requests_in_flight = max_requests_in_flight).await
     }
 
+    /// Founded, with these rates.
+    pub(crate) async fn with_rates(rates: RateLimits) -> Self {
+        Self::configured(|config| config.rates = rates).await
+    }
+
     /// Founded and unsealed, with these faces.
     pub(crate) async fn with_faces(faces: Faces) -> Self {
         let world = Self::configured(|config| config.faces = faces).await;
@@ -203,6 +209,7 @@ impl World {
             entropy,
             peers: Arc::new(NoPeers),
             control: Arc::new(NoPeers),
+            authority: Arc::new(TestAuthority),
         };
         let mut config = GatewayConfig::new(1, "https://127.0.0.1:7401");
         config.faces.classic = Some(ClassicFace::default());
@@ -373,6 +380,26 @@ async fn found(cluster: &Cluster, signer: &TokenSigner, tokens: &[(Role, String)
     for command in commands {
         let submitted = cluster.submit(vec![by_node(command)], LIVENESS).await.expect("a quorum");
         assert!(!matches!(submitted.outcomes[0], Outcome::Refused(_)), "{submitted:?}");
+    }
+}
+
+/// Certifies whatever it is asked for, with text.
+struct TestAuthority;
+
+impl CertificateAuthority for TestAuthority {
+    fn issue(
+        &self,
+        request_pem: &str,
+        subject: CertificateSubject<'_>,
+    ) -> Result<String, AuthorityError> {
+        match request_pem {
+            "bad" => Err(AuthorityError::Request("it is bad".to_owned())),
+            _ => Ok(format!("{subject:?} by {request_pem}")),
+        }
+    }
+
+    fn anchors(&self) -> Result<Vec<Vec<u8>>, AuthorityError> {
+        Ok(vec![vec![7; 100]])
     }
 }
 

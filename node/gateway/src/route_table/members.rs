@@ -1,0 +1,108 @@
+//! The routes about members: who there is, who comes, who goes, who leads.
+
+use lease::command::Role;
+use protocol::cloud::admin;
+
+use super::{created, ok, schema_of};
+use crate::calls;
+use crate::routes::{Answer, AnswerBody, Credential, Operation, Protocol, RequestShape, Verb};
+
+/// The rows.
+pub(super) static OPERATIONS: &[Operation] = &[
+    Operation {
+        id: "listMembers",
+        method: Verb::Get,
+        path: "/admin/members",
+        credential: Credential::Operator(Role::Auditor),
+        protocol: Protocol::Admin,
+        summary: "Lists members, nodes that are invited, and nodes that were members.",
+        request: RequestShape::Nothing,
+        answers: &[ok(schema_of::<admin::MemberList>, "All of them, in order of number.")],
+        failures: &[401, 403, 503],
+        handler: handler!(calls::members::list),
+    },
+    Operation {
+        id: "addMember",
+        method: Verb::Post,
+        path: "/admin/members",
+        credential: Credential::Operator(Role::Admin),
+        protocol: Protocol::Admin,
+        summary: "Allocates a node id and shows a token that lets one new node join under it.",
+        request: RequestShape::OptionalJson(schema_of::<admin::AddMemberRequest>),
+        answers: &[created(schema_of::<admin::AddMemberResponse>, "The token, shown this once.")],
+        failures: &[400, 401, 403, 404, 409, 413, 422, 429, 503],
+        handler: handler!(calls::members::add),
+    },
+    Operation {
+        id: "promoteMember",
+        method: Verb::Post,
+        path: "/admin/members/{node_id}/promote",
+        credential: Credential::Operator(Role::Admin),
+        protocol: Protocol::Admin,
+        summary: "Gives a learner a vote.",
+        request: RequestShape::Nothing,
+        answers: &[Answer { status: 204, description: "It votes.", body: AnswerBody::Nothing }],
+        failures: &[401, 403, 404, 409, 422, 429, 503],
+        handler: handler!(calls::members::promote),
+    },
+    Operation {
+        id: "removeMember",
+        method: Verb::Delete,
+        path: "/admin/members/{node_id}",
+        credential: Credential::Operator(Role::Admin),
+        protocol: Protocol::Admin,
+        summary: "Removes a member, or withdraws an invitation.",
+        request: RequestShape::Query(calls::members::removal_parameters),
+        answers: &[Answer { status: 204, description: "It is gone.", body: AnswerBody::Nothing }],
+        failures: &[400, 401, 403, 404, 409, 422, 429, 503],
+        handler: handler!(calls::members::remove),
+    },
+    Operation {
+        id: "transferLeader",
+        method: Verb::Post,
+        path: "/admin/cluster/transfer-leader",
+        credential: Credential::Operator(Role::Operator),
+        protocol: Protocol::Admin,
+        summary: "Hands leadership to a voter.",
+        request: RequestShape::OptionalJson(schema_of::<admin::TransferLeaderRequest>),
+        answers: &[ok(schema_of::<admin::TransferLeaderResponse>, "Who leads now.")],
+        failures: &[400, 401, 403, 409, 413, 422, 429, 503],
+        handler: handler!(calls::members::hand_over::transfer_leader),
+    },
+    Operation {
+        id: "drainNode",
+        method: Verb::Post,
+        path: "/admin/nodes/{node_id}/drain",
+        credential: Credential::Operator(Role::Operator),
+        protocol: Protocol::Admin,
+        summary: "Has a node hand leadership on, finish what is under way, and end.",
+        request: RequestShape::OptionalJson(schema_of::<admin::DrainRequest>),
+        answers: &[ok(schema_of::<admin::DrainResponse>, "It drains.")],
+        failures: &[400, 401, 403, 404, 409, 413, 422, 429, 500, 503],
+        handler: handler!(calls::members::hand_over::drain),
+    },
+    Operation {
+        id: "joinCluster",
+        method: Verb::Post,
+        path: "/cluster/join",
+        credential: Credential::JoinToken,
+        protocol: Protocol::Admin,
+        summary: "Lets a new node in, by its join token.",
+        request: RequestShape::Json(schema_of::<admin::JoinRequest>),
+        answers: &[ok(schema_of::<admin::JoinResponse>, "What the node needs to start.")],
+        failures: &[400, 401, 403, 409, 413, 422, 429, 503],
+        handler: handler!(calls::members::join::join),
+    },
+    Operation {
+        id: "getAuthorities",
+        method: Verb::Get,
+        path: "/cluster/ca.pem",
+        credential: Credential::Nobody,
+        protocol: Protocol::Operations,
+        summary: "The certificate authorities that the cluster believes.",
+        request: RequestShape::Nothing,
+        answers: &[Answer { status: 200, description: "PEM.", body: AnswerBody::Text }],
+        failures: &[503],
+        handler: handler!(calls::members::join::authorities),
+    },
+];
