@@ -6,6 +6,7 @@
 //! the reason, and counts as skipped. Every compile uses the release profile, so that the product,
 //! its tests and later the fault rig share one build.
 
+mod api;
 mod edges;
 mod tidy;
 mod tiers;
@@ -15,7 +16,8 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo xtask <command>
 
-  test [--tier NAME]...   run the gate: tidy, format, lint, supply, unit, mutation, cluster
+  test [--tier NAME]...   run the gate: tidy, format, lint, supply, unit, mutation,
+                          openapi, schemathesis, cluster
   fix                     format, apply lint suggestions, write generated documents
   load [ARGS]...          measure checkouts against a running `leasehold dev`
 ";

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{edges, tidy};
+use crate::{api, edges, tidy};
 
 /// What one tier found.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +41,8 @@ const TIERS: &[Tier] = &[
     Tier { name: "supply", what: "cargo deny: advisories, licences, bans", run: run_supply },
     Tier { name: "unit", what: "every crate's tests and documentation tests", run: run_unit },
     Tier { name: "mutation", what: "every decoder against changed input", run: run_mutation },
+    Tier { name: "openapi", what: "the OpenAPI document under a linter", run: run_openapi },
+    Tier { name: "schemathesis", what: "reads of a node, fuzzed", run: run_schemathesis },
     Tier { name: "cluster", what: "real processes under load and faults", run: run_cluster },
 ];
 
@@ -55,7 +57,7 @@ pub(crate) fn test(arguments: &[&str]) -> Result<bool> {
         let tally = (tier.run)().with_context(|| format!("tier {} could not run", tier.name))?;
         let minutes = started.elapsed().as_secs_f64() / 60.0;
         report.push(format!(
-            "{:<8} {minutes:>6.2} min  {} passed, {} failed, {} skipped",
+            "{:<12} {minutes:>6.2} min  {} passed, {} failed, {} skipped",
             tier.name, tally.passed, tally.failed, tally.skipped
         ));
         total.add(tally);
@@ -88,6 +90,8 @@ pub(crate) fn fix() -> Result<bool> {
         std::fs::write("client/openapi/openapi.json", document.stdout)
             .context("cannot write client/openapi/openapi.json")?;
     }
+    std::fs::copy("protocol/src/package/package.schema.json", "client/openapi/package.schema.json")
+        .context("cannot write client/openapi/package.schema.json")?;
     // The vectors are written by the tests that compare them.
     let vectors = Command::new("cargo")
         .args(["test", "--release", "--quiet", "--package", "protocol", "--test", "it"])
@@ -194,6 +198,25 @@ fn run_cluster() -> Result<Tally> {
         "--test-threads=1",
     ];
     counted(&words)
+}
+
+fn run_openapi() -> Result<Tally> {
+    Ok(tried(api::lint()?))
+}
+
+fn run_schemathesis() -> Result<Tally> {
+    if !api::is_there("schemathesis") {
+        return Ok(tried(api::fuzz()?));
+    }
+    if !cargo(&["build", "--release", "--workspace", "--all-targets"])? {
+        return Ok(Tally::of(false));
+    }
+    Ok(tried(api::fuzz()?))
+}
+
+/// What a tool said that may not be installed.
+fn tried(ok: Option<bool>) -> Tally {
+    ok.map_or(Tally { skipped: 1, ..Tally::default() }, Tally::of)
 }
 
 fn cargo(words: &[&str]) -> Result<bool> {
