@@ -33,8 +33,7 @@ where
 
 /// A cell that no spreadsheet takes for a formula.
 fn harmless(cell: &str) -> String {
-    let is_number = cell.strip_prefix('-').unwrap_or(cell).parse::<rust_decimal::Decimal>().is_ok()
-        && !cell.starts_with('+');
+    let is_number = !cell.starts_with('+') && cell.parse::<rust_decimal::Decimal>().is_ok();
     match cell.chars().next() {
         Some('=' | '+' | '-' | '@' | '\t' | '\r') if !is_number => format!("'{cell}"),
         _ => cell.to_owned(),

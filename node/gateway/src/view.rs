@@ -87,7 +87,8 @@ pub(crate) fn is_in_force(package: &LedgerPackage<'_>) -> bool {
     package_state(package) == PackageState::Active
 }
 
-fn package_state(package: &LedgerPackage<'_>) -> PackageState {
+/// Whether seats can be taken from a package, or why not.
+pub(crate) fn package_state(package: &LedgerPackage<'_>) -> PackageState {
     match package.state {
         LedgerPackageState::Revoked => PackageState::Revoked,
         _ if package.expired => PackageState::Expired,

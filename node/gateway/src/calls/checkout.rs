@@ -49,7 +49,9 @@ pub(crate) async fn checkout(shared: &Shared, call: &Call) -> Result<Reply, Fail
             tried.push(package);
             match outcome {
                 Outcome::Granted(grant) => {
-                    return Ok(Reply::ok(&response(&keys, epoch, &candidates, request, *grant)));
+                    let pool = pool_of(shared, call, &request, &grant, index).await;
+                    let response = response(&keys, epoch, &candidates, request, *grant);
+                    return Ok(Reply::ok(&CheckoutResponse { pool, ..response }));
                 }
                 Outcome::Refused(refusal) if may_fit_elsewhere(refusal.code) => {
                     refused = Some(sooner(refused, refusal));
@@ -81,6 +83,26 @@ pub(crate) async fn checkout(shared: &Shared, call: &Call) -> Result<Reply, Fail
         Some(refusal) => Err(cloud_failure(&refusal, &request.features)),
         None => Err(Failure::denied(DenialReason::UnknownProduct)),
     }
+}
+
+/// The pool that a seat came from. Who names none gets one of a pool that is kept for them: which,
+/// only the lease tells. Where no pool is kept, there is nothing to wait for.
+async fn pool_of(
+    shared: &Shared,
+    call: &Call,
+    request: &CheckoutRequest,
+    grant: &Grant,
+    decided_at: u64,
+) -> Option<String> {
+    if request.pool.is_some() {
+        return request.pool.clone();
+    }
+    let has_kept = shared.context.cluster.ledger().keeps_pools(&grant.package);
+    if !has_kept || !shared.has_applied(call, decided_at).await {
+        return None;
+    }
+    let ledger = shared.context.cluster.ledger();
+    ledger.lease(&grant.lease).and_then(|lease| lease.pool.map(|pool| pool.to_string()))
 }
 
 /// Asks one package for the seat.
@@ -250,6 +272,7 @@ fn may_fit_elsewhere(code: RefusalCode) -> bool {
         RefusalCode::MaxOverageExceeded
             | RefusalCode::QuantityExceedsPackage
             | RefusalCode::PoolExhausted
+            | RefusalCode::PoolReserved
             | RefusalCode::UnknownPool
             | RefusalCode::UnknownFeature
             | RefusalCode::UnknownPackage
@@ -296,7 +319,7 @@ fn response(
         package_id: grant.package.to_string(),
         quantity: grant.quantity,
         features: request.features,
-        pool: request.pool,
+        pool: None,
     }
 }
 
