@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use storage::seam::Clock;
 use tokio::sync::watch;
 
+use crate::backup::BackupOrders;
 use crate::certificates::{Certificates, CertificatesError};
 use crate::config::chain;
 use crate::watch::Watched;
@@ -28,6 +29,7 @@ pub(crate) struct Control {
     certificates: Arc<Certificates>,
     keys: Arc<KeysCell>,
     drain: watch::Sender<bool>,
+    backups: BackupOrders,
     watched: Mutex<Watched>,
 }
 
@@ -39,6 +41,7 @@ impl Control {
         clock: Arc<dyn Clock>,
         certificates: Arc<Certificates>,
         keys: Arc<KeysCell>,
+        backups: BackupOrders,
     ) -> Self {
         let started_ns = clock.monotonic_ns();
         let drain = watch::Sender::new(false);
@@ -52,6 +55,7 @@ impl Control {
             certificates,
             keys,
             drain,
+            backups,
             watched,
         }
     }
@@ -87,6 +91,7 @@ impl NodeControl for Control {
             certificates: self.certificates.facts(),
             anchors: self.certificates.anchors(),
             data_key_version: self.keys.get().map_or(0, |keys| keys.vault.data_key_version()),
+            last_backup_at_s: self.backups.last_at_s(),
             ..NodeFacts::default()
         }
     }
@@ -94,7 +99,7 @@ impl NodeControl for Control {
     fn perform(
         &self,
         order: NodeOrder,
-        _deadline: Duration,
+        deadline: Duration,
     ) -> BoxFuture<'_, Result<String, OrderError>> {
         async move {
             match order {
@@ -113,9 +118,7 @@ impl NodeControl for Control {
                         _ => OrderError::Failed(chain(&error)),
                     })
                 }
-                NodeOrder::SaveSnapshot => {
-                    Err(OrderError::Refused("this node is not configured for it".to_owned()))
-                }
+                NodeOrder::SaveSnapshot => self.backups.save(deadline).await,
             }
         }
         .boxed()

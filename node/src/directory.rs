@@ -220,6 +220,32 @@ pub fn open(
     Ok(Directory { identity, _lock: lock })
 }
 
+/// Opens the data directory of a node that does not run, whosever it is.
+pub(crate) fn open_stopped(disk: &dyn Disk, path: &Path) -> Result<Directory, DirectoryError> {
+    let file = path.join(IDENTITY);
+    if !disk.exists(&file).map_err(failed(&file))? {
+        return Err(DirectoryError::NotOurs { path: path.to_owned() });
+    }
+    check_owner_and_mode(path)?;
+    let lock = take_lock(path)?;
+    let identity = read_identity(&file, 0)?;
+    if !disk.exists(&path.join(LOG)).map_err(failed(path))? {
+        return Err(DirectoryError::NoLog { path: path.to_owned(), node: identity.node });
+    }
+    Ok(Directory { identity, _lock: lock })
+}
+
+/// Says whose a directory is that was made otherwise than by a node's first start.
+pub(crate) fn write_identity(
+    disk: &dyn Disk,
+    path: &Path,
+    identity: &Identity,
+) -> Result<(), DirectoryError> {
+    let bytes = format::encode(Kind::Directory, IDENTITY_VERSION, identity);
+    let file = path.join(IDENTITY);
+    replace_file(disk, &file, &bytes).map_err(failed(&file))
+}
+
 /// Makes an empty directory a node's own.
 fn create(
     disk: &dyn Disk,

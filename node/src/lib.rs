@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `authority` | the cluster's certificate authority, where this node can issue from it |
 //! | `certificates` | what gateway and peer link show and believe, live |
+//! | `backup` | snapshots, restore and recovery |
 //! | [`config`] | `node.toml`: every error one line, before any socket opens |
 //! | [`dev`] | a whole cluster on one machine |
 //! | [`directory`] | the data directory: identity, lock, permissions |
@@ -21,6 +22,7 @@
 
 mod authority;
 mod certificates;
+mod backup;
 pub mod config;
 mod control;
 pub mod dev;

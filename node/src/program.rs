@@ -6,6 +6,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
+use crate::backup;
 use crate::dev::{self, DevOptions};
 use crate::manual::{self, CompletionsOptions, ManOptions};
 use crate::serve::{self, ServeOptions};
@@ -41,6 +42,9 @@ Example:
 Example:
   leasehold man --dir /usr/local/share/man/man1")]
     Man(ManOptions),
+    /// Take backups, look into them, and begin again from one
+    #[command(subcommand)]
+    Snapshot(cli::SnapshotVerb),
     #[command(flatten)]
     Client(cli::Verb),
 }
@@ -68,6 +72,10 @@ pub fn main() -> ExitCode {
         }
         Command::Man(options) => {
             printed(manual::man(CommandLine::command(), &options, &mut std::io::stdout()))
+        }
+        Command::Snapshot(verb) => backup::snapshot(&verb, &options).into(),
+        Command::Client(cli::Verb::Cluster(cli::ClusterVerb::Recover(args))) => {
+            backup::recover(&args, &options).into()
         }
         Command::Client(verb) => cli::run(verb, &options).into(),
     }

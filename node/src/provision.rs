@@ -312,6 +312,7 @@ fn config_of(plan: &Plan, cluster_id: &str, at: usize, members: &[MemberFile]) -
         protocols: plan.protocols.clone(),
         limits: LimitsFile::default(),
         alarms: AlarmsFile::default(),
+        snapshots: None,
         bootstrap: Some(BootstrapFile {
             founder,
             secrets: founder.then(|| "keys/founding.toml".into()),

@@ -29,6 +29,7 @@ use tracing::{error, info, warn};
 
 use crate::authority::{AuthorityCell, ClusterAuthority};
 use crate::certificates::Certificates;
+use crate::backup::BackupOrders;
 use crate::config::{self, Config, ConfigError, chain, file};
 use crate::control::Control;
 use crate::directory::{self, Directory, DirectoryError, Ticket};
@@ -173,6 +174,7 @@ struct Node {
     kek: Option<crate::seal::kek::KeyEncryptionKey>,
     faces: gateway::Faces,
     rates: gateway::RateLimits,
+    backups: Option<crate::backup::Schedule>,
     disk: Arc<dyn Disk>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
@@ -187,7 +189,7 @@ impl Node {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self, ServeError> {
-        let Config { file, path, tls, kek, signer, faces, rates, .. } = config;
+        let Config { file, path, tls, kek, signer, faces, rates, backups } = config;
         let file = Arc::new(file);
         let authority = Arc::new(AuthorityCell::sealed());
         let roots = tls.roots.clone();
@@ -249,6 +251,7 @@ impl Node {
             kek,
             faces,
             rates,
+            backups,
             disk,
             clock,
             entropy,
@@ -270,6 +273,7 @@ impl Node {
             file::Preset::Region => "region",
             file::Preset::Global => "global",
         };
+        let (orders, backups) = BackupOrders::new(self.backups, &cluster, &clock);
         let control = Arc::new(Control::new(
             file.data_dir.clone(),
             preset,
@@ -277,6 +281,7 @@ impl Node {
             clock.clone(),
             self.certificates.clone(),
             cell.clone(),
+            orders,
         ));
         let watching = clock.clone();
         let authority = Arc::new(ClusterAuthority {
@@ -320,6 +325,12 @@ impl Node {
             gateway.serve(vec![listener], tls, stopped).await;
         });
         let mut tasks = JoinSet::new();
+        if let Some(backups) = backups {
+            tasks.spawn(async move {
+                backups.run().await;
+                Ok(())
+            });
+        }
         let watch = Watch {
             node: file.node_id,
             data_dir: file.data_dir.clone(),

@@ -51,8 +51,10 @@ pub use verbs::borrow::{
     WriteOffArgs,
 };
 pub use verbs::client::{ClientAddArgs, ClientChangeArgs, ClientListArgs, ClientVerb};
+pub use verbs::bundle::{BundleVerb, GatherArgs};
 pub use verbs::cluster::ClusterVerb;
 pub use remote::{Remote, Trust, given_token};
+pub use verbs::doctor::DoctorArgs;
 pub use verbs::device::{DeviceListArgs, DeviceRemoveArgs, DeviceVerb};
 pub use verbs::enroll::{AddressArgs, InitArgs, JoinArgs, TimingPreset};
 pub use verbs::hand_over::{DrainArgs, NodeVerb, TransferLeaderArgs};
@@ -71,22 +73,29 @@ pub use verbs::operator::{OperatorAddArgs, OperatorRemoveArgs, OperatorVerb};
 pub use verbs::subject::{EraseArgs, SubjectArgs, SubjectVerb};
 pub use verbs::package::{ChangeArgs, ImportArgs, PackageArgs, PackageVerb, ServerVerb};
 pub use verbs::plan::PlanArgs;
+pub use verbs::pool::{
+    PoolArgs, PoolCreateArgs, PoolListArgs, PoolRemoveArgs, PoolReserveArgs, PoolResizeArgs,
+    PoolTransferArgs, PoolVerb,
+};
 pub use verbs::snapshot::{
-    DirArgs, FileArgs, NowArgs, RecoverArgs, RestoreArgs, RestorePreset, SaveArgs, SnapshotVerb,
+    DirArgs, FileArgs, NowArgs, RecoverArgs, RestoreArgs, SaveArgs, SnapshotVerb,
 };
 pub use verbs::roll::RollArgs;
 pub use verbs::shared_secret::{AddVendorArgs, ClassicVerb, EvaluationVerb, RotateKeyArgs};
 pub use verbs::top::TopArgs;
+pub use verbs::usage::{ReportArgs, UnusedArgs, UsageVerb};
 pub use verbs::vendor::{AddArgs, TrustVerb, VendorVerb};
+pub use verbs::watching::alarm::{AlarmVerb, ClearArgs};
+pub use verbs::watching::endpoint::EndpointVerb;
+pub use verbs::watching::health::HealthArgs;
+pub use verbs::watching::status::StatusArgs;
 pub use verbs::workshop::{BenchVerb, KeyAlgorithm, KeygenArgs, SignArgs, VerifyArgs};
 
 use crate::error::{CliError, Result};
 use crate::report::Report;
 use crate::session::Session;
-use crate::verbs::{
-    activation, app, application, cluster, device, lease, license, offline_token, package,
-    shared_secret, top, vendor, workshop,
-};
+use crate::verbs::watching::{alarm, endpoint};
+use crate::verbs::{activation, app, application, bundle, cluster, device, doctor, lease, license, offline_token, package, shared_secret, top, vendor, workshop};
 
 /// What a user can ask of a cluster.
 #[derive(Debug, Clone, Subcommand)]
@@ -100,6 +109,22 @@ pub enum Verb {
     /// Stop a node so that nobody notices
     #[command(subcommand)]
     Node(NodeVerb),
+    /// Look at what is wrong with the nodes, and clear it
+    #[command(subcommand)]
+    Alarm(AlarmVerb),
+    /// Check the cluster, name by name: what is measured, what it should be, what to do
+    #[command(after_help = "\
+Examples:
+  leasehold doctor
+  leasehold doctor --list
+  leasehold doctor --only disk clocks")]
+    Doctor(DoctorArgs),
+    /// Gather what a supporter needs, without secrets and people
+    #[command(subcommand)]
+    Bundle(BundleVerb),
+    /// Show status and health of the cluster, by etcdctl's names
+    #[command(subcommand)]
+    Endpoint(EndpointVerb),
     /// Choose whose packages are believed
     #[command(subcommand)]
     Vendor(VendorVerb),
@@ -112,6 +137,12 @@ pub enum Verb {
     /// Look at the seats that are out, and take them back
     #[command(subcommand)]
     Lease(LeaseVerb),
+    /// Share a package's seats out: make pools, keep them for somebody, move seats
+    #[command(subcommand)]
+    Pool(PoolVerb),
+    /// Report use, refusals, cost, and what nobody uses
+    #[command(subcommand)]
+    Usage(UsageVerb),
     /// Look at what happened, check the log of it, and keep it elsewhere
     #[command(subcommand)]
     Audit(AuditVerb),
@@ -203,9 +234,16 @@ fn act(
         Verb::Member(verb) => ask(options, var, async |at| verbs::member::run(verb, at).await),
         Verb::Node(verb) => ask(options, var, async |at| verbs::hand_over::run(verb, at).await),
         Verb::Cluster(verb) => ask(options, var, async |at| cluster::run(verb, at).await),
+        Verb::Alarm(verb) => ask(options, var, async |at| alarm::run(verb, at).await),
+        Verb::Doctor(args) if args.list => Ok(doctor::list()),
+        Verb::Doctor(args) => ask(options, var, async |at| doctor::run(&args, at).await),
+        Verb::Bundle(verb) => ask(options, var, async |at| bundle::run(verb, options, at).await),
+        Verb::Endpoint(verb) => ask(options, var, async |at| endpoint::run(verb, at).await),
         Verb::Vendor(verb) => ask(options, var, async |at| vendor::run(verb, at).await),
         Verb::App(verb) => ask(options, var, async |at| app::run(verb, at).await),
         Verb::RegisterApp(args) => ask(options, var, async |at| app::register_app(args, at).await),
+        Verb::Pool(verb) => ask(options, var, async |at| verbs::pool::run(verb, at).await),
+        Verb::Usage(verb) => ask(options, var, async |at| verbs::usage::run(verb, at).await),
         Verb::Lease(verb) => ask(options, var, async |at| lease::run(verb, at).await),
         Verb::Checkout(args) => ask(options, var, async |at| application::checkout(args, at).await),
         Verb::Heartbeat(args) => {

@@ -60,6 +60,9 @@ pub struct ConfigFile {
     /// When the node says that something is wrong.
     #[serde(default, skip_serializing_if = "AlarmsFile::is_default")]
     pub alarms: AlarmsFile,
+    /// Backups that the node takes by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshots: Option<SnapshotsFile>,
     /// How the cluster begins; read until it has been founded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bootstrap: Option<BootstrapFile>,
@@ -222,6 +225,20 @@ impl fmt::Display for LogLevel {
     }
 }
 
+/// `[snapshots]`: backups that the node takes by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SnapshotsFile {
+    /// Where they go; best on another file system than the data.
+    pub directory: PathBuf,
+    /// Between two, as `30m`, `6h` or `1d`.
+    #[serde(default = "default_every")]
+    pub every: String,
+    /// How many are kept.
+    #[serde(default = "default_keep")]
+    pub keep: u32,
+}
+
 /// `[bootstrap]`: a new cluster's first members, the same on every one of them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -324,6 +341,14 @@ fn default_leaf_days() -> u32 {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_default_leaf_days(days: &u32) -> bool {
     *days == DEFAULT_LEAF_DAYS
+}
+
+fn default_every() -> String {
+    "6h".to_owned()
+}
+
+fn default_keep() -> u32 {
+    14
 }
 
 fn default_level() -> LogLevel {

@@ -14,6 +14,7 @@ pub mod file;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::time::Duration;
 use std::path::{Component, Path, PathBuf};
 
 use gateway::{ClassicFace, Faces, ProxyNetwork, Rate, RateLimits, TokenSigner};
@@ -24,6 +25,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use storage::seam::{Clock, Disk, RealDisk};
 use thiserror::Error;
 
+use crate::backup::Schedule;
 use crate::pki;
 use crate::seal::kek::KeyEncryptionKey;
 use file::{BootstrapFile, ConfigFile};
@@ -107,6 +109,8 @@ pub struct Config {
     pub faces: Faces,
     /// How often callers may ask.
     pub rates: RateLimits,
+    /// Backups that the node takes by itself.
+    pub(crate) backups: Option<Schedule>,
 }
 
 /// Reads and checks a configuration.
@@ -121,11 +125,12 @@ pub fn load(path: &Path, clock: &dyn Clock) -> Result<Config, ConfigError> {
     loader.check_values()?;
     let faces = loader.faces()?;
     let rates = loader.rates()?;
+    let backups = loader.backups()?;
     let tls = loader.tls(clock.wall_ms())?;
     file.bootstrap.as_ref().map_or(Ok(()), |bootstrap| loader.check_bootstrap(bootstrap))?;
     let kek = loader.kek()?;
     let signer = loader.token_signing()?;
-    Ok(Config { path: path.clone(), tls, kek, signer, faces, rates, file })
+    Ok(Config { path: path.clone(), tls, kek, signer, faces, rates, backups, file })
 }
 
 /// Reads the certificates of a configuration again.
@@ -177,6 +182,7 @@ fn parse(path: &Path, text: &str) -> Result<ConfigFile, ConfigError> {
         resolve(target);
     }
     file.keys.kek.iter_mut().for_each(resolve);
+    file.snapshots.iter_mut().for_each(|it| resolve(&mut it.directory));
     if let Some(bootstrap) = &mut file.bootstrap {
         bootstrap.secrets.iter_mut().for_each(resolve);
         resolve(&mut bootstrap.directory_ticket);
@@ -223,6 +229,29 @@ impl Checker<'_> {
             return self.value("tls.leaf_days", format!("must be from 1 to {MAX_LEAF_DAYS}"));
         }
         self.check_key_places()
+    }
+
+    fn backups(&self) -> Result<Option<Schedule>, ConfigError> {
+        let Some(snapshots) = &self.file.snapshots else { return Ok(None) };
+        let every: cli::Span = snapshots
+            .every
+            .parse()
+            .or_else(|want: &str| self.value("snapshots.every", want.to_owned()))?;
+        if every.seconds < MIN_BACKUP_SECONDS {
+            return self.value("snapshots.every", "must be a minute or more".to_owned());
+        }
+        if snapshots.keep == 0 {
+            return self.value("snapshots.keep", "must be 1 or more".to_owned());
+        }
+        if canonical(&snapshots.directory).starts_with(canonical(&self.file.data_dir)) {
+            let reason = "must be outside of data_dir: what is lost with the data is no backup";
+            return self.value("snapshots.directory", reason.to_owned());
+        }
+        Ok(Some(Schedule {
+            directory: snapshots.directory.clone(),
+            every: Duration::from_secs(every.seconds.into()),
+            keep: snapshots.keep as usize,
+        }))
     }
 
     fn faces(&self) -> Result<Faces, ConfigError> {
@@ -521,6 +550,14 @@ fn canonical(path: &Path) -> PathBuf {
     known
 }
 
+/// Whether a node can be reached so; the error is a phrase.
+pub(crate) fn check_addresses(peer_address: &str, gateway_url: &str) -> Result<(), String> {
+    if !is_host_port(peer_address) {
+        return Err(not_host_port(peer_address));
+    }
+    if is_https_url(gateway_url) { Ok(()) } else { Err(not_https(gateway_url)) }
+}
+
 fn is_host_port(text: &str) -> bool {
     text.rsplit_once(':').is_some_and(|(host, port)| {
         !host.is_empty()
@@ -547,6 +584,8 @@ fn not_https(text: &str) -> String {
 
 /// No certificate outlives the authority.
 const MAX_LEAF_DAYS: u32 = 3_650;
+/// A backup reads and writes the whole state.
+const MIN_BACKUP_SECONDS: u32 = 60;
 /// Thirty days: a seat that nobody renews must come back some day.
 const MAX_CLASSIC_TTL_SECONDS: u64 = 30 * 24 * 60 * 60;
 

@@ -6,5 +6,6 @@ mod audit;
 mod catching_up;
 mod failures;
 mod net;
+mod offline;
 mod rate;
 mod world;

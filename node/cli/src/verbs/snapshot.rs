@@ -1,10 +1,28 @@
 //! The words of `snapshot` and `cluster recover`. The program does the work: it alone knows files
 //! of a state and data directories.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
+use protocol::cloud::admin::{SnapshotRequest, SnapshotResponse};
+
+use super::document;
+use super::enroll::{AddressArgs, TimingPreset};
+use crate::error::Result;
+use crate::options::MutationOptions;
+use crate::report::{Part, Report};
+use crate::session::Session;
+
+/// `snapshot now`, which is the one that a server does alone.
+pub(crate) async fn now(args: NowArgs, session: &Session<'_>) -> Result<Report> {
+    let request = SnapshotRequest { node_id: args.node };
+    let path = ["admin", "snapshots"];
+    let answer = session.post(&path, &request, &MutationOptions::default()).await?;
+    let made: SnapshotResponse = answer.json()?;
+    let facts = vec![("node", made.node_id.to_string()), ("file", made.file.clone())];
+    let ids = vec![made.file.clone()];
+    Ok(Report::done(document(&made)?, vec![Part::Facts(facts)], ids))
+}
 
 /// `leasehold snapshot …`
 #[derive(Debug, Clone, Subcommand)]
@@ -29,9 +47,8 @@ Example:
     #[command(after_help = "\
 Example:
   leasehold snapshot restore leasehold-lh-3f2a9c5d7e11a0b2-1-48211.snapshot \\
-      --dir /etc/leasehold/node-4 --kek /safe/node-1/kek.pem \\
-      --gateway-url https://licenses-4.example.com:7401 --peer-address 10.0.0.4:7411
-Then: leasehold serve --config /etc/leasehold/node-4/node.toml, and leasehold member add.")]
+      --dir /var/lib/leasehold --kek /safe/node-1/kek.pem --advertise lic-4.example.com:7401
+Then: leasehold serve --config /var/lib/leasehold/node.toml, and leasehold member add.")]
     Restore(RestoreArgs),
     /// List the snapshot files of a directory, newest last
     #[command(after_help = "\
@@ -87,34 +104,16 @@ pub struct RestoreArgs {
     /// The snapshot file
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// Directory to be made for the new node: configuration, certificates, keys, data
-    #[arg(long, value_name = "DIR")]
-    pub dir: PathBuf,
     /// Key-encryption key of any node that was a member when the snapshot was taken (its kek.pem):
     /// without it no secret of the cluster can be opened
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PEM")]
     pub kek: PathBuf,
-    /// How applications will reach the node, https://host:port
-    #[arg(long, value_name = "URL")]
-    pub gateway_url: String,
-    /// How peers will reach the node, host:port
-    #[arg(long, value_name = "HOST:PORT")]
-    pub peer_address: String,
-    /// Where the gateway listens
-    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:7401")]
-    pub listen: SocketAddr,
-    /// Where the node listens for peers
-    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:7411")]
-    pub peer_listen: SocketAddr,
-    /// Region label
-    #[arg(long, value_name = "NAME", default_value = "")]
-    pub region: String,
-    /// Zone label
-    #[arg(long, value_name = "NAME", default_value = "")]
-    pub zone: String,
     /// How far apart the nodes will be
-    #[arg(long, value_enum, default_value_t = RestorePreset::Lan)]
-    pub preset: RestorePreset,
+    #[arg(long, value_enum, value_name = "PRESET", default_value_t = TimingPreset::Lan)]
+    pub preset: TimingPreset,
+    /// Where the node will be and how it is reached.
+    #[command(flatten)]
+    pub node: AddressArgs,
     /// Number of the node; one above all that the snapshot knows when left out
     #[arg(long, value_name = "NODE")]
     pub node_id: Option<u64>,
@@ -122,17 +121,6 @@ pub struct RestoreArgs {
     /// it does not know
     #[arg(long)]
     pub no_borrows_since: bool,
-}
-
-/// Timing between nodes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum RestorePreset {
-    /// One data centre
-    Lan,
-    /// One region
-    Region,
-    /// Several continents
-    Global,
 }
 
 /// On which survivor a cluster without a majority goes on.

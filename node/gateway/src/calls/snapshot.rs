@@ -19,6 +19,8 @@ use http::header::{CONTENT_DISPOSITION, TRAILER};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body_util::StreamBody;
 use hyper::body::Frame;
+use protocol::cloud::admin::{SnapshotRequest, SnapshotResponse};
+use protocol::cloud::problem::Problem;
 use raft::BackupError;
 use sha2::{Digest, Sha256};
 use storage::seam::Clock;
@@ -27,6 +29,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::call::Call;
+use crate::control::{NodeOrder, OrderError};
 use crate::failure::Failure;
 use crate::reply::Reply;
 use crate::shared::Shared;
@@ -72,6 +75,35 @@ pub(crate) async fn save(shared: &Shared, call: &Call) -> Result<Reply, Failure>
         .header(APPLIED_INDEX, HeaderValue::from(index))
         .header(TRAILER, HeaderValue::from_static("content-digest"));
     Ok(reply)
+}
+
+/// `POST /admin/snapshots`
+pub(crate) async fn save_on_node(shared: &Shared, call: &Call) -> Result<Reply, Failure> {
+    let request: SnapshotRequest = call.json_or_default()?;
+    let node_id = request.node_id.unwrap_or(shared.config.node);
+    if shared.context.cluster.ledger().member(node_id).is_none() {
+        let problem = Problem::new(404, "unknown_member", "No such node.");
+        return Err(problem.into());
+    }
+    let (context, left) = (&shared.context, shared.left(call.deadline).min(ORDER_TIME));
+    let told = if node_id == shared.config.node {
+        context.control.perform(NodeOrder::SaveSnapshot, left).await
+    } else {
+        context.peers.order(node_id, NodeOrder::SaveSnapshot, left).await
+    };
+    match told {
+        Ok(file) => Ok(Reply::ok(&SnapshotResponse { node_id, file })),
+        Err(error) => {
+            let (status, code, title) = match error {
+                OrderError::Unreachable => {
+                    (503, "node_unreachable", "The node did not answer; it may have obeyed.")
+                }
+                OrderError::Refused(_) => (409, "order_refused", "The node does not do this."),
+                OrderError::Failed(_) => (500, "order_failed", "The node tried, and failed."),
+            };
+            Err(Problem::new(status, code, title).detail(error.to_string()).into())
+        }
+    }
 }
 
 fn not_held(error: BackupError) -> Failure {
@@ -139,6 +171,8 @@ pub(crate) const SNAPSHOTS_AT_ONCE: usize = 2;
 const CHUNKS_AHEAD: usize = 2;
 /// For one chunk, a mebibyte at most: the slowest line that is waited for has 35 KiB/s.
 const LONGEST_STALL: Duration = Duration::from_secs(30);
+/// For a backup on a node; one that takes longer goes on.
+const ORDER_TIME: Duration = Duration::from_secs(60);
 /// For all of it.
 const LONGEST: Duration = Duration::from_secs(30 * 60);
 const RETRY_BUSY: Duration = Duration::from_secs(5);

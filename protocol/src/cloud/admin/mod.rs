@@ -4,13 +4,16 @@
 //! |---|---|
 //! | this one | leases, and what several calls share |
 //! | `package` | packages, and the vendors whose keys are pinned |
-//! | `app` | applications |
+//! | `app`, `app_policy` | applications, and how they are let in |
+//! | `certs` | certificates of the nodes, and their authorities |
+//! | `keys` | versions of the cluster's keys, and what depends on them |
 //! | `license`, `plan` | license keys, and what they entitle to |
 //! | `client` | whom license keys are issued to |
 //! | `activation` | devices, clusters and hosts that hold seats of a license |
 //! | `member` | nodes that join and leave, and who leads |
 //! | `pools` | shares of a package's seats, and for whom they are kept |
 //! | `usage` | reports of use, refusals and cost |
+//! | `snapshot` | backups that a node writes |
 //! | `offline` | borrowing, who is offline, seats of lost devices |
 //! | `alarm` | what is wrong with a node |
 //! | `audit` | what happened, whether the log of it is whole |
@@ -25,9 +28,12 @@
 mod activation;
 mod alarm;
 mod app;
+mod app_policy;
 mod audit;
+mod certs;
 mod classic;
 mod client;
+mod keys;
 mod license;
 mod member;
 mod offline;
@@ -36,6 +42,7 @@ mod package;
 mod people;
 mod plan;
 mod pools;
+mod snapshot;
 mod usage;
 
 use serde::{Deserialize, Serialize};
@@ -49,9 +56,14 @@ pub use alarm::{AlarmList, AlarmView};
 pub use app::{
     AppList, AppView, RegisterAppRequest, RegisterAppResponse, RotateSecretResponse, TokenAlgorithm,
 };
+pub use app_policy::{AppPolicy, AppPolicyView};
 pub use audit::{
     AuditEventView, AuditExportQuery, AuditList, AuditOrder, AuditQuery, AuditSubject,
     AuditVerification, AuditVerifyQuery, PruneAuditRequest, PruneAuditResponse,
+};
+pub use certs::{
+    AuthorityState, AuthorityView, CertificateStatus, CertificateView, NodeCertificates, NodeNote,
+    RotateCertificatesRequest, RotateCertificatesResponse, RotationStep,
 };
 pub use classic::{
     ClassicVendorList, ClassicVendorRequest, ClassicVendorView, EvaluationKeys,
@@ -59,6 +71,10 @@ pub use classic::{
 };
 pub use client::{
     AddClientRequest, ClientList, ClientQuery, ClientState, ClientView, MAX_EMAIL_CHARS, is_email,
+};
+pub use keys::{
+    DataKeyView, KeyStatus, NodeKeys, PepperVersion, PepperView, RotateKeyRequest,
+    RotateKeyResponse, RotatedKey, TokenKeyView,
 };
 pub use license::{
     IssueLicenseRequest, IssuedLicenseResponse, LicenseList, LicenseProtocol, LicenseQuery,
@@ -94,6 +110,7 @@ pub use pools::{
     ChangePoolRequest, CreatePoolRequest, MAX_POOL_PARTIES, PoolList, PoolQuery, PoolUsageView,
     PoolView, ReservedFor, TransferSeatsRequest, TransferSeatsResponse,
 };
+pub use snapshot::{SnapshotRequest, SnapshotResponse};
 pub use usage::{
     CostList, CurrencyTotal, DEFAULT_UNUSED_DAYS, MAX_UNUSED_DAYS, PackageCost, PackageUsage,
     PoolUse, RefusalCount, RefusalList, ReportFormat, UnusedKind, UnusedList, UnusedQuery,

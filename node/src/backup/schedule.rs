@@ -1,0 +1,233 @@
+//! Backups that a node takes by itself, into a directory, by its own monotonic clock.
+//!
+//! Each is the state that this node has applied, be it behind the others or without a quorum, and
+//! is there whole and verified or not at all. Older ones go only after a new one is there. A backup
+//! that fails is a line in the log and is tried again when the next is due; it stops nothing.
+//!
+//! A node that starts looks at what is in the directory: when the newest file is older than the
+//! period, one is due at once.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use cli::local::Trouble;
+use gateway::OrderError;
+use raft::Cluster;
+use storage::seam::Clock;
+use tokio::sync::{mpsc, oneshot};
+use tracing::{error, info, warn};
+
+use super::inspect::{self, SnapshotFile};
+use super::write::{TEMPORARY, Writing};
+use crate::config::chain;
+
+/// Where backups go, and how often.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Schedule {
+    /// The directory; made when it is not there.
+    pub(crate) directory: PathBuf,
+    /// Between two.
+    pub(crate) every: Duration,
+    /// How many are kept.
+    pub(crate) keep: usize,
+}
+
+type Answer = oneshot::Sender<Result<String, String>>;
+
+/// The way to ask for a backup now, and what is known of the last.
+pub(crate) struct BackupOrders {
+    orders: Option<mpsc::Sender<Answer>>,
+    last_at_s: Arc<AtomicI64>,
+}
+
+impl BackupOrders {
+    /// With a task that carries them out, where backups are configured.
+    pub(crate) fn new(
+        schedule: Option<Schedule>,
+        cluster: &Cluster,
+        clock: &Arc<dyn Clock>,
+    ) -> (Self, Option<Backups>) {
+        let last_at_s = Arc::new(AtomicI64::new(0));
+        let Some(schedule) = schedule else {
+            return (Self { orders: None, last_at_s }, None);
+        };
+        let (orders, asked) = mpsc::channel(1);
+        let backups = Backups {
+            schedule,
+            cluster: cluster.clone(),
+            clock: Arc::clone(clock),
+            asked,
+            last_at_s: Arc::clone(&last_at_s),
+        };
+        (Self { orders: Some(orders), last_at_s }, Some(backups))
+    }
+
+    /// Orders that nobody carries out.
+    #[cfg(test)]
+    pub(crate) fn none() -> Self {
+        Self { orders: None, last_at_s: Arc::default() }
+    }
+
+    /// Unix seconds of the newest backup that was finished; 0: none.
+    pub(crate) fn last_at_s(&self) -> i64 {
+        self.last_at_s.load(Ordering::Relaxed)
+    }
+
+    /// Has one written now.
+    pub(crate) async fn save(&self, deadline: Duration) -> Result<String, OrderError> {
+        let Some(orders) = &self.orders else {
+            let why = "this node takes no backups: set [snapshots] directory in its node.toml";
+            return Err(OrderError::Refused(why.to_owned()));
+        };
+        let (answer, answered) = oneshot::channel();
+        if orders.try_send(answer).is_err() {
+            return Err(OrderError::Refused("a backup was asked for already; wait".to_owned()));
+        }
+        match tokio::time::timeout(deadline, answered).await {
+            Ok(Ok(Ok(done))) => Ok(done),
+            Ok(Ok(Err(reason))) => Err(OrderError::Failed(reason)),
+            Ok(Err(_)) => Err(OrderError::Failed("the node stops".to_owned())),
+            Err(_) => Err(OrderError::Failed(
+                "the backup goes on and was not finished in the time of this call".to_owned(),
+            )),
+        }
+    }
+}
+
+/// The task.
+pub(crate) struct Backups {
+    schedule: Schedule,
+    cluster: Cluster,
+    clock: Arc<dyn Clock>,
+    asked: mpsc::Receiver<Answer>,
+    last_at_s: Arc<AtomicI64>,
+}
+
+impl Backups {
+    /// Runs as long as the node does.
+    pub(crate) async fn run(mut self) {
+        let mut wait = self.first_wait().await;
+        loop {
+            let answer = tokio::select! {
+                () = tokio::time::sleep(wait) => None,
+                asked = self.asked.recv() => match asked {
+                    Some(answer) => Some(answer),
+                    None => return,
+                },
+            };
+            let saved = self.save().await;
+            match &saved {
+                Ok(done) => info!(backup = done, "backup written"),
+                Err(reason) => error!(reason, "no backup was written"),
+            }
+            if let Some(answer) = answer {
+                // Whoever asked may have gone.
+                let _ = answer.send(saved);
+            }
+            wait = self.schedule.every;
+        }
+    }
+
+    /// Until the first is due: the wall clock tells the age of a file, nothing else does.
+    async fn first_wait(&self) -> Duration {
+        let dir = self.schedule.directory.clone();
+        let listed = tokio::task::spawn_blocking(move || newest_ms(&dir)).await;
+        let Some(newest_ms) = listed.ok().flatten() else { return Duration::ZERO };
+        self.last_at_s.store(newest_ms / 1_000, Ordering::Relaxed);
+        let age_ms = self.clock.wall_ms().saturating_sub(newest_ms);
+        let age = Duration::from_millis(u64::try_from(age_ms).unwrap_or(0));
+        self.schedule.every.saturating_sub(age)
+    }
+
+    async fn save(&self) -> Result<String, String> {
+        let id = {
+            let ledger = self.cluster.ledger();
+            ledger.cluster().map(|it| (it.cluster_id.to_string(), it.epoch))
+        };
+        let Some((cluster_id, epoch)) = id else {
+            return Err("the cluster is not founded yet".to_owned());
+        };
+        let held = self.cluster.local_backup().await.map_err(|error| chain(&error))?;
+        let index = held.meta().applied.map_or(0, |applied| applied.index);
+        let schedule = self.schedule.clone();
+        let name = inspect::file_name(&cluster_id, epoch, index);
+        let written = tokio::task::spawn_blocking(move || {
+            let written = write(&schedule.directory, &name, &held);
+            drop(held);
+            let written = written.map_err(|trouble| trouble.message)?;
+            retire(&schedule.directory, schedule.keep);
+            Ok(written)
+        });
+        let path = written.await.unwrap_or_else(|panicked| Err(panicked.to_string()))?;
+        self.last_at_s.store(self.clock.wall_ms() / 1_000, Ordering::Relaxed);
+        Ok(path.display().to_string())
+    }
+}
+
+/// Writes one, unless the very same is there.
+fn write(
+    dir: &Path,
+    name: &str,
+    held: &storage::state::SnapshotHandle,
+) -> Result<PathBuf, Trouble> {
+    use storage::seam::{Disk, RealDisk};
+    RealDisk.create_dir_all(dir).map_err(|error| super::io_trouble(dir, &error))?;
+    clear_leftovers(dir);
+    let target = dir.join(name);
+    if target.exists() {
+        return Ok(target);
+    }
+    let mut writing = Writing::begin(target)?;
+    let chunks = held.chunks().map_err(|error| super::restore::failed(&error))?;
+    for chunk in chunks {
+        let chunk = chunk.map_err(|error| super::restore::failed(&error))?;
+        writing.write(&chunk).map_err(|error| super::write::not_written(dir, &error))?;
+    }
+    writing.finish().map(|(path, _)| path)
+}
+
+/// Removes what is beyond the number that is kept, oldest first; what cannot be removed is said.
+pub(super) fn retire(dir: &Path, keep: usize) {
+    let mut files = match inspect::files_of(dir) {
+        Ok(files) => files,
+        Err(trouble) => return warn!(reason = trouble.message, "old backups were not looked at"),
+    };
+    files.sort();
+    let beyond = files.len().saturating_sub(keep.max(1));
+    for SnapshotFile { name, .. } in files.drain(..beyond) {
+        let path = dir.join(&name);
+        match fs::remove_file(&path) {
+            Ok(()) => info!(file = name, "old backup removed"),
+            Err(error) => warn!(file = name, %error, "an old backup was not removed"),
+        }
+    }
+}
+
+/// Files of a process that died while it wrote one.
+fn clear_leftovers(dir: &Path) {
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let is_ours = name.starts_with(".leasehold-") && name.ends_with(TEMPORARY);
+        if is_ours && let Err(error) = fs::remove_file(&path) {
+            warn!(file = name, %error, "an unfinished backup was not removed");
+        }
+    }
+}
+
+fn newest_ms(dir: &Path) -> Option<i64> {
+    match inspect::files_of(dir) {
+        Ok(files) => files.iter().map(|file| file.modified_ms).max(),
+        Err(trouble) => {
+            let exists = fs::metadata(dir).is_err_and(|it| it.kind() == io::ErrorKind::NotFound);
+            if !exists {
+                warn!(reason = trouble.message, "the directory of backups cannot be read");
+            }
+            None
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Backups from end to end on one machine, file by file.
