@@ -4,7 +4,7 @@
 //! is created with mode 0600, before a byte is in it.
 
 use std::fs::{self, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -41,6 +41,22 @@ pub(crate) fn read_text(path: &Path, max_bytes: u64) -> Result<String> {
         path: path.to_owned(),
         source: io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"),
     })
+}
+
+/// Reads the last `max_bytes` of a file as text, from the first whole line on.
+pub(crate) fn read_tail(path: &Path, max_bytes: u64) -> Result<String> {
+    let cannot_read = |source| CliError::File { action: "read", path: path.to_owned(), source };
+    let mut file = fs::File::open(path).map_err(cannot_read)?;
+    let length = file.metadata().map_err(cannot_read)?.len();
+    let start = length.saturating_sub(max_bytes);
+    file.seek(SeekFrom::Start(start)).map_err(cannot_read)?;
+    let mut bytes = Vec::new();
+    file.take(max_bytes).read_to_end(&mut bytes).map_err(cannot_read)?;
+    let text = String::from_utf8_lossy(&bytes);
+    match text.split_once('\n') {
+        Some((_, whole)) if start > 0 => Ok(whole.to_owned()),
+        _ => Ok(text.into_owned()),
+    }
 }
 
 /// Reads a secret from a file, or from standard input when the path is `-`; line ends at its end
@@ -147,6 +163,15 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"one");
         assert!(overwrite(&path, b"two").is_ok());
         assert_eq!(fs::read(&path).unwrap(), b"two");
+    }
+
+    #[test]
+    fn the_tail_of_a_file_begins_with_a_whole_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        fs::write(&path, "one\ntwo\nthree\n").unwrap();
+        assert_eq!(read_tail(&path, 100).ok().as_deref(), Some("one\ntwo\nthree\n"));
+        assert_eq!(read_tail(&path, 8).ok().as_deref(), Some("three\n"));
     }
 
     #[test]

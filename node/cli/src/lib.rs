@@ -95,7 +95,10 @@ use crate::error::{CliError, Result};
 use crate::report::Report;
 use crate::session::Session;
 use crate::verbs::watching::{alarm, endpoint};
-use crate::verbs::{activation, app, application, bundle, cluster, device, doctor, lease, license, offline_token, package, shared_secret, top, vendor, workshop};
+use crate::verbs::{
+    activation, app, application, bundle, cluster, device, doctor, lease, license, offline_token,
+    package, shared_secret, top, vendor, workshop,
+};
 
 /// What a user can ask of a cluster.
 #[derive(Debug, Clone, Subcommand)]
