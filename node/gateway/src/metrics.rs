@@ -26,6 +26,7 @@ use storage::log::{DurationHistogram, SYNC_BOUNDS_NS};
 
 use crate::calls::classic::metrics::ClassicMetrics;
 use crate::context::GatewayContext;
+use crate::metrics_watched::Watched;
 
 /// Counts requests, and gathers the rest when asked.
 pub(crate) struct Metrics {
@@ -143,6 +144,7 @@ struct Snapshot {
     seats: Vec<PackageSeats>,
     refusals: BTreeMap<String, u64>,
     own_refusals: BTreeMap<&'static str, u64>,
+    watched: Watched,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -167,6 +169,7 @@ impl Snapshot {
             _ => status.leader.is_some() && is_within(status.leader_contact_age_ms, bound),
         };
         let unsealed = context.keys.get().is_some();
+        let facts = context.control.facts();
         let ledger = context.cluster.ledger();
         Self {
             has_leader,
@@ -178,6 +181,7 @@ impl Snapshot {
             seats: seats(&ledger),
             refusals: refusals(&ledger),
             own_refusals,
+            watched: Watched::of(facts, &ledger, &status, context.clock.wall_ms()),
             status,
         }
     }
@@ -221,7 +225,8 @@ fn refusals(ledger: &Ledger) -> BTreeMap<String, u64> {
     by_reason
 }
 
-fn snake_case(camel: &str) -> String {
+/// A name of the code as the wire has it.
+pub(crate) fn snake_case(camel: &str) -> String {
     let mut snake = String::with_capacity(camel.len() + 4);
     for (at, letter) in camel.char_indices() {
         if letter.is_ascii_uppercase() && at > 0 {
@@ -236,6 +241,7 @@ impl Collector for Snapshot {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         self.encode_server(&mut encoder)?;
         self.encode_disk(&mut encoder)?;
+        self.watched.encode(&mut encoder)?;
         self.encode_clocks(&mut encoder)?;
         self.encode_ledger(&mut encoder)
     }
@@ -332,18 +338,6 @@ impl Snapshot {
                 }
             }
         }
-        {
-            let mut family = encoder.encode_descriptor(
-                "alarm",
-                "1 for each alarm raised",
-                None,
-                MetricType::Gauge,
-            )?;
-            for alarm in &self.status.alarms {
-                let labels = [("alarm", alarm.name())];
-                ConstGauge::new(1_i64).encode(family.encode_family(&labels)?)?;
-            }
-        }
         gauge(encoder, "clock_led_milliseconds", "The lease clock", self.clock_led_ms)
     }
 
@@ -398,7 +392,7 @@ impl Snapshot {
     }
 }
 
-fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
+pub(crate) fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
     let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
     ConstGauge::new(value).encode(metric)
 }

@@ -5,21 +5,26 @@
 //! answer is `unreachable`, whatever others last heard of it; and a node is shown as `leader` only
 //! while a quorum has acknowledged it within *F*, whatever it calls itself.
 //!
-//! What it leaves to others: carrying the question ([`crate::PeerProbe`]).
+//! | module | owns |
+//! |---|---|
+//! | this one | the answer |
+//! | `report` | what a node says of itself |
+//! | `gather` | asking all of them, and putting the answers together |
+//!
+//! What it leaves to others: carrying the question ([`crate::PeerProbe`]), judging what is wrong
+//! (the node's watch), and who may ask: a node without keys can check no token, so it answers
+//! nothing but its probes, `/readyz?verbose` among them, which name no one.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+mod gather;
+mod report;
 
-use bytes::Bytes;
-use futures_util::future::join_all;
-use lease::ids::NodeId;
-use protocol::wire::Id64;
-use raft::{Cluster, NodeRole};
+use protocol::cloud::admin::AlarmView;
+use protocol::wire::{Id64, UtcTime};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::context::PeerProbe;
-use crate::control::NodeFacts;
+pub(crate) use gather::{cluster_alarms, cluster_status};
+pub use report::node_report;
 
 /// `GET /admin/cluster/status`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -33,8 +38,56 @@ pub struct ClusterStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = 1)]
     pub leader: Option<u64>,
+    /// The epoch, as the node that answers knows it; absent before the cluster is founded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<EpochStatus>,
+    /// How many may fail.
+    #[serde(default)]
+    pub quorum: QuorumStatus,
+    /// The civil clock, as the node that answers shows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub civil_time: Option<UtcTime>,
+    /// Sequence number of the newest audit event that the node that answers has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit_head_seq: Option<Id64>,
+    /// Led milliseconds for which holders of the former epoch come back and nobody new is let in;
+    /// absent where that is over, or never was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = 540_000)]
+    pub grace_left_ms: Option<u64>,
+    /// Alarms that stand, and what nodes find now, in order of node and kind.
+    #[serde(default)]
+    pub alarms: Vec<AlarmView>,
     /// The nodes, in order of id.
     pub nodes: Vec<NodeStatus>,
+}
+
+/// An epoch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EpochStatus {
+    /// 1 for a new cluster, one higher after each restore and recovery.
+    #[schema(example = 1)]
+    pub number: u32,
+    /// Its random incarnation, 16 hex digits.
+    #[schema(example = "00a1b2c3d4e5f607")]
+    pub incarnation: String,
+}
+
+/// The arithmetic of the quorum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+pub struct QuorumStatus {
+    /// Nodes that vote.
+    #[schema(example = 3)]
+    pub voters: u32,
+    /// How many of them must agree.
+    #[schema(example = 2)]
+    pub needed: u32,
+    /// How many of them answer.
+    #[schema(example = 3)]
+    pub answering: u32,
+    /// How many more may fail before nothing can be written.
+    #[schema(example = 1)]
+    pub may_fail: u32,
 }
 
 /// One node.
@@ -71,13 +124,79 @@ pub struct NodeStatus {
     /// Whether it has no keys, and so votes and does not serve.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sealed: Option<bool>,
-    /// What is wrong with it.
+    /// Kinds of the alarms about it; what they say stands in the cluster's `alarms`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alarms: Vec<String>,
+    /// Whether it votes, by the membership that the node that answers knows.
+    #[serde(default)]
+    pub voter: bool,
+    /// What else a node says of itself; absent when unreachable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<Box<NodeDetail>>,
+}
+
+/// What a node says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct NodeDetail {
+    /// Version of its binary; empty: it does not say.
+    #[schema(example = "0.1.0")]
+    pub version: String,
+    /// Timing preset of its configuration.
+    #[schema(example = "lan")]
+    pub preset: String,
+    /// Milliseconds since its process started.
+    pub uptime_ms: u64,
+    /// Whether it is on its way down by an order.
+    pub draining: bool,
+    /// Whether it has applied what its log held at the start.
+    pub recovered: bool,
+    /// Whether its disk has room for what is written; without it, it follows and stores nothing.
+    pub has_room: bool,
+    /// Last entry in its log.
+    pub last_log_index: Id64,
+    /// Last entry that it knows to be committed.
+    pub committed_index: Id64,
+    /// Age of the last message of a leader that it followed; on others than the leader.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub leader_contact_age_ms: Option<u64>,
+    /// Its wall clock minus the leader's, as the leader measured it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock_offset_ms: Option<i64>,
+    /// Number of the epoch it is in.
+    pub epoch: u32,
+    /// Times the leader changed since its process started, as it saw it.
+    pub leader_changes: u64,
+    /// 99 of 100 writes of the log were on the disk within this; absent before the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fsync_p99_us: Option<u64>,
+    /// Writes of the log since its process started.
+    pub fsyncs: u64,
+    /// Bytes of the file system that holds its data; 0: it does not say.
+    pub disk_total_bytes: u64,
+    /// Bytes of it that it may still write.
+    pub disk_free_bytes: u64,
+    /// Free bytes below which nothing new is written in the cluster.
+    pub disk_reserve_bytes: u64,
+    /// Bytes in its data directory.
+    pub data_bytes: u64,
+    /// Soonest end of a certificate that it uses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate_until: Option<UtcTime>,
+    /// What that certificate is for: `gateway` or `peer`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate_purpose: Option<String>,
+    /// Newest version of the data key that it has opened; 0: sealed.
+    pub data_key_version: u32,
+    /// When its newest scheduled backup was finished.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_backup_at: Option<UtcTime>,
+    /// Open file descriptors allowed; 0: it does not say.
+    pub descriptors: u64,
 }
 
 /// The part a node plays.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Leads, and a quorum follows.
@@ -87,196 +206,6 @@ pub enum Role {
     /// Follows without a vote.
     Learner,
     /// Did not answer.
+    #[default]
     Unreachable,
-}
-
-/// What a node says of itself: the answer to [`crate::PeerProbe::probe`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct NodeReport {
-    node: NodeId,
-    role: Role,
-    term: u64,
-    applied_index: u64,
-    quorum_ack_age_ms: Option<u64>,
-    sealed: bool,
-    alarms: Vec<String>,
-    #[serde(default)]
-    facts: NodeFacts,
-}
-
-/// This node's report, for the peer listener to answer with. `is_sealed`: it has no keys yet.
-pub fn node_report(cluster: &Cluster, is_sealed: bool, facts: NodeFacts) -> Bytes {
-    let report = report(&cluster.status(), cluster.failover_bound(), is_sealed, facts);
-    #[expect(clippy::expect_used, reason = "numbers and texts are always JSON")]
-    serde_json::to_vec(&report).expect("a report is JSON").into()
-}
-
-/// Asks every member and puts the answers together.
-pub(crate) async fn cluster_status(
-    cluster: &Cluster,
-    probe: &dyn PeerProbe,
-    is_sealed: bool,
-    facts: NodeFacts,
-) -> ClusterStatus {
-    let status = cluster.status();
-    let bound = cluster.failover_bound();
-    let (cluster_id, places) = places(cluster, &status);
-    let others: Vec<NodeId> = places.keys().copied().filter(|id| *id != status.node).collect();
-    let answers = join_all(others.iter().map(|id| probe.probe(*id, PROBE_DEADLINE))).await;
-    let mut reports: BTreeMap<NodeId, NodeReport> = others
-        .iter()
-        .zip(answers)
-        .filter_map(|(id, answer)| Some((*id, read_report(*id, &answer?)?)))
-        .collect();
-    reports.insert(status.node, report(&status, bound, is_sealed, facts));
-    put_together(cluster_id, places, &reports)
-}
-
-fn report(status: &raft::Status, bound: Duration, is_sealed: bool, facts: NodeFacts) -> NodeReport {
-    let role = match status.role {
-        NodeRole::Leader if status.leads_with_quorum(bound) => Role::Leader,
-        NodeRole::Leader | NodeRole::Follower | NodeRole::Candidate => Role::Follower,
-        NodeRole::Learner => Role::Learner,
-        NodeRole::Stopped => Role::Unreachable,
-    };
-    NodeReport {
-        node: status.node,
-        role,
-        term: status.term,
-        applied_index: status.applied.map_or(0, |position| position.index),
-        quorum_ack_age_ms: status.quorum_ack_age_ms,
-        sealed: is_sealed,
-        alarms: status.alarms.iter().map(|alarm| alarm.name().to_owned()).collect(),
-        facts,
-    }
-}
-
-fn read_report(id: NodeId, bytes: &[u8]) -> Option<NodeReport> {
-    let report: NodeReport = serde_json::from_slice(bytes).ok()?;
-    (report.node == id).then_some(report)
-}
-
-/// Where a member is.
-#[derive(Debug, Clone, Default)]
-struct Place {
-    region: String,
-    zone: String,
-    peer: String,
-    gateway: String,
-}
-
-/// Members by the ledger's rows, and those that only consensus knows yet.
-fn places(cluster: &Cluster, status: &raft::Status) -> (String, BTreeMap<NodeId, Place>) {
-    let mut places: BTreeMap<NodeId, Place> = status
-        .peers
-        .iter()
-        .map(|peer| (peer.id, Place { peer: peer.address.clone(), ..Place::default() }))
-        .collect();
-    let ledger = cluster.ledger();
-    for (id, place) in &mut places {
-        if let Some(member) = ledger.member(*id) {
-            place.region = member.region.to_string();
-            place.zone = member.zone.to_string();
-            place.peer = member.peer_address.to_string();
-            place.gateway = member.gateway_url.to_string();
-        }
-    }
-    let cluster_id = ledger.cluster().map(|cluster| cluster.cluster_id.to_string());
-    (cluster_id.unwrap_or_default(), places)
-}
-
-fn put_together(
-    cluster_id: String,
-    places: BTreeMap<NodeId, Place>,
-    reports: &BTreeMap<NodeId, NodeReport>,
-) -> ClusterStatus {
-    let furthest = reports.values().map(|report| report.applied_index).max().unwrap_or(0);
-    // Two may call themselves leader for a moment; the higher term is right.
-    let leader = reports
-        .values()
-        .filter(|report| report.role == Role::Leader)
-        .max_by_key(|report| report.term)
-        .map(|report| report.node);
-    let nodes = places
-        .into_iter()
-        .map(|(id, place)| {
-            let report = reports.get(&id).filter(|report| report.role != Role::Unreachable);
-            let role = match report.map(|report| report.role) {
-                None => Role::Unreachable,
-                Some(Role::Leader) if leader != Some(id) => Role::Follower,
-                Some(role) => role,
-            };
-            NodeStatus {
-                id,
-                role,
-                region: place.region,
-                zone: place.zone,
-                peer: place.peer,
-                gateway: place.gateway,
-                term: report.map(|report| Id64(report.term)),
-                applied_index: report.map(|report| Id64(report.applied_index)),
-                lag: report.map(|report| Id64(furthest.saturating_sub(report.applied_index))),
-                quorum_ack_age_ms: report.and_then(|report| report.quorum_ack_age_ms),
-                sealed: report.map(|report| report.sealed),
-                alarms: report.map(|report| report.alarms.clone()).unwrap_or_default(),
-            }
-        })
-        .collect();
-    ClusterStatus { cluster_id, has_quorum: leader.is_some(), leader, nodes }
-}
-
-/// How long a node may take to say how it stands: longer than any of our networks needs, shorter
-/// than a person waits.
-const PROBE_DEADLINE: Duration = Duration::from_millis(750);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn node_report(node: NodeId, role: Role, term: u64, applied_index: u64) -> NodeReport {
-        NodeReport {
-            node,
-            role,
-            term,
-            applied_index,
-            quorum_ack_age_ms: None,
-            sealed: false,
-            alarms: Vec::new(),
-            facts: NodeFacts::default(),
-        }
-    }
-
-    fn check(reports: &[NodeReport], roles: &[Role], leader: Option<u64>) {
-        let places = (1..=3).map(|id| (id, Place::default())).collect();
-        let reports = reports.iter().map(|report| (report.node, report.clone())).collect();
-        let status = put_together("lh-1".to_owned(), places, &reports);
-        assert_eq!(status.nodes.iter().map(|node| node.role).collect::<Vec<_>>(), roles);
-        assert_eq!(status.nodes.iter().map(|node| node.id).collect::<Vec<_>>(), [1, 2, 3]);
-        assert_eq!((status.leader, status.has_quorum), (leader, leader.is_some()));
-    }
-
-    #[test]
-    fn silence_is_unreachable_and_of_two_leaders_the_newer_one_counts() {
-        use Role::{Follower, Leader, Unreachable};
-        check(
-            &[node_report(1, Leader, 5, 10), node_report(2, Follower, 5, 9)],
-            &[Leader, Follower, Unreachable],
-            Some(1),
-        );
-        check(
-            &[node_report(1, Leader, 5, 10), node_report(3, Leader, 6, 11)],
-            &[Follower, Unreachable, Leader],
-            Some(3),
-        );
-        check(&[node_report(2, Follower, 5, 9)], &[Unreachable, Follower, Unreachable], None);
-    }
-
-    #[test]
-    fn a_report_is_believed_for_its_own_node_only() {
-        let report = node_report(2, Role::Follower, 1, 1);
-        let bytes = serde_json::to_vec(&report).unwrap();
-        assert_eq!(read_report(2, &bytes), Some(report));
-        assert_eq!(read_report(3, &bytes), None);
-        assert_eq!(read_report(2, b"{}"), None);
-    }
 }

@@ -1,7 +1,10 @@
 //! Probes, metrics and the OpenAPI document.
 
+use std::collections::BTreeSet;
+
 use http::header::CACHE_CONTROL;
 use http::{HeaderValue, StatusCode};
+use lease::operate::AlarmKind;
 use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa::openapi::path::Parameter;
@@ -37,7 +40,7 @@ pub(crate) async fn readyz(shared: &Shared, call: &Call) -> Result<Reply, Failur
     let checks = shared.readiness(call.deadline).await;
     let is_ready = checks.iter().all(|check| check.failure.is_none());
     let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let text = ready_text(&checks, query.verbose.is_some());
+    let text = ready_text(&checks, &shared.own_alarms(), query.verbose.is_some());
     Ok(Reply::new(status, TEXT, text.into_bytes()))
 }
 
@@ -68,8 +71,9 @@ pub(crate) struct Check {
     pub(crate) failure: Option<&'static str>,
 }
 
-/// As Kubernetes' own servers write it.
-fn ready_text(checks: &[Check], is_verbose: bool) -> String {
+/// As Kubernetes' own servers write it; an alarm that keeps nobody from reading is a line of its
+/// own and no check.
+fn ready_text(checks: &[Check], alarms: &BTreeSet<AlarmKind>, is_verbose: bool) -> String {
     let mut text = String::new();
     for check in checks {
         match check.failure {
@@ -77,6 +81,9 @@ fn ready_text(checks: &[Check], is_verbose: bool) -> String {
             None => {}
             Some(reason) => text.push_str(&format!("[-]{} failed: {reason}\n", check.name)),
         }
+    }
+    for alarm in alarms.iter().filter(|_| is_verbose) {
+        text.push_str(&format!("[!]alarm {} is raised\n", alarm.name()));
     }
     let is_ready = checks.iter().all(|check| check.failure.is_none());
     match (is_ready, is_verbose) {
@@ -114,7 +121,12 @@ mod tests {
             ),
         ];
         for (checks, is_verbose, want) in table {
-            assert_eq!(ready_text(checks, is_verbose), want);
+            assert_eq!(ready_text(checks, &BTreeSet::new(), is_verbose), want);
         }
+        let full = BTreeSet::from([AlarmKind::NoSpace]);
+        let checks = [Check { name: "recovered", failure: None }];
+        assert_eq!(ready_text(&checks, &full, false), "ok\n");
+        let want = "[+]recovered ok\n[!]alarm NOSPACE is raised\nreadyz check passed\n";
+        assert_eq!(ready_text(&checks, &full, true), want);
     }
 }

@@ -217,6 +217,16 @@ const SPECIAL: [(&str, &str); 22] = [
          such. Needs no quorum: it tells the truth when there is none.",
     ),
     (
+        "listAlarms",
+        "Those in the log, and what each node that answers finds now. Needs no quorum: a node that \
+         cannot write says so here.",
+    ),
+    (
+        "clearAlarm",
+        "An alarm ends by itself when its cause is gone; this is for one that stands without a \
+         cause, as of a node that was replaced.",
+    ),
+    (
         "writeOffLease",
         "The token of the lost device stays good until it ends, so its seat may be used twice \
          until then: a reason is wanted for the audit trail.",

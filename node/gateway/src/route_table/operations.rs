@@ -35,7 +35,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
         path: "/readyz",
         credential: Credential::Nobody,
         protocol: Protocol::Operations,
-        summary: "Whether the node is recovered, unsealed and in touch with a quorum.",
+        summary: "Whether the node is recovered, unsealed, undamaged and in touch with a quorum.",
         request: RequestShape::Query(calls::probes::parameters),
         answers: &[Answer { status: 200, description: "It is.", body: AnswerBody::Text }],
         failures: &[503],
