@@ -20,7 +20,7 @@ use super::{Borrow, Release, ReturnBorrow};
 use crate::core::Core;
 use crate::denied::{Denied, system_time};
 use crate::environment::Deadline;
-use crate::error::Error;
+use crate::error::{Attempt, Error, Outcome, Unavailable};
 use crate::transport::{Call, Reply};
 use crate::verdict::LostReason;
 
@@ -78,10 +78,21 @@ pub(super) async fn heartbeat(
         Some(DenialReason::RenewalTokenReplayed | DenialReason::RenewalTokenInvalid) => {
             Ok(Renewal::Lost(LostReason::Replayed))
         }
+        // Of the cluster as it is now, not of this lease: it passes, and the seat is still ours.
+        Some(DenialReason::RestoreHold | DenialReason::NoSpace) => Err(not_now(&reply, &denied)),
         // A reason that is not known is a decision all the same where the status says so.
         None if reply.status == 410 => Ok(Renewal::Lost(LostReason::Ended)),
         _ => Ok(Renewal::Lost(LostReason::Denied(denied.reason))),
     }
+}
+
+fn not_now(reply: &Reply, denied: &Denied) -> Error {
+    let attempt = Attempt { endpoint: reply.endpoint.clone(), reason: denied.to_string() };
+    Error::Unavailable(Unavailable {
+        outcome: Outcome::NotExecuted,
+        retry_after: denied.retry_after,
+        attempts: vec![attempt],
+    })
 }
 
 /// `POST /api/v1/licenses/{lease_id}/return`

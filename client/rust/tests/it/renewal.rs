@@ -110,6 +110,8 @@ fn what_is_no_decision_is_grace() {
     story(async {
         let table = [
             (403, denied("insufficient_scope"), GraceReason::Unauthorized),
+            (409, denied("restore_hold"), GraceReason::Unreachable),
+            (507, denied("no_space"), GraceReason::Unreachable),
             (400, json!({ "code": "invalid_field" }), GraceReason::Misunderstood),
             (200, json!({ "status": "renewed" }), GraceReason::Misunderstood),
         ];
@@ -160,6 +162,37 @@ fn a_server_that_comes_back_ends_the_grace() {
         assert!(waited >= Duration::from_secs(100), "{waited:?}");
         request.answer(200, &renewed("rt-1", TERM_MS));
         assert_eq!(within(watch.changed()).await, Some(Verdict::Held));
+        far.end(lease).await;
+    });
+}
+
+#[test]
+fn a_lease_goes_on_over_a_restore() {
+    story(async {
+        let mut far = Far::start(1).await;
+        let client = far.client();
+        let lease = lease(&mut far, &client).await;
+        let mut watch = lease.watch();
+        let held = json!({ "renewal_token": "rt-0", "still_active": true });
+        // The access token is of the former epoch, and so is the renewal token: the first is asked
+        // for anew, the second shown again.
+        let refused = json!({ "code": "invalid_token", "title": "No.", "status": 401 });
+        let (request, _) = far.later().await;
+        assert_eq!(request.header("authorization"), "Bearer token-1");
+        request.answer(401, &refused);
+        let request = far.expect(HEARTBEAT).await;
+        assert_eq!(request.header("authorization"), "Bearer token-2");
+        assert_eq!(request.json(), held);
+        // Not yet: nothing is lost.
+        request.answer(409, &denied("restore_hold"));
+        assert!(matches!(within(watch.changed()).await.unwrap(), Verdict::Grace { .. }));
+        let (request, _) = far.later().await;
+        assert_eq!(request.json(), held);
+        request.answer(200, &renewed("rt-of-the-new-epoch", TERM_MS));
+        assert_eq!(within(watch.changed()).await, Some(Verdict::Held));
+        let (request, _) = far.later().await;
+        assert_eq!(request.json()["renewal_token"], "rt-of-the-new-epoch");
+        request.answer(200, &renewed("rt-next", TERM_MS));
         far.end(lease).await;
     });
 }
