@@ -37,7 +37,8 @@ pub struct GlobalOptions {
         help_heading = CONNECTION
     )]
     pub timeout: Wait,
-    /// What to print: table (for people) or json (one document; errors too)
+    /// What to print: table (for people), json (one document; errors too) or csv (the table as rows
+    /// for spreadsheets)
     #[arg(
         short,
         long,
@@ -61,6 +62,8 @@ pub enum OutputFormat {
     Table,
     /// One JSON document on standard output; errors as JSON on standard error.
     Json,
+    /// The table as rows (RFC 4180), the first with the names of the columns; errors as for people.
+    Csv,
 }
 
 /// Who the verb acts as, for the verbs that an application calls.

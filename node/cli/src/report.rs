@@ -10,6 +10,7 @@ use std::io::{self, IsTerminal, Write as _};
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Row, Table};
+use protocol::csv;
 use serde_json::Value;
 
 use crate::error::CliError;
@@ -62,6 +63,7 @@ enum Kind {
     Whole,
     Number,
     Tone,
+    Drawn,
 }
 
 impl Column {
@@ -78,6 +80,11 @@ impl Column {
     /// A number, to the right.
     pub(crate) fn number(header: &'static str) -> Self {
         Self { header, kind: Kind::Number }
+    }
+
+    /// A picture of what other columns say in numbers; for people alone.
+    pub(crate) fn drawn(header: &'static str) -> Self {
+        Self { header, kind: Kind::Drawn }
     }
 
     /// A state, coloured by what it means.
@@ -139,7 +146,14 @@ pub(crate) fn print(
         Ok(report) => {
             let text = match (options.output, options.quiet) {
                 (OutputFormat::Json, _) => format!("{:#}\n", report.json),
-                (OutputFormat::Table, true) => lines_of(&report.ids),
+                (OutputFormat::Table | OutputFormat::Csv, true) => lines_of(&report.ids),
+                (OutputFormat::Csv, false) => match sheet(&report.parts) {
+                    Some(text) => text,
+                    None => {
+                        write_stderr("warning: this has no table that could be CSV\n");
+                        render(&report.parts, Screen::stdout(var))
+                    }
+                },
                 (OutputFormat::Table, false) => render(&report.parts, Screen::stdout(var)),
             };
             match write_stdout(&text) {
@@ -157,7 +171,7 @@ pub(crate) fn print(
         Err(error) => {
             let text = match options.output {
                 OutputFormat::Json => format!("{:#}\n", error.to_json()),
-                OutputFormat::Table => {
+                OutputFormat::Table | OutputFormat::Csv => {
                     let color = wants_color(io::stderr().is_terminal(), var);
                     let label = if color { "\x1b[1;31merror:\x1b[0m" } else { "error:" };
                     format!("{label} {}\n", escaped(&error.line()))
@@ -197,6 +211,37 @@ pub(crate) fn print_now(text: &str) -> Result<bool, CliError> {
             Err(CliError::File { action: "write to", path: "standard output".into(), source })
         }
     }
+}
+
+/// The first table of a report, or else its facts as a table of one row, as CSV; what is only drawn
+/// is left out. `None`: there is neither.
+fn sheet(parts: &[Part]) -> Option<String> {
+    let name = |header: &str| header.to_lowercase().replace(' ', "_");
+    let cell = |text: &str| if text == "-" { String::new() } else { text.to_owned() };
+    let grid = parts.iter().find_map(|part| match part {
+        Part::Grid(grid, _) => Some(grid),
+        _ => None,
+    });
+    if let Some(grid) = grid {
+        let is_shown: Vec<bool> = grid.columns.iter().map(|it| it.kind != Kind::Drawn).collect();
+        let shown = |at: &usize| is_shown[*at];
+        let places: Vec<usize> = (0..grid.columns.len()).filter(shown).collect();
+        let header: Vec<String> = places.iter().map(|at| name(grid.columns[*at].header)).collect();
+        let header: Vec<&str> = header.iter().map(String::as_str).collect();
+        let rows = grid.rows.iter().map(|row| {
+            let cells: Vec<String> = places.iter().map(|at| cell(&row[*at])).collect();
+            cells
+        });
+        return Some(csv::table(&header, rows));
+    }
+    let facts = parts.iter().find_map(|part| match part {
+        Part::Facts(facts) => Some(facts),
+        _ => None,
+    })?;
+    let header: Vec<String> = facts.iter().map(|(header, _)| name(header)).collect();
+    let header: Vec<&str> = header.iter().map(String::as_str).collect();
+    let row: Vec<String> = facts.iter().map(|(_, value)| cell(value)).collect();
+    Some(csv::table(&header, [row]))
 }
 
 fn write_stdout(text: &str) -> io::Result<()> {
@@ -296,9 +341,11 @@ fn render_grid(grid: &Grid, screen: Screen) -> String {
 /// What a state means, as a colour.
 fn tone(state: &str) -> Option<Color> {
     match state {
-        "leader" | "follower" | "active" | "yes" => Some(Color::Green),
-        "learner" | "not yet valid" | "suspended" | "released" => Some(Color::Yellow),
-        "unreachable" | "expired" | "revoked" | "cancelled" | "banned" | "no" => Some(Color::Red),
+        "leader" | "follower" | "active" | "yes" | "ok" => Some(Color::Green),
+        "learner" | "not yet valid" | "suspended" | "released" | "warn" => Some(Color::Yellow),
+        "unreachable" | "expired" | "revoked" | "cancelled" | "banned" | "no" | "fail" => {
+            Some(Color::Red)
+        }
         _ => None,
     }
 }
@@ -335,6 +382,19 @@ pub(crate) fn duration(ms: u64) -> String {
         3_600..86_400 => format!("{}h {}m", seconds / 3_600, seconds % 3_600 / 60),
         _ => format!("{}d {}h", seconds / 86_400, seconds % 86_400 / 3_600),
     }
+}
+
+/// How much of something is taken, as a bar of ten characters; full only where all of it is, and
+/// empty only where none is.
+pub(crate) fn bar(taken: u32, of: u32) -> String {
+    const WIDTH: u64 = 10;
+    let (taken, of) = (u64::from(taken.min(of)), u64::from(of));
+    let filled = match (taken * WIDTH).checked_div(of) {
+        None => 0,
+        Some(0) if taken > 0 => 1,
+        Some(filled) => filled,
+    };
+    (0..WIDTH).map(|at| if at < filled { '#' } else { '.' }).collect()
 }
 
 /// A text that may be absent.
@@ -428,6 +488,37 @@ lease-aaaqcaidaqdaocajbifryuhbvxbgqsinu4aq  active     20  b\\u{1b}[2J
         assert_eq!(escaped("\u{202e}gpj"), "\\u{202e}gpj");
         let line = Part::Line("one\ntwo".to_owned());
         assert_eq!(render(&[line], Screen { width: None, color: false }), "one\\u{a}two\n");
+    }
+
+    #[test]
+    fn bars_are_full_and_empty_only_where_it_is_so() {
+        for (taken, of, shown) in [
+            (0, 0, ".........."),
+            (0, 5, ".........."),
+            (1, 100, "#........."),
+            (5, 10, "#####....."),
+            (99, 100, "#########."),
+            (100, 100, "##########"),
+            (7, 5, "##########"),
+            (u32::MAX, u32::MAX, "##########"),
+        ] {
+            assert_eq!(bar(taken, of), shown, "{taken} of {of}");
+        }
+    }
+
+    #[test]
+    fn a_table_is_csv_without_what_is_drawn() {
+        let mut grid =
+            Grid::new(&[Column::whole("PACKAGE"), Column::drawn("USE"), Column::text("KEPT FOR")]);
+        grid.row(vec!["p-1".into(), bar(1, 2), "=cmd, \"x\"".into()]);
+        grid.row(vec!["p-2".into(), bar(1, 2), "-".into()]);
+        let parts = [Part::Line("before".to_owned()), Part::Grid(grid, "none")];
+        let want = "package,kept_for\r\np-1,\"'=cmd, \"\"x\"\"\"\r\np-2,\r\n";
+        assert_eq!(sheet(&parts).as_deref(), Some(want));
+        let facts =
+            Part::Facts(vec![("package", "p-1".to_owned()), ("last taken", "-".to_owned())]);
+        assert_eq!(sheet(&[facts]).as_deref(), Some("package,last_taken\r\np-1,\r\n"));
+        assert_eq!(sheet(&[Part::Line("done".to_owned())]), None);
     }
 
     #[test]
