@@ -210,6 +210,11 @@ impl Ledger {
         self.requests.find(&request.scope).is_some()
     }
 
+    /// Number of names of people and hosts that are kept.
+    pub fn subject_rows(&self) -> usize {
+        self.state.subjects().len()
+    }
+
     /// Records in the request table.
     pub fn request_rows(&self) -> usize {
         self.requests.len()

@@ -140,6 +140,7 @@ struct Snapshot {
     unsealed: bool,
     live_leases: usize,
     request_rows: usize,
+    subject_rows: usize,
     clock_led_ms: u64,
     seats: Vec<PackageSeats>,
     refusals: BTreeMap<String, u64>,
@@ -177,6 +178,7 @@ impl Snapshot {
             unsealed,
             live_leases: ledger.live_leases(),
             request_rows: ledger.request_rows(),
+            subject_rows: ledger.subject_rows(),
             clock_led_ms: ledger.clock().led_ms,
             seats: seats(&ledger),
             refusals: refusals(&ledger),
@@ -346,6 +348,8 @@ impl Snapshot {
         let rows = u64::try_from(self.request_rows).unwrap_or(u64::MAX);
         gauge(encoder, "leases", "Live leases", leases)?;
         gauge(encoder, "idempotency_keys", "Requests remembered", rows)?;
+        let subjects = u64::try_from(self.subject_rows).unwrap_or(u64::MAX);
+        gauge(encoder, "subjects", "Names of people and hosts that are kept", subjects)?;
         {
             let mut family = encoder.encode_descriptor(
                 "package_seats",
@@ -392,7 +396,12 @@ impl Snapshot {
     }
 }
 
-pub(crate) fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
+pub(crate) fn gauge(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    value: u64,
+) -> fmt::Result {
     let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
     ConstGauge::new(value).encode(metric)
 }

@@ -50,6 +50,9 @@ pub struct ClusterStatus {
     /// Sequence number of the newest audit event that the node that answers has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audit_head_seq: Option<Id64>,
+    /// Number of the last audit event that was pruned; 0: none was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit_floor_seq: Option<Id64>,
     /// Led milliseconds for which holders of the former epoch come back and nobody new is let in;
     /// absent where that is over, or never was.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -156,7 +156,7 @@ const PATH_PARAMETERS: [(&str, &str); 11] = [
 ];
 
 /// What is special about an operation, beside its summary.
-const SPECIAL: [(&str, &str); 22] = [
+const SPECIAL: &[(&str, &str)] = &[
     (
         "issueToken",
         "The client credentials grant of OAuth 2.0. The token is a JWT that every node verifies; \
