@@ -75,7 +75,6 @@ impl AuditKind {
     ];
 
     /// Its word.
-    #[expect(clippy::too_many_lines, reason = "a table: one line for each kind")]
     pub fn name(self) -> &'static str {
         match self {
             Self::ClusterFounded => "cluster_founded",

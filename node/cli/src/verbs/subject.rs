@@ -122,7 +122,6 @@ async fn find(args: &SubjectArgs, session: &Session<'_>) -> Result<String> {
 mod tests {
     use serde_json::json;
 
-    use super::*;
     use crate::exit::Exit;
     use crate::report;
     use crate::scripted::{Exchange, play};
