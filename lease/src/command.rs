@@ -224,6 +224,11 @@ pub enum Command {
     },
     /// Stores a credential that was shown anew, under a newer version of its pepper.
     Repepper(Repepper),
+    /// A node signs with a key no more; what it signed is believed for as long as a token lives.
+    RetireSigningKey {
+        /// The key's id.
+        kid: Name,
+    },
 }
 
 /// Founds a cluster: identity, first epoch.

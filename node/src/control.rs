@@ -17,7 +17,15 @@ use tokio::sync::watch;
 use crate::backup::BackupOrders;
 use crate::certificates::{Certificates, CertificatesError};
 use crate::config::chain;
+use crate::signing::TokenKeys;
 use crate::watch::Watched;
+
+/// What the node shows and signs with.
+pub(crate) struct Held {
+    pub(crate) certificates: Arc<Certificates>,
+    pub(crate) keys: Arc<KeysCell>,
+    pub(crate) token_keys: TokenKeys,
+}
 
 /// The node's process.
 pub(crate) struct Control {
@@ -26,8 +34,7 @@ pub(crate) struct Control {
     descriptors: u64,
     clock: Arc<dyn Clock>,
     started_ns: u64,
-    certificates: Arc<Certificates>,
-    keys: Arc<KeysCell>,
+    held: Held,
     drain: watch::Sender<bool>,
     backups: BackupOrders,
     watched: Mutex<Watched>,
@@ -39,25 +46,13 @@ impl Control {
         preset: &'static str,
         descriptors: u64,
         clock: Arc<dyn Clock>,
-        certificates: Arc<Certificates>,
-        keys: Arc<KeysCell>,
+        held: Held,
         backups: BackupOrders,
     ) -> Self {
         let started_ns = clock.monotonic_ns();
         let drain = watch::Sender::new(false);
         let watched = Mutex::default();
-        Self {
-            data_dir,
-            preset,
-            descriptors,
-            clock,
-            started_ns,
-            certificates,
-            keys,
-            drain,
-            backups,
-            watched,
-        }
+        Self { data_dir, preset, descriptors, clock, started_ns, held, drain, backups, watched }
     }
 
     /// Takes in what the node's watch has seen.
@@ -88,9 +83,9 @@ impl NodeControl for Control {
             data_bytes,
             disk_reserve_bytes: reserve_bytes,
             alarms,
-            certificates: self.certificates.facts(),
-            anchors: self.certificates.anchors(),
-            data_key_version: self.keys.get().map_or(0, |keys| keys.vault.data_key_version()),
+            certificates: self.held.certificates.facts(),
+            anchors: self.held.certificates.anchors(),
+            data_key_version: self.held.keys.get().map_or(0, |keys| keys.vault.data_key_version()),
             last_backup_at_s: self.backups.last_at_s(),
             ..NodeFacts::default()
         }
@@ -107,17 +102,20 @@ impl NodeControl for Control {
                     self.drain.send_replace(true);
                     Ok("the node drains and ends".to_owned())
                 }
-                NodeOrder::ReloadCertificates => {
-                    self.certificates.reload().map_err(|error| OrderError::Failed(chain(&error)))
-                }
+                NodeOrder::ReloadCertificates => self
+                    .held
+                    .certificates
+                    .reload()
+                    .map_err(|error| OrderError::Failed(chain(&error))),
                 NodeOrder::RenewCertificates => {
-                    self.certificates.renew().map_err(|error| match error {
+                    self.held.certificates.renew().map_err(|error| match error {
                         CertificatesError::NoAuthority | CertificatesError::Unmanaged => {
                             OrderError::Refused(chain(&error))
                         }
                         _ => OrderError::Failed(chain(&error)),
                     })
                 }
+                NodeOrder::RotateTokenKeys => self.held.token_keys.rotate(deadline).await,
                 NodeOrder::SaveSnapshot => self.backups.save(deadline).await,
             }
         }

@@ -313,17 +313,22 @@ impl Keyholder {
         }
     }
 
-    /// Puts the public half of this node's signing key into the log unless it is there.
+    /// Puts the public halves of this node's signing keys into the log unless they are there, and
+    /// retires what it signed with before.
     async fn publish_signing_key(&self) {
-        while self.cluster.ledger().signing_key(self.signer.kid()).is_none() {
-            let command = Command::PublishSigningKey(self.signer.signing_key(self.node));
-            let envelope = self.envelope(command);
-            match self.cluster.submit(vec![envelope], PATIENCE).await {
+        loop {
+            let changes = signing_changes(&self.cluster.ledger(), self.node, &self.signer);
+            if changes.is_empty() {
+                return;
+            }
+            let envelopes = changes.into_iter().map(|command| self.envelope(command)).collect();
+            match self.cluster.submit(envelopes, PATIENCE).await {
                 Ok(submitted) => {
-                    debug!(outcome = ?submitted.outcomes, "published the signing key");
+                    debug!(outcome = ?submitted.outcomes, "published the signing keys");
                     self.cluster.wait_applied(submitted.index).await;
-                    if self.cluster.ledger().signing_key(self.signer.kid()).is_none() {
-                        error!(outcome = ?submitted.outcomes, "the signing key was refused");
+                    let refused = |it: &Outcome| matches!(it, Outcome::Refused(_));
+                    if submitted.outcomes.iter().any(refused) {
+                        error!(outcome = ?submitted.outcomes, "a signing key was refused");
                         tokio::time::sleep(REFUSED_RETRY).await;
                     }
                 }
@@ -334,6 +339,22 @@ impl Keyholder {
             }
         }
     }
+}
+
+/// What the log must hold so that the tokens of a signer verify, and of no other of this node's
+/// beyond the hour.
+pub(crate) fn signing_changes(ledger: &Ledger, node: NodeId, signer: &TokenSigner) -> Vec<Command> {
+    let ours = signer.signing_keys(node);
+    let signs = |kid: &str| ledger.signing_key(kid).is_some() && ledger.retired_key(kid).is_none();
+    let mut changes: Vec<Command> = ours
+        .iter()
+        .filter(|key| !signs(&key.kid))
+        .map(|key| Command::PublishSigningKey(key.clone()))
+        .collect();
+    let former = ledger.signing_keys().filter(|key| key.node == node && signs(&key.kid));
+    let former = former.filter(|key| ours.iter().all(|our| our.kid != key.kid));
+    changes.extend(former.map(|key| Command::RetireSigningKey { kid: key.kid.clone() }));
+    changes
 }
 
 /// How far the look for what is sealed under a former data key has come.

@@ -9,15 +9,19 @@
 //! | [`config`] | `node.toml`: every error one line, before any socket opens |
 //! | [`dev`] | a whole cluster on one machine |
 //! | [`directory`] | the data directory: identity, lock, permissions |
+//! | `enroll` | a node's first files: init, join, replace |
 //! | [`founding`] | from empty nodes to a cluster that serves |
 //! | `keyholder` | unsealing, the secrets a cluster makes itself, this node's signing key |
 //! | [`logging`] | the node's log |
+//! | `moved` | telling the others where a node is now |
 //! | [`peer`] | HTTP/2 over mutual TLS between nodes |
 //! | [`pki`] | certificates, and who a peer proves to be |
 //! | [`program`] | the command line and its exit codes |
 //! | [`provision`] | the files of a new cluster |
 //! | [`seal`] | cluster secrets at rest |
 //! | [`serve`] | a node from start to stop |
+//! | `steward` | carrying over to consensus what the ledger says of members |
+//! | `signing` | new token-signing keys |
 //! | `watch` | what is wrong with the node, and room on its disk |
 
 mod authority;
@@ -27,14 +31,18 @@ pub mod config;
 mod control;
 pub mod dev;
 pub mod directory;
+mod enroll;
 pub mod founding;
 mod keyholder;
 pub mod logging;
 mod manual;
+mod moved;
 pub mod peer;
 pub mod pki;
 pub mod program;
 pub mod provision;
 pub mod seal;
 pub mod serve;
+mod steward;
+mod signing;
 mod watch;

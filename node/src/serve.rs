@@ -28,16 +28,18 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::authority::{AuthorityCell, ClusterAuthority};
-use crate::certificates::Certificates;
 use crate::backup::BackupOrders;
+use crate::certificates::Certificates;
 use crate::config::{self, Config, ConfigError, chain, file};
-use crate::control::Control;
+use crate::control::{Control, Held};
 use crate::directory::{self, Directory, DirectoryError, Ticket};
 use crate::founding;
 use crate::keyholder::Keyholder;
 use crate::peer::{Handlers, PeerListener, PeerTable, PeerTransport};
+use crate::signing::TokenKeys;
 use crate::watch::Watch;
-use crate::{logging, pki};
+use crate::steward::{Removed, Steward};
+use crate::{logging, moved, pki};
 
 /// What `leasehold serve` is asked.
 #[derive(Debug, Clone, clap::Args)]
@@ -58,7 +60,7 @@ pub enum ServeError {
     Config(#[from] ConfigError),
     /// The data directory.
     #[error(transparent)]
-    Directory(#[from] DirectoryError),
+    Directory(DirectoryError),
     /// An address.
     #[error("{key}: cannot listen on {address}: {reason}")]
     Listen {
@@ -79,10 +81,23 @@ pub enum ServeError {
     #[error("{0}")]
     Failed(String),
     /// Something acknowledged is missing or changed.
-    #[error("{reason}; run on another node: leasehold member replace {node}")]
+    #[error(
+        "{reason}; run here: leasehold member replace {node} --config {}", config.display()
+    )]
     Damaged {
         /// What was found.
         reason: String,
+        /// This node.
+        node: u64,
+        /// Its configuration.
+        config: PathBuf,
+    },
+    /// It is a member no more.
+    #[error(
+        "node {node} was removed from the cluster and is needed no more; leasehold member add \
+         invites a new one"
+    )]
+    Removed {
         /// This node.
         node: u64,
     },
@@ -93,9 +108,9 @@ impl ServeError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) => 2,
-            Self::Directory(DirectoryError::Damaged { .. } | DirectoryError::NoLog { .. })
-            | Self::Damaged { .. } => 8,
+            Self::Damaged { .. } => 8,
             Self::Directory(_) => 2,
+            Self::Removed { .. } => 6,
             Self::Listen { .. } | Self::Tls(_) | Self::Start(_) | Self::Failed(_) => 1,
         }
     }
@@ -110,7 +125,8 @@ pub async fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     let config = config::load(&options.config, &*clock)?;
     logging::start(&config.file.log);
     let descriptors = raise_descriptor_limit();
-    let directory = open_directory(&config, &*disk)?;
+    let directory =
+        open_directory(&config, &*disk).map_err(|error| directory_lost(error, &config.path))?;
     let listener = bind("listen", config.file.listen).await?;
     let peer_listener = bind("peer_listen", config.file.peer_listen).await?;
     let node = Node::start(config, directory, disk, clock, entropy).await?;
@@ -149,7 +165,37 @@ fn open_directory(config: &Config, disk: &dyn Disk) -> Result<Directory, Directo
         let incarnation = me.directory_incarnation.number();
         Some(Ticket { path: &bootstrap.directory_ticket, incarnation })
     });
+    let ticket = ticket.or_else(|| {
+        file.join.as_ref().map(|join| Ticket {
+            path: &join.directory_ticket,
+            incarnation: join.directory_incarnation.number(),
+        })
+    });
     directory::open(disk, &file.data_dir, &file.cluster_id, file.node_id, ticket.as_ref())
+}
+
+/// Tells a directory that lost what was acknowledged from one that is not usable as it is.
+fn directory_lost(error: DirectoryError, config: &std::path::Path) -> ServeError {
+    match error.lost_node() {
+        Some(node) => {
+            ServeError::Damaged { reason: chain(&error), node, config: config.to_owned() }
+        }
+        None => ServeError::Directory(error),
+    }
+}
+
+/// Whom this node talks to before its log says.
+fn table_of(file: &file::ConfigFile) -> PeerTable {
+    match &file.join {
+        Some(join) => {
+            let told = join.members.iter().map(|peer| (peer.id, peer.peer_address.clone()));
+            PeerTable::joining(file.node_id, told)
+        }
+        None => {
+            let members = file.bootstrap.iter().flat_map(|bootstrap| &bootstrap.members);
+            PeerTable::new(members.map(|member| (member.id, member.peer_address.clone())))
+        }
+    }
 }
 
 async fn bind(key: &'static str, address: std::net::SocketAddr) -> Result<TcpListener, ServeError> {
@@ -162,6 +208,7 @@ async fn bind(key: &'static str, address: std::net::SocketAddr) -> Result<TcpLis
 
 /// Everything a running node holds.
 struct Node {
+    path: PathBuf,
     file: Arc<file::ConfigFile>,
     cluster: Cluster,
     transport: Arc<PeerTransport>,
@@ -194,7 +241,7 @@ impl Node {
         let authority = Arc::new(AuthorityCell::sealed());
         let roots = tls.roots.clone();
         let certificates = Certificates::new(
-            path,
+            path.clone(),
             file.clone(),
             tls,
             authority.clone(),
@@ -204,8 +251,7 @@ impl Node {
         .map_err(|error| ServeError::Tls(chain(&error)))?;
         let identity = certificates.identity();
         let peer_tls = identity.server_config().map_err(|error| ServeError::Tls(chain(&error)))?;
-        let members = file.bootstrap.iter().flat_map(|bootstrap| &bootstrap.members);
-        let table = PeerTable::new(members.map(|member| (member.id, member.peer_address.clone())));
+        let table = table_of(&file);
         let transport = Arc::new(PeerTransport::new(
             file.cluster_id.clone(),
             identity,
@@ -234,11 +280,13 @@ impl Node {
         .await
         .map_err(|error| match &error {
             StartError::Damaged(_) => {
-                ServeError::Damaged { reason: chain(&error), node: file.node_id }
+                let (reason, node) = (chain(&error), file.node_id);
+                ServeError::Damaged { reason, node, config: path.clone() }
             }
             StartError::Config(_) | StartError::Storage(_) => ServeError::Start(chain(&error)),
         })?;
         Ok(Self {
+            path,
             file,
             cluster,
             transport,
@@ -279,11 +327,25 @@ impl Node {
             preset,
             descriptors,
             clock.clone(),
-            self.certificates.clone(),
-            cell.clone(),
+            Held {
+                certificates: self.certificates.clone(),
+                keys: cell.clone(),
+                token_keys: TokenKeys {
+                    node: file.node_id,
+                    cluster: cluster.clone(),
+                    signer: self.signer.clone(),
+                    file: file.keys.token_signing.clone(),
+                },
+            },
             orders,
         ));
         let watching = clock.clone();
+        let steward = Steward {
+            node: file.node_id,
+            cluster: cluster.clone(),
+            table: table.clone(),
+            clock: clock.clone(),
+        };
         let authority = Arc::new(ClusterAuthority {
             cluster_id: file.cluster_id.clone(),
             cell: self.authority.clone(),
@@ -362,6 +424,15 @@ impl Node {
             keyholder.run().await;
             Ok(())
         });
+        tasks.spawn(async move {
+            let node = steward.node;
+            steward.run().await.map_err(|Removed| ServeError::Removed { node })
+        });
+        let (moving, config) = (cluster.clone(), file.clone());
+        tasks.spawn(async move {
+            moved::announce(moving, config).await;
+            Ok(())
+        });
         if let Some(bootstrap) = file.bootstrap.clone().filter(|bootstrap| bootstrap.founder) {
             let (cluster, config) = (cluster.clone(), file.clone());
             tasks.spawn(async move {
@@ -372,6 +443,7 @@ impl Node {
         }
         Running {
             node: file.node_id,
+            config: self.path,
             cluster,
             control,
             gateway_task,
@@ -387,6 +459,7 @@ impl Node {
 /// What runs, and how it is stopped.
 struct Running {
     node: NodeId,
+    config: PathBuf,
     cluster: Cluster,
     control: Arc<Control>,
     gateway_task: JoinSet<()>,
@@ -413,8 +486,20 @@ impl Running {
                 self.close().await;
                 Ok(())
             }
-            reason = self.cluster.fatal() => Err(fatal(&self.cluster, self.node, reason)),
+            reason = self.cluster.fatal() => Err(self.fatal(reason)),
             error = first_failure(&mut self.tasks) => Err(error),
+        }
+    }
+
+    /// What a fatal condition means to whoever started the process.
+    fn fatal(&self, reason: String) -> ServeError {
+        let node = self.node;
+        if self.cluster.is_removed() {
+            ServeError::Removed { node }
+        } else if self.cluster.is_damaged() {
+            ServeError::Damaged { reason, node, config: self.config.clone() }
+        } else {
+            ServeError::Failed(reason)
         }
     }
 
@@ -472,15 +557,6 @@ async fn hand_over(cluster: &Cluster) {
             Ok(to) => info!(to, "leadership handed over"),
             Err(error) => warn!(error = chain(&error), "leadership was not handed over"),
         }
-    }
-}
-
-/// What a fatal condition means to whoever started the process.
-fn fatal(cluster: &Cluster, node: NodeId, reason: String) -> ServeError {
-    if cluster.is_damaged() {
-        ServeError::Damaged { reason, node }
-    } else {
-        ServeError::Failed(reason)
     }
 }
 

@@ -86,7 +86,11 @@ impl Ledger {
             return refuse(RefusalCode::UnknownMember);
         }
         match self.state.signing_keys().get(&key.kid) {
-            Some(known) if known == key => return Ok(Outcome::Unchanged),
+            Some(known) if known == key && self.retired_key(&key.kid).is_none() => {
+                return Ok(Outcome::Unchanged);
+            }
+            // It was retired, and signs again.
+            Some(known) if known == key => self.state.set_retired_key(&key.kid, None),
             Some(_) => return refuse(RefusalCode::VersionConflict),
             None => within(self.state.signing_keys().len() < MAX_SIGNING_KEYS)?,
         }

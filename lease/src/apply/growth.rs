@@ -94,6 +94,7 @@ pub(crate) fn adds(command: &Command) -> Adds {
         | Command::ClearAlarm { .. }
         // Keeps it safe.
         | Command::PublishSigningKey(_)
+        | Command::RetireSigningKey { .. }
         | Command::ForgetSigningKey { .. }
         | Command::PutSecret(_)
         | Command::RemoveSecret { .. }

@@ -89,6 +89,7 @@ fn permit(command: &Command) -> Permit {
         | Command::RaiseAlarm(_)
         | Command::ResealActivation(_)
         | Command::Repepper(_)
+        | Command::RetireSigningKey { .. }
         | Command::ForgetSigningKey { .. } => NODE,
         Command::PutMember(_)
         | Command::PutSecret(_)
@@ -269,6 +270,7 @@ impl Ledger {
             | Command::ReleaseReserved { .. }
             | Command::ForgetSigningKey { .. }
             | Command::Repepper(_)
+            | Command::RetireSigningKey { .. }
             | Command::RemoveSecret { .. } => self.perform_operate(context, command),
             _ => self.perform_licensing(context, command),
         }

@@ -245,19 +245,23 @@ async fn operator_token(
     deadline: Deadline,
 ) -> Result<OperatorPrincipal, Failure> {
     let invalid = || Failure::unauthenticated(BearerError::InvalidToken);
-    let macs = operator_token_macs(&keys.operator_pepper, token);
-    let find = || macs.iter().find_map(|mac| Some((look_up_operator(shared, mac)?, *mac)));
-    let found = match find() {
+    let find = |keys: &Keys| {
+        let macs = operator_token_macs(&keys.operator_pepper, token);
+        let (operator, mac) =
+            macs.iter().find_map(|mac| Some((look_up_operator(shared, mac)?, *mac)))?;
+        Some((operator, mac, *macs.first()?))
+    };
+    let (operator, mac, newest) = match find(keys) {
         Some(found) => found,
         None => {
             shared.catch_up(deadline).await?;
-            find().ok_or_else(invalid)?
+            // Its stored form may have moved to a pepper that came a moment ago.
+            find(&*shared.current_keys(deadline).await?).ok_or_else(invalid)?
         }
     };
-    let (operator, mac) = found;
-    if let Some(newest) = macs.first().filter(|_| keys.operator_pepper.is_old(&mac)) {
+    if mac != newest {
         let row = Peppered::Operator(operator.operator);
-        shared.repepper(Repepper { row, before: mac, after: *newest }, deadline).await;
+        shared.repepper(Repepper { row, before: mac, after: newest }, deadline).await;
     }
     Ok(operator)
 }

@@ -93,6 +93,8 @@ pub enum NodeOrder {
     RenewCertificates,
     /// Write a backup into the configured directory now.
     SaveSnapshot,
+    /// Sign access tokens with new keys.
+    RotateTokenKeys,
 }
 
 /// Why a node did not do what it was told.

@@ -256,7 +256,13 @@ impl Progress {
         let standing =
             shared.rates.count(caller, |app| RateOf::app(&shared.context.cluster.ledger(), app));
         self.standing = standing;
-        standing.and_then(Standing::refusal).map_or(Ok(()), Err)
+        match standing.and_then(Standing::refusal) {
+            None => Ok(()),
+            Some(refusal) => {
+                shared.metrics.count_refusal("rate_limited");
+                Err(refusal)
+            }
+        }
     }
 }
 

@@ -135,6 +135,9 @@ pub trait Vault: Send + Sync {
         secrets: &[SealedSecret],
     ) -> Result<ReplaceDataKey, VaultError>;
 
+    /// Whether the secret `ca_key` holds the private key of an authority, by its certificate (DER).
+    fn is_authority_key(&self, ca_key: &SealedSecret, authority: &[u8]) -> bool;
+
     /// An authority to take the place of the cluster's, whose private key is the secret `ca_key`
     /// and whose certificate (DER) is `authority`. Its key is sealed as that secret's next version.
     fn succeed_authority(

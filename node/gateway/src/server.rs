@@ -25,7 +25,12 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
-use rustls::ServerConfig;
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme};
+use sha2::{Digest, Sha256};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -71,8 +76,9 @@ impl Default for ListenerLimits {
     }
 }
 
-/// A TLS configuration as the gateway wants it: TLS 1.2 and 1.3, `h2` and `http/1.1`, no client
-/// certificates, aws-lc-rs.
+/// A TLS configuration as the gateway wants it: TLS 1.2 and 1.3, `h2` and `http/1.1`, aws-lc-rs. A
+/// client may show a certificate, of whatever authority: the handshake proves that it holds the
+/// key, and what the certificate is good for is each application's policy (RFC 8705, section 3).
 pub fn tls_config(
     chain: Vec<rustls::pki_types::CertificateDer<'static>>,
     key: rustls::pki_types::PrivateKeyDer<'static>,
@@ -80,10 +86,65 @@ pub fn tls_config(
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
-        .with_no_client_auth()
+        .with_client_cert_verifier(Arc::new(AnyClient))
         .with_single_cert(chain, key)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
+}
+
+/// The certificate that a request's connection was opened with; its key was proven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// SHA-256 of the certificate (DER).
+    pub sha256: [u8; 32],
+}
+
+/// Asks for a client certificate, requires none, and takes any whose key is proven.
+#[derive(Debug)]
+struct AnyClient;
+
+impl ClientCertVerifier for AnyClient {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    /// Who issued it, and for how long, says nothing here: it is compared as a whole.
+    fn verify_client_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, dss, &algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, dss, &algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes()
+    }
 }
 
 /// Accepts until `shutdown` resolves, then drains. Returns when the last connection is gone or cut.
@@ -196,6 +257,9 @@ impl Connection {
                 }
             },
         };
+        let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        let certificate =
+            shown.map(|leaf| ClientCertificate { sha256: Sha256::digest(leaf).into() });
         let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         let activity = Arc::new(Activity::default());
         let service = {
@@ -204,6 +268,9 @@ impl Connection {
             let peer = PeerAddress(self.peer.ip());
             hyper::service::service_fn(move |mut request: Request<Incoming>| {
                 request.extensions_mut().insert(peer);
+                if let Some(certificate) = certificate {
+                    request.extensions_mut().insert(certificate);
+                }
                 let gateway = gateway.clone();
                 let in_flight = activity.begin();
                 async move {

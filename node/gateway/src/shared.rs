@@ -11,7 +11,7 @@ use lease::command::Command;
 use lease::entry::{Actor, Envelope, Stamp};
 use lease::ids::{RequestId, TraceId};
 use lease::operate::AlarmKind;
-use lease::operate::Repepper;
+use lease::operate::{CLIENT_SECRET_PEPPER, OPERATOR_PEPPER, Repepper};
 use lease::outcome::Outcome;
 use protocol::oauth::token::BearerError;
 use raft::{Alarm, LedgerGuard, Submitted};
@@ -151,6 +151,39 @@ impl Shared {
         command: Command,
     ) -> Result<Outcome, Failure> {
         Ok(self.decide(call, request, command).await?.outcome)
+    }
+
+    /// The keys that belong to the ledger as it is here: newer than those at hand where one was
+    /// replaced a moment ago. After [`Self::catch_up`], they match whatever was stored before.
+    pub(crate) async fn current_keys(&self, deadline: Deadline) -> Result<Arc<Keys>, Failure> {
+        let keys = self.serving_keys()?;
+        if self.are_current(&keys) {
+            return Ok(keys);
+        }
+        let mut watch = self.context.keys.watch();
+        let waiting = async {
+            loop {
+                match watch.borrow_and_update().clone() {
+                    Some(keys) if self.are_current(&keys) => return Some(keys),
+                    _ => {}
+                }
+                if watch.changed().await.is_err() {
+                    return None;
+                }
+            }
+        };
+        let waited = tokio::time::timeout(self.left(deadline), waiting).await;
+        waited.ok().flatten().ok_or_else(Failure::not_seen_in_time)
+    }
+
+    fn are_current(&self, keys: &Keys) -> bool {
+        let ledger = self.context.cluster.ledger();
+        let newest = |pepper| ledger.pepper_versions(pepper).max();
+        let fits = |stored: Option<u32>, at_hand| stored.is_none_or(|stored| stored <= at_hand);
+        let data_key = ledger.data_key_versions(self.config.node).first().copied();
+        fits(newest(CLIENT_SECRET_PEPPER), keys.client_secret_pepper.newest_version())
+            && fits(newest(OPERATOR_PEPPER), keys.operator_pepper.newest_version())
+            && fits(data_key, keys.vault.data_key_version())
     }
 
     /// Has a command decided that the cluster owes itself, whoever asks.

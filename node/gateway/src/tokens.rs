@@ -12,7 +12,7 @@ use std::sync::Arc;
 use jsonwebtoken::{DecodingKey, Validation};
 use lease::Ledger;
 use lease::command::{SigningAlgorithm, SigningKey};
-use lease::ids::AppId;
+use lease::ids::{AppId, Name};
 use parking_lot::Mutex;
 use protocol::keys::{PublicKey, PublicNumbers};
 use protocol::oauth::Scopes;
@@ -32,6 +32,10 @@ pub(crate) struct Verified {
     pub(crate) expires_s: u64,
     /// Epoch of the cluster that gave it.
     pub(crate) epoch: u32,
+    /// The key that signed it.
+    pub(crate) kid: Name,
+    /// SHA-256 of the certificate that it is bound to.
+    pub(crate) certificate: Option<[u8; 32]>,
 }
 
 /// Why a token proves nothing.
@@ -72,10 +76,14 @@ pub(crate) fn verify(
     }
     let kid = header.kid.as_deref().ok_or(TokenRefusal::Invalid)?;
     let key = ledger.signing_key(kid).ok_or(TokenRefusal::UnknownKey)?;
+    if !still_verifies(ledger, kid, now_civil_ms) {
+        return Err(TokenRefusal::Invalid);
+    }
     let cluster = ledger.cluster().ok_or(TokenRefusal::Invalid)?;
     let claims = read_claims(key, token, &cluster.cluster_id)?;
+    // A removed node's keys verify for a while without its row.
     let issuer = ledger.member(key.node).map(|member| &*member.gateway_url);
-    let ours = issuer == Some(claims.iss.as_str())
+    let ours = issuer.is_none_or(|issuer| issuer == claims.iss)
         && *claims.cluster_id == *cluster.cluster_id
         && claims.epoch == cluster.epoch
         && claims.sub == claims.client_id;
@@ -83,13 +91,25 @@ pub(crate) fn verify(
     if !ours || !claims.is_alive(civil_seconds(now_civil_ms)) {
         return Err(TokenRefusal::Invalid);
     }
+    let certificate = match &claims.cnf {
+        Some(bound) => Some(bound.certificate().ok_or(TokenRefusal::Invalid)?),
+        None => None,
+    };
     Ok(Verified {
         app,
         generation: claims.secret_generation,
         scopes: claims.scope,
         expires_s: claims.exp,
         epoch: claims.epoch,
+        kid: key.kid.clone(),
+        certificate,
     })
+}
+
+/// Whether a key of the ledger still verifies: it signs, or was retired within the life of a token.
+pub(crate) fn still_verifies(ledger: &Ledger, kid: &str, now_civil_ms: i64) -> bool {
+    ledger.signing_key(kid).is_some()
+        && ledger.retired_key(kid).is_none_or(|retired| now_civil_ms <= retired.verifies_until_ms)
 }
 
 /// Checks the signature under the key's own algorithm, and the audience.
@@ -191,6 +211,7 @@ mod tests {
     use lease::command::{Command, InitCluster, Member};
     use lease::entry::{Actor, Entry, EntryHeader, Envelope, Stamp};
     use lease::ids::TraceId;
+    use protocol::oauth::claims::Confirmation;
 
     use super::*;
     use crate::signer::TokenSigner;
@@ -230,7 +251,7 @@ mod tests {
             };
             ledger.apply_entry(index, &Entry { header, commands: vec![envelope] }).unwrap();
         }
-        assert!(ledger.signing_key(signer.kid()).is_some());
+        assert!(ledger.signing_key(&signer.kid()).is_some());
         ledger
     }
 
@@ -248,6 +269,7 @@ mod tests {
             secret_generation: 2,
             cluster_id: "lh-ours".to_owned(),
             epoch: 1,
+            cnf: None,
         }
     }
 
@@ -258,14 +280,16 @@ mod tests {
         let ledger = ledger(&signer);
         let now_ms = i64::try_from(NOW_S).unwrap() * 1_000;
         let check = |signer: &TokenSigner, claims: &AccessClaims| {
-            let token = signer.sign(claims).unwrap();
+            let token = signer.sign(SigningAlgorithm::Rs256, claims).unwrap();
             verify(&ledger, token.expose(), now_ms)
         };
         let good = check(&signer, &claims()).unwrap();
         assert_eq!((good.app, good.generation, good.epoch), (AppId(5), 2, 1));
         assert_eq!(check(&stranger, &claims()), Err(TokenRefusal::UnknownKey));
         let text = str::to_owned;
-        let table: [(&str, AccessClaims); 8] = [
+        let unreadable = Confirmation { x5t_s256: text("no hash") };
+        let table: [(&str, AccessClaims); 9] = [
+            ("bound to what is none", AccessClaims { cnf: Some(unreadable), ..claims() }),
             ("expired", AccessClaims { iat: NOW_S - 3_600, exp: NOW_S, ..claims() }),
             ("too long a life", AccessClaims { exp: NOW_S + 9_000, ..claims() }),
             ("another audience", AccessClaims { aud: text("lh-other"), ..claims() }),
@@ -278,7 +302,7 @@ mod tests {
         for (what, claims) in table {
             assert_eq!(check(&signer, &claims), Err(TokenRefusal::Invalid), "{what}");
         }
-        let token = signer.sign(&claims()).unwrap();
+        let token = signer.sign(SigningAlgorithm::Rs256, &claims()).unwrap();
         let token = token.expose();
         let cut = &token[..token.len() - 4];
         let other_header = token.replacen("eyJhbGciOiJSUzI1NiIs", "eyJhbGciOiJIUzI1NiIs", 1);
@@ -294,7 +318,42 @@ mod tests {
             scopes: Scopes::ALL,
             expires_s,
             epoch: 1,
+            kid: "key".into(),
+            certificate: None,
         })
+    }
+
+    #[test]
+    fn a_retired_key_verifies_for_an_hour_and_either_kind_signs() {
+        let signer = TokenSigner::generate().unwrap();
+        let mut ledger = ledger(&signer);
+        let apply = |ledger: &mut Ledger, index, civil_ms, command| {
+            let stamp = Stamp { led_ms: 1, civil_ms };
+            let header = EntryHeader { group: 0, epoch: 1, incarnation: 0, stamp, origin: 1 };
+            let envelope = Envelope {
+                actor: Actor::Node(1),
+                request: None,
+                trace: TraceId(1),
+                cause: None,
+                command,
+            };
+            ledger.apply_entry(index, &Entry { header, commands: vec![envelope] }).unwrap();
+        };
+        let now_ms = i64::try_from(NOW_S).unwrap() * 1_000;
+        let [_, ed25519] = signer.signing_keys(1);
+        apply(&mut ledger, 4, now_ms, Command::PublishSigningKey(ed25519));
+        let bound = Confirmation::of_certificate(&[9; 32]);
+        let claims = AccessClaims { cnf: Some(bound), ..claims() };
+        for (index, algorithm) in (5..).zip([SigningAlgorithm::Rs256, SigningAlgorithm::EdDsa]) {
+            let token = signer.sign(algorithm, &claims).unwrap();
+            let good = verify(&ledger, token.expose(), now_ms).unwrap();
+            assert_eq!(good.certificate, Some([9; 32]));
+            let kid = signer.kid_of(algorithm).as_str().into();
+            apply(&mut ledger, index, now_ms, Command::RetireSigningKey { kid });
+            assert_eq!(verify(&ledger, token.expose(), now_ms).as_ref(), Ok(&good));
+            assert!(still_verifies(&ledger, &good.kid, now_ms + 3_600_000));
+            assert!(!still_verifies(&ledger, &good.kid, now_ms + 3_600_001));
+        }
     }
 
     #[test]

@@ -151,6 +151,14 @@ impl Vault for NodeVault {
         })
     }
 
+    fn is_authority_key(&self, ca_key: &SealedSecret, authority: &[u8]) -> bool {
+        let certificate = CertificateDer::from(authority.to_vec());
+        self.ring.open(&self.cluster_id, ca_key).is_ok_and(|opened| {
+            std::str::from_utf8(opened.expose())
+                .is_ok_and(|pem| Authority::load(&certificate, &[], pem, 0).is_ok())
+        })
+    }
+
     fn succeed_authority(
         &self,
         ca_key: &SealedSecret,

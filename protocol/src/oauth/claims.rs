@@ -40,6 +40,30 @@ pub struct AccessClaims {
     pub cluster_id: String,
     /// In which epoch of the cluster.
     pub epoch: u32,
+    /// What whoever shows the token must prove to hold; `None`: nothing beside the token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cnf: Option<Confirmation>,
+}
+
+/// What a token is bound to (RFC 7800; RFC 8705, section 3.1).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Confirmation {
+    /// SHA-256 of a client certificate (DER), base64url.
+    #[serde(rename = "x5t#S256")]
+    pub x5t_s256: String,
+}
+
+impl Confirmation {
+    /// Of a certificate's SHA-256.
+    pub fn of_certificate(sha256: &[u8; 32]) -> Self {
+        Self { x5t_s256: URL_SAFE_NO_PAD.encode(sha256) }
+    }
+
+    /// The certificate's SHA-256; `None` where the text is not one.
+    pub fn certificate(&self) -> Option<[u8; 32]> {
+        URL_SAFE_NO_PAD.decode(&self.x5t_s256).ok()?.try_into().ok()
+    }
 }
 
 /// A public key as JSON (RFC 7517, RFC 7518 section 6.3, RFC 8037 section 2).
@@ -145,6 +169,8 @@ pub struct ServerMetadata {
     pub grant_types_supported: Vec<String>,
     /// `client_secret_basic`, `client_secret_post`.
     pub token_endpoint_auth_methods_supported: Vec<String>,
+    /// Always true: tokens can be bound to a client certificate (RFC 8705, section 3.3).
+    pub tls_client_certificate_bound_access_tokens: bool,
 }
 
 impl ServerMetadata {
@@ -162,6 +188,7 @@ impl ServerMetadata {
                 "client_secret_basic",
                 "client_secret_post",
             ]),
+            tls_client_certificate_bound_access_tokens: true,
         }
     }
 }

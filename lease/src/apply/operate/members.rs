@@ -7,6 +7,7 @@
 use crate::apply::{Context, Decision, is_text, refuse, within};
 use crate::audit::{AuditDetail, AuditKind};
 use crate::command::Command;
+use crate::entry::Actor;
 use crate::ids::{Name, NodeId};
 use crate::ledger::Ledger;
 use crate::limits::{
@@ -197,6 +198,24 @@ impl Ledger {
     fn note_retired_key(&mut self, context: &Context, kid: &Name, node: NodeId) {
         let detail = AuditDetail::SigningKey { kid: kid.clone(), node };
         self.record(&context.origin, Event::new(AuditKind::SigningKeyRetired, detail));
+    }
+
+    /// A node's own decision about its own key. Published again, the key signs again.
+    pub(super) fn retire_signing_key(&mut self, context: &Context, kid: &Name) -> Decision {
+        let Some(node) = self.signing_key(kid).map(|key| key.node) else {
+            return Ok(Outcome::Unchanged);
+        };
+        if context.origin.actor != Actor::Node(node) {
+            return refuse(RefusalCode::RoleTooNarrow);
+        }
+        if self.retired_key(kid).is_some() {
+            return Ok(Outcome::Unchanged);
+        }
+        let verifies_until_ms = self.clock().civil_ms.saturating_add(TOKEN_LIFETIME_MS);
+        self.state.set_retired_key(kid, Some(RetiredKey { verifies_until_ms }));
+        let detail = AuditDetail::SigningKey { kid: kid.clone(), node };
+        self.record(&context.origin, Event::new(AuditKind::SigningKeyRetired, detail));
+        Ok(Outcome::Done)
     }
 
     /// Lets go of a signing key that verifies nothing any more.

@@ -37,6 +37,7 @@ impl Ledger {
             Command::RemoveTrustAnchor { fingerprint } => {
                 self.remove_trust_anchor(context, *fingerprint)
             }
+            Command::RetireSigningKey { kid } => self.retire_signing_key(context, kid),
             Command::Repepper(change) => self.repepper(change),
             Command::RemoveSecret { name } => self.remove_secret(context, name),
             Command::OpenEpoch(open) => self.open_epoch(context, open),

@@ -2,8 +2,10 @@
 
 pub(crate) mod admin_leases;
 pub(crate) mod alarms;
+pub(crate) mod app_policy;
 pub(crate) mod apps;
 pub(crate) mod audit;
+pub(crate) mod certs;
 pub(crate) mod checkout;
 pub(crate) mod classic;
 pub(crate) mod cluster;
@@ -13,8 +15,10 @@ pub(crate) mod device_admin;
 pub(crate) mod discover;
 pub(crate) mod docs;
 pub(crate) mod evaluation;
+mod facts;
 pub(crate) mod heartbeat;
 pub(crate) mod import;
+pub(crate) mod keys;
 pub(crate) mod leases;
 pub(crate) mod licensing;
 pub(crate) mod members;

@@ -5,19 +5,22 @@
 //! comparison.
 
 use lease::App;
-use lease::operate::{Peppered, Repepper};
+use lease::command::SigningAlgorithm;
+use lease::operate::{AppPolicy, Peppered, Repepper};
 use protocol::keys::PublicKey;
-use protocol::oauth::claims::{AccessClaims, Jwk, Jwks, ServerMetadata};
+use protocol::oauth::claims::{AccessClaims, Confirmation, Jwk, Jwks, ServerMetadata};
 use protocol::oauth::token::{TokenError, TokenRequest, TokenResponse};
 use protocol::oauth::{ACCESS_TOKEN_SECONDS, Scopes};
 
 use http::header::{AUTHORIZATION, CACHE_CONTROL};
 use http::{HeaderValue, StatusCode};
 
+use crate::auth;
 use crate::call::Call;
 use crate::credentials::{client_secret_mac, is_client_secret};
 use crate::failure::Failure;
 use crate::reply::Reply;
+use crate::server::ClientCertificate;
 use crate::shared::Shared;
 use crate::tokens::{app_id_text, civil_seconds};
 
@@ -30,10 +33,12 @@ pub(crate) async fn issue_token(shared: &Shared, call: &Call) -> Result<Reply, F
         None => None,
     };
     let request = TokenRequest::from_form(&call.body, authorization)?;
-    let keys = shared.serving_keys()?;
-    let (peppers, secret) = (&keys.client_secret_pepper, request.client_secret.expose());
+    shared.serving_keys()?;
     shared.catch_up(call.deadline).await?;
-    let (claims, row) = {
+    // Its stored form may have moved to a pepper that came a moment ago.
+    let keys = shared.current_keys(call.deadline).await?;
+    let (peppers, secret) = (&keys.client_secret_pepper, request.client_secret.expose());
+    let (claims, algorithm, row) = {
         let ledger = shared.context.cluster.ledger();
         let app = ledger.app_by_client_id(&request.client_id);
         let stored = app.map_or([0; 32], |app| app.secret_mac);
@@ -41,7 +46,13 @@ pub(crate) async fn issue_token(shared: &Shared, call: &Call) -> Result<Reply, F
         let app = app.filter(|_| is_right).ok_or(TokenError::InvalidClient)?;
         // Every app is registered for every scope.
         let scopes = request.scopes.unwrap_or(Scopes::ALL);
-        (claims(shared, &ledger, app, scopes)?, (app.app, stored))
+        let policy = ledger.app_policy(app.app);
+        let algorithm = policy.map_or(SigningAlgorithm::Rs256, |policy| policy.token_algorithm);
+        let mut claims = claims(shared, &ledger, app, algorithm, scopes)?;
+        if let Some(policy) = policy.filter(|policy| policy.certificate_bound) {
+            claims.cnf = Some(confirmation(call, policy)?);
+        }
+        (claims, algorithm, (app.app, stored))
     };
     if peppers.is_old(&row.1) {
         let after = client_secret_mac(peppers, secret);
@@ -49,7 +60,7 @@ pub(crate) async fn issue_token(shared: &Shared, call: &Call) -> Result<Reply, F
         shared.repepper(change, call.deadline).await;
     }
     let scope = claims.scope;
-    let access_token = sign(shared, call, claims).await?;
+    let access_token = sign(shared, call, algorithm, claims).await?;
     let response = TokenResponse {
         access_token,
         token_type: "Bearer".to_owned(),
@@ -101,10 +112,11 @@ fn claims(
     shared: &Shared,
     ledger: &lease::Ledger,
     app: &App,
+    algorithm: SigningAlgorithm,
     scope: Scopes,
 ) -> Result<AccessClaims, Failure> {
     let cluster = ledger.cluster().ok_or_else(|| Failure::internal("no cluster, yet an app"))?;
-    if ledger.signing_key(shared.context.signer.kid()).is_none() {
+    if ledger.signing_key(&shared.context.signer.kid_of(algorithm)).is_none() {
         return Err(TokenError::TemporarilyUnavailable.into());
     }
     let iat = civil_seconds(shared.context.cluster.displayed_civil_ms());
@@ -123,13 +135,26 @@ fn claims(
         secret_generation: app.generation,
         cluster_id: cluster.cluster_id.to_string(),
         epoch: cluster.epoch,
+        cnf: None,
     })
+}
+
+/// What the token of an app that must show a certificate is bound to: the one it showed.
+fn confirmation(call: &Call, policy: &AppPolicy) -> Result<Confirmation, Failure> {
+    let shown = call.parts.extensions.get::<ClientCertificate>();
+    let shown = shown
+        .ok_or(TokenError::InvalidRequest("this application must show its client certificate"))?;
+    if !auth::may_show(policy, &shown.sha256) {
+        return Err(TokenError::InvalidClient.into());
+    }
+    Ok(Confirmation::of_certificate(&shown.sha256))
 }
 
 /// Signs on a thread that nothing else waits for, few at a time.
 async fn sign(
     shared: &Shared,
     call: &Call,
+    algorithm: SigningAlgorithm,
     claims: AccessClaims,
 ) -> Result<protocol::secret::Disclosed, Failure> {
     let left = shared.left(call.deadline);
@@ -137,7 +162,7 @@ async fn sign(
         return Err(TokenError::TemporarilyUnavailable.into());
     };
     let signer = std::sync::Arc::clone(&shared.context.signer);
-    match tokio::task::spawn_blocking(move || signer.sign(&claims)).await {
+    match tokio::task::spawn_blocking(move || signer.sign(algorithm, &claims)).await {
         Ok(Ok(token)) => Ok(token),
         Ok(Err(_)) | Err(_) => Err(Failure::internal("a token could not be signed")),
     }

@@ -30,6 +30,7 @@ mod licenses;
 mod members;
 mod offline;
 mod operations;
+mod security;
 mod pools;
 mod snapshot;
 
@@ -54,6 +55,7 @@ static TABLES: &[&[Operation]] = &[
     pools::OPERATIONS,
     snapshot::OPERATIONS,
     docs::OPERATIONS,
+    security::OPERATIONS,
     operations::OPERATIONS,
 ];
 

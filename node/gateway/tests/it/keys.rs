@@ -129,6 +129,10 @@ impl Vault for TestVault {
         Err(VaultError::Unopenable { record: "the data key of a test is fixed".to_owned() })
     }
 
+    fn is_authority_key(&self, _ca_key: &SealedSecret, _authority: &[u8]) -> bool {
+        false
+    }
+
     fn succeed_authority(
         &self,
         _ca_key: &SealedSecret,

@@ -118,7 +118,7 @@ async fn as_operator(shared: &Shared, call: &Call, role: Role) -> Result<Call, F
         return Err(missing.because("missing_authorization").into());
     }
     let credential = Credential::Operator(role);
-    match auth::authenticate(shared, &held, credential, headers, call.deadline).await {
+    match auth::authenticate(shared, &held, credential, headers, None, call.deadline).await {
         Ok(principal) => Ok(Call {
             operation: call.operation,
             parts: call.parts.clone(),

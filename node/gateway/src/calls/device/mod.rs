@@ -232,7 +232,11 @@ fn session_of(
     let opened = vault.open(&record_of(activation), sealed).ok();
     let bytes =
         opened.and_then(|bytes| <[u8; SESSION_KEY_BYTES]>::try_from(&bytes.expose()[..]).ok());
-    bytes.map(Secret::new).ok_or_else(|| Failure::internal("a session key does not open"))
+    // Another node may have sealed it under a data key that this one opens in a moment.
+    bytes.map(Secret::new).ok_or_else(|| {
+        let title = "This node is taking up new keys; ask again.";
+        Failure::unavailable("keys_changing", title, std::time::Duration::from_secs(1))
+    })
 }
 
 /// Names a record in the vault, for ever.
