@@ -108,7 +108,7 @@ pub enum DirectoryError {
     /// Not there, and there is no ticket to make it.
     #[error(
         "{}: the data of node {node} is gone; a node that lost its data cannot come back under its \
-         old id, run on another node: leasehold member replace {node}",
+         old id",
         path.display()
     )]
     Gone {
@@ -125,8 +125,7 @@ pub enum DirectoryError {
     },
     /// A state without the log that it came from.
     #[error(
-        "{}: the log is gone; a node that lost its log cannot come back under its old id, run on \
-         another node: leasehold member replace {node}",
+        "{}: the log is gone; a node that lost its log cannot come back under its old id",
         path.display()
     )]
     NoLog {
@@ -137,7 +136,7 @@ pub enum DirectoryError {
     },
     /// The identity file does not read.
     #[error(
-        "{}: the identity file is damaged; run on another node: leasehold member replace {node}",
+        "{}: the identity file of node {node} is damaged",
         path.display()
     )]
     Damaged {
@@ -148,6 +147,18 @@ pub enum DirectoryError {
         /// What is wrong with it.
         source: FormatError,
     },
+}
+
+impl DirectoryError {
+    /// The node, where what it once acknowledged is lost: only another one can take its place.
+    pub fn lost_node(&self) -> Option<NodeId> {
+        match self {
+            Self::Gone { node, .. } | Self::NoLog { node, .. } | Self::Damaged { node, .. } => {
+                Some(*node)
+            }
+            _ => None,
+        }
+    }
 }
 
 /// What makes a directory new.
@@ -379,7 +390,7 @@ mod tests {
         refused(place.open("lh-a", 1, 8), "incarnation");
         place.open("lh-a", 1, 7).unwrap();
         fs::remove_dir_all(place.data()).unwrap();
-        refused(place.open("lh-a", 1, 7), "leasehold member replace 1");
+        refused(place.open("lh-a", 1, 7), "the data of node 1 is gone");
     }
 
     #[test]

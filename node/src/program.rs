@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use crate::backup;
 use crate::dev::{self, DevOptions};
+use crate::enroll;
 use crate::manual::{self, CompletionsOptions, ManOptions};
 use crate::serve::{self, ServeOptions};
 use clap::{CommandFactory, Parser, Subcommand};
@@ -76,6 +77,18 @@ pub fn main() -> ExitCode {
         Command::Snapshot(verb) => backup::snapshot(&verb, &options).into(),
         Command::Client(cli::Verb::Cluster(cli::ClusterVerb::Recover(args))) => {
             backup::recover(&args, &options).into()
+        }
+        Command::Client(cli::Verb::Cluster(cli::ClusterVerb::Init(args))) => {
+            enroll::init(&args, &options).into()
+        }
+        Command::Client(cli::Verb::Cluster(cli::ClusterVerb::Join(args))) => {
+            enroll::join(&args, &options).into()
+        }
+        Command::Client(cli::Verb::Member(cli::MemberVerb::Replace(args)))
+            if args.config.is_some() =>
+        {
+            let config = args.config.clone().unwrap_or_default();
+            enroll::replace(&args, &config, &options).into()
         }
         Command::Client(verb) => cli::run(verb, &options).into(),
     }

@@ -37,8 +37,8 @@ use thiserror::Error;
 
 use crate::config::alarms::AlarmsFile;
 use crate::config::file::{
-    BootstrapFile, ConfigFile, DEFAULT_LEAF_DAYS, Hex, KeysFile, LimitsFile, LogFile, MemberFile, Preset,
-    ProtocolsFile, TlsFile,
+    BootstrapFile, ConfigFile, DEFAULT_LEAF_DAYS, Hex, KeysFile, LimitsFile, LogFile, MemberFile,
+    Preset, ProtocolsFile, TlsFile,
 };
 use crate::config::{io_reason, read_private};
 use crate::pki::{Authority, Issued, PkiError};
@@ -219,7 +219,11 @@ pub fn read_founding(path: &Path) -> Result<Founding, String> {
     })
 }
 
-fn founding_text(authority: &Authority, entropy: &dyn Entropy) -> (Secret<String>, Disclosed) {
+/// The text of the founder's secrets, and the first operator token.
+pub(crate) fn founding_text(
+    authority: &Authority,
+    entropy: &dyn Entropy,
+) -> (Secret<String>, Disclosed) {
     let data_key = DataKey::generate(entropy);
     let pepper = random_secret(entropy);
     let admin_token = gateway::new_operator_token(entropy);
@@ -321,14 +325,17 @@ fn config_of(plan: &Plan, cluster_id: &str, at: usize, members: &[MemberFile]) -
             org_domain: plan.org_domain.clone(),
             members: members.to_vec(),
         }),
+        join: None,
     }
 }
 
-fn new_cluster_id(entropy: &dyn Entropy) -> String {
+/// Draws the id of a new cluster.
+pub(crate) fn new_cluster_id(entropy: &dyn Entropy) -> String {
     format!("lh-{}", HEXLOWER.encode(&random::<8>(entropy)))
 }
 
-fn random<const N: usize>(entropy: &dyn Entropy) -> [u8; N] {
+/// Random bytes.
+pub(crate) fn random<const N: usize>(entropy: &dyn Entropy) -> [u8; N] {
     let mut bytes = [0; N];
     entropy.fill(&mut bytes);
     bytes

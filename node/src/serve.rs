@@ -37,8 +37,8 @@ use crate::founding;
 use crate::keyholder::Keyholder;
 use crate::peer::{Handlers, PeerListener, PeerTable, PeerTransport};
 use crate::signing::TokenKeys;
-use crate::watch::Watch;
 use crate::steward::{Removed, Steward};
+use crate::watch::Watch;
 use crate::{logging, moved, pki};
 
 /// What `leasehold serve` is asked.

@@ -66,6 +66,9 @@ pub struct ConfigFile {
     /// How the cluster begins; read until it has been founded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bootstrap: Option<BootstrapFile>,
+    /// How this node begins, which joined a cluster that ran; read until it has caught up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub join: Option<JoinFile>,
 }
 
 /// How far apart the nodes are.
@@ -280,6 +283,28 @@ pub struct MemberFile {
     pub directory_incarnation: Hex<8>,
     /// Public half of its key-encryption key: 64 hex digits.
     pub kek_public: Hex<32>,
+}
+
+/// `[join]`: what a node was told when it was let in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JoinFile {
+    /// As [`BootstrapFile::directory_ticket`].
+    pub directory_ticket: PathBuf,
+    /// Incarnation of its data directory, as the ledger has it: 16 hex digits.
+    pub directory_incarnation: Hex<8>,
+    /// The members there were, this node excepted.
+    pub members: Vec<JoinPeerFile>,
+}
+
+/// A member that a new node can talk to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JoinPeerFile {
+    /// Its number.
+    pub id: NodeId,
+    /// How peers reach it, `host:port`.
+    pub peer_address: String,
 }
 
 /// Bytes written as hex.

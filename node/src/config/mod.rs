@@ -14,8 +14,8 @@ pub mod file;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::time::Duration;
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 use gateway::{ClassicFace, Faces, ProxyNetwork, Rate, RateLimits, TokenSigner};
 use protocol::secret::Secret;
@@ -28,7 +28,7 @@ use thiserror::Error;
 use crate::backup::Schedule;
 use crate::pki;
 use crate::seal::kek::KeyEncryptionKey;
-use file::{BootstrapFile, ConfigFile};
+use file::{BootstrapFile, ConfigFile, JoinFile};
 
 /// Why a configuration is not usable. Each is one line.
 #[derive(Debug, Error)]
@@ -128,6 +128,7 @@ pub fn load(path: &Path, clock: &dyn Clock) -> Result<Config, ConfigError> {
     let backups = loader.backups()?;
     let tls = loader.tls(clock.wall_ms())?;
     file.bootstrap.as_ref().map_or(Ok(()), |bootstrap| loader.check_bootstrap(bootstrap))?;
+    file.join.as_ref().map_or(Ok(()), |join| loader.check_join(join))?;
     let kek = loader.kek()?;
     let signer = loader.token_signing()?;
     Ok(Config { path: path.clone(), tls, kek, signer, faces, rates, backups, file })
@@ -186,6 +187,9 @@ fn parse(path: &Path, text: &str) -> Result<ConfigFile, ConfigError> {
     if let Some(bootstrap) = &mut file.bootstrap {
         bootstrap.secrets.iter_mut().for_each(resolve);
         resolve(&mut bootstrap.directory_ticket);
+    }
+    if let Some(join) = &mut file.join {
+        resolve(&mut join.directory_ticket);
     }
     Ok(file)
 }
@@ -337,7 +341,12 @@ impl Checker<'_> {
         else {
             return self.value(key, format!("node {} is not among them", self.file.node_id));
         };
-        if me.peer_address != self.file.peer_address || me.gateway_url != self.file.gateway_url {
+        // Once the node has run, the cluster knows it by its row: it may have moved since.
+        let is_new = bootstrap.directory_ticket.exists();
+        if is_new
+            && (me.peer_address != self.file.peer_address
+                || me.gateway_url != self.file.gateway_url)
+        {
             return self.value(
                 key,
                 format!("node {} has other addresses than peer_address and gateway_url", me.id),
@@ -355,6 +364,25 @@ impl Checker<'_> {
                 self.private_text(named).map(drop)
             }
             _ => Ok(()),
+        }
+    }
+
+    fn check_join(&self, join: &JoinFile) -> Result<(), ConfigError> {
+        let key = "join.members";
+        if self.file.bootstrap.is_some() {
+            return self.value("join", "a node founds a cluster or joins one, not both".to_owned());
+        }
+        for member in &join.members {
+            if !is_host_port(&member.peer_address) {
+                return self.value(key, not_host_port(&member.peer_address));
+            }
+            if member.id == self.file.node_id || member.id == 0 {
+                return self.value(key, "must name the other members".to_owned());
+            }
+        }
+        match join.members.is_empty() {
+            true => self.value(key, "names no member to talk to".to_owned()),
+            false => Ok(()),
         }
     }
 

@@ -31,38 +31,101 @@ pub use client::PeerTransport;
 pub use identity::PeerIdentity;
 pub use server::{Handlers, PeerListener};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use lease::ids::NodeId;
 use parking_lot::RwLock;
 
 /// Who is a member, and where; shared by both directions.
+///
+/// A node may lag behind what the others have decided, so it also lets in whom its ledger knows,
+/// and a node with a number above all that it knows: that one has joined since, or the cluster's
+/// authority would not have certified it. Former members may ask too, and are told that they are
+/// members no more; that is all they are told.
 #[derive(Clone, Default)]
-pub struct PeerTable(Arc<RwLock<BTreeMap<NodeId, String>>>);
+pub struct PeerTable(Arc<RwLock<Table>>);
+
+#[derive(Default)]
+struct Table {
+    /// By the membership in force, or the configuration before there is one.
+    members: BTreeMap<NodeId, String>,
+    /// Of a node that joins: those that it was told of, until its log counts it in.
+    joining: Option<(NodeId, BTreeMap<NodeId, String>)>,
+    /// By the rows of the ledger.
+    rows: BTreeSet<NodeId>,
+    former: BTreeSet<NodeId>,
+    /// The highest number known.
+    newest: NodeId,
+}
 
 impl PeerTable {
     /// Begins with the members that the configuration names.
     pub fn new(members: impl IntoIterator<Item = (NodeId, String)>) -> Self {
-        Self(Arc::new(RwLock::new(members.into_iter().collect())))
+        let table = Self::default();
+        table.replace(members.into_iter().collect());
+        table
+    }
+
+    /// The same for a node that joins: these stay until its log counts it among the members, since
+    /// the first memberships that it is sent are those of long ago.
+    pub fn joining(me: NodeId, told: impl IntoIterator<Item = (NodeId, String)>) -> Self {
+        let told: BTreeMap<_, _> = told.into_iter().collect();
+        let table = Self::new(told.clone());
+        table.0.write().joining = Some((me, told));
+        table
     }
 
     /// Replaces all members. None at all is what a log says that has no membership yet: then those
     /// of the configuration stay.
     pub(crate) fn replace(&self, members: Vec<(NodeId, String)>) {
-        if !members.is_empty() {
-            *self.0.write() = members.into_iter().collect();
+        if members.is_empty() {
+            return;
         }
+        let mut table = self.0.write();
+        let mut members: BTreeMap<_, _> = members.into_iter().collect();
+        match table.joining.take() {
+            Some((me, told)) if !members.contains_key(&me) => {
+                for (node, address) in &told {
+                    members.insert(*node, address.clone());
+                }
+                table.joining = Some((me, told));
+            }
+            _ => {}
+        }
+        let newest = members.keys().next_back().copied().unwrap_or(0);
+        table.newest = table.newest.max(newest);
+        table.members = members;
+    }
+
+    /// Takes in whom the ledger knows.
+    pub(crate) fn learn(
+        &self,
+        rows: impl Iterator<Item = NodeId>,
+        former: impl Iterator<Item = NodeId>,
+    ) {
+        let (rows, former): (BTreeSet<_>, BTreeSet<_>) = (rows.collect(), former.collect());
+        let newest = rows.last().copied().max(former.last().copied()).unwrap_or(0);
+        let mut table = self.0.write();
+        table.newest = table.newest.max(newest);
+        (table.rows, table.former) = (rows, former);
     }
 
     /// Where a member is.
     pub(crate) fn address(&self, node: NodeId) -> Option<String> {
-        self.0.read().get(&node).cloned()
+        self.0.read().members.get(&node).cloned()
     }
 
     /// Whether a node is a member.
     pub(crate) fn contains(&self, node: NodeId) -> bool {
-        self.0.read().contains_key(&node)
+        let table = self.0.read();
+        table.members.contains_key(&node) || table.rows.contains(&node)
+    }
+
+    /// Whether a node may speak: a member, or one of which only its own word is missing.
+    pub(crate) fn may_speak(&self, node: NodeId) -> bool {
+        let is_newer = || node > self.0.read().newest;
+        self.contains(node) || self.0.read().former.contains(&node) || is_newer()
     }
 }
 

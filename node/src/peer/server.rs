@@ -155,7 +155,7 @@ impl PeerListener {
             .first()
             .and_then(|leaf| pki::node_of(&self.cluster_id, leaf))
             .ok_or_else(|| "its certificate names no node of this cluster".to_owned())?;
-        if !self.table.contains(from) {
+        if !self.table.may_speak(from) {
             return Err(format!("node {from} is not a member"));
         }
         let _admitted = members.take(from).ok_or("it has too many connections")?;
@@ -211,11 +211,16 @@ impl PeerListener {
         request: Request<Incoming>,
     ) -> Result<Bytes, (StatusCode, String)> {
         // Again for every call: a member may have been removed since the handshake.
-        if !self.table.contains(from) {
-            return Err((StatusCode::FORBIDDEN, format!("node {from} is not a member")));
-        }
         let path = request.uri().path().strip_prefix(PATH_PREFIX);
         let path = path.filter(|_| request.method() == Method::POST);
+        // Calls of consensus say for themselves whom they take; all else is among members.
+        let may = match path.and_then(PeerCall::from_path) {
+            Some(_) => self.table.may_speak(from),
+            None => self.table.contains(from),
+        };
+        if !may {
+            return Err((StatusCode::FORBIDDEN, format!("node {from} is not a member")));
+        }
         if path == Some(REPORT) {
             return Ok((self.handlers.report)());
         }

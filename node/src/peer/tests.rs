@@ -167,7 +167,7 @@ async fn a_snapshot_arrives_whole_and_a_broken_one_is_reported() {
 #[tokio::test]
 async fn strangers_are_not_let_in() {
     let mut rig = Rig::new();
-    let (address, table) = rig.listen(2, &[1]).await;
+    let (address, table) = rig.listen(2, &[1, 5]).await;
     let other = Authority::generate(CLUSTER, &RealClock::new(), &RealEntropy).unwrap();
     for (who, transport, to) in [
         ("a member that expects another node", rig.transport(&rig.authority, 1, 3, &address), 3),
