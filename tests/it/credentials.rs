@@ -1,8 +1,8 @@
 //! Every operation of the route table with every kind of credential.
 //!
 //! The rows are the gateway's one route table; the columns are made here: none, nonsense, expired,
-//! foreign, confused algorithm, revoked, of the other kind, too narrow. Credentials are judged
-//! before anything else, so a made-up path parameter and no body are enough.
+//! foreign, confused algorithm, revoked, of the other kind, of a narrower scope or role. Credentials
+//! are judged before anything else, so a made-up path parameter and no body are enough.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,19 +10,22 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use gateway::routes::{Credential, Operation, operations};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use lease::command::Role;
 use leasehold_tests::api::{Answer, Api};
 use leasehold_tests::cluster::Cluster;
 use leasehold_tests::packages::{import_and_register, sign, template};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-/// A credential that must not be let in.
+/// A credential that must not be let in, or not everywhere.
 struct Wrong {
     what: &'static str,
     token: Option<String>,
     /// What it gets where an access token, and where an operator's token is asked for.
     as_app: Option<u16>,
     as_operator: Option<u16>,
+    /// The role that it has, which opens whatever asks for no wider one.
+    role: Option<Role>,
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -57,14 +60,19 @@ async fn check(api: &Api, node: u64, operation: &Operation, column: &Wrong) -> R
             column.as_app.filter(|_| !(narrow && allowed))
         }
         Credential::Operator(role) | Credential::ApiKey(role) => {
-            let narrow = column.what == "too narrow a role";
-            let allowed = format!("{role:?}") == "Auditor";
-            column.as_operator.filter(|_| !(narrow && allowed))
+            let allowed = column.role.is_some_and(|own| own >= role);
+            column.as_operator.filter(|_| !allowed)
         }
     };
-    let Some(expected) = expected else { return Ok(false) };
-    let answer = ask(api, node, operation, column.token.as_deref()).await?;
     let (id, what) = (operation.id, column.what);
+    let Some(expected) = expected else {
+        // A token that opens nothing at all would prove nothing by being refused.
+        if operation.id == "showOwnOperator" && column.role.is_some() {
+            ask(api, node, operation, column.token.as_deref()).await?.expect(200)?;
+        }
+        return Ok(false);
+    };
+    let answer = ask(api, node, operation, column.token.as_deref()).await?;
     if operation.credential == Credential::Client {
         // The token endpoint takes no bearer token at all.
         ensure!([400, 401].contains(&answer.status), "{id} with {what}: {answer:?}");
@@ -111,6 +119,7 @@ async fn wrong_credentials(cluster: &Cluster, api: &Api) -> Result<Vec<Wrong>> {
         token: Some(token),
         as_app: Some(401),
         as_operator: Some(401),
+        role: None,
     };
     // Signing by hand what the node would have signed proves that the refusals below are about
     // the claims, not about how the forgery was made.
@@ -119,8 +128,20 @@ async fn wrong_credentials(cluster: &Cluster, api: &Api) -> Result<Vec<Wrong>> {
     let answer = api.answer(request.bearer_auth(&resigned)).await?;
     ensure!(answer.status == 200, "a token signed with the node's own key: {answer:?}");
     let narrow = narrow_token(cluster, api).await?;
+    let removed = added_operator(api, "admin").await?;
+    let path = format!("/admin/operators/{}", removed.0);
+    ensure!(api.admin(2, Method::DELETE, &path, None).await?.status == 204);
+    let of_role = async |what, role, name| {
+        let (_, token) = added_operator(api, name).await?;
+        let (as_app, as_operator) = (Some(401), Some(403));
+        anyhow::Ok(Wrong { what, token: Some(token), as_app, as_operator, role: Some(role) })
+    };
+    let nothing = Wrong { token: None, ..of_app("nothing", String::new()) };
     Ok(vec![
-        Wrong { what: "nothing", token: None, as_app: Some(401), as_operator: Some(401) },
+        nothing,
+        of_role("an auditor's token", Role::Auditor, "auditor").await?,
+        of_role("a token of the role operator", Role::Operator, "operator").await?,
+        of_app("a removed operator's token", removed.1),
         of_app("nonsense", "nonsense".into()),
         of_app("an expired token", jsonwebtoken::encode(&header, &expired, &key)?),
         of_app("another cluster's token", jsonwebtoken::encode(&header, &elsewhere, &key)?),
@@ -135,18 +156,21 @@ async fn wrong_credentials(cluster: &Cluster, api: &Api) -> Result<Vec<Wrong>> {
             token: Some(cluster.dev.admin_token.clone()),
             as_app: Some(401),
             as_operator: None,
+            role: None,
         },
         Wrong {
             what: "an application's token",
             token: Some(genuine.clone()),
             as_app: None,
             as_operator: Some(401),
+            role: None,
         },
         Wrong {
             what: "too narrow a scope",
             token: Some(narrow),
             as_app: Some(403),
             as_operator: Some(401),
+            role: None,
         },
     ])
 }
@@ -216,6 +240,14 @@ async fn removed_token(cluster: &Cluster, api: &Api) -> Result<String> {
     let removed = api.admin(1, Method::DELETE, &path, None).await?;
     ensure!(removed.status < 300, "{removed:?}");
     Ok(token)
+}
+
+/// Id and text of a new operator token.
+async fn added_operator(api: &Api, role: &str) -> Result<(String, String)> {
+    let body = json!({ "name": format!("the {role} of a test"), "role": role });
+    let added = api.admin(1, Method::POST, "/admin/operators", Some(body)).await?.expect(201)?;
+    let id = added.body["operator"]["operator_id"].as_str().context("no id")?.to_owned();
+    Ok((id, added.text("token")?.to_owned()))
 }
 
 async fn narrow_token(cluster: &Cluster, api: &Api) -> Result<String> {

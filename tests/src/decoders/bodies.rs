@@ -34,7 +34,7 @@ pub(super) fn body<T: DeserializeOwned + Serialize + 'static>(
 }
 
 /// A query: read twice it is the same.
-fn query<T: DeserializeOwned + PartialEq + Debug + 'static>(
+pub(super) fn query<T: DeserializeOwned + PartialEq + Debug + 'static>(
     name: &'static str,
     examples: &[&str],
 ) -> Decoder {

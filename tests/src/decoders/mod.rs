@@ -20,6 +20,7 @@
 //! What it leaves to others: what accepted values mean (the tests of each crate), the bytes of
 //! released versions (`lease/tests/golden`, the fixtures and the vectors).
 
+mod audit;
 mod bodies;
 mod classic;
 mod deployment;
@@ -158,6 +159,7 @@ pub fn registry() -> Result<Vec<Decoder>> {
     let mut decoders = documents::decoders()?;
     decoders.extend(tokens::decoders()?);
     decoders.extend(bodies::decoders()?);
+    decoders.extend(audit::decoders()?);
     decoders.extend(device::decoders()?);
     decoders.extend(deployment::decoders()?);
     decoders.extend(evaluation::decoders()?);
