@@ -43,6 +43,7 @@ pub(crate) fn status(context: &Context, raft: &Raft, recovered: bool) -> Status 
         alarms: alarms.into_iter().collect(),
         recovered,
         has_room: context.has_room(),
+        state_sum: context.replica.newest_sum().map(|sum| (sum.index, sum.sum)),
     }
 }
 

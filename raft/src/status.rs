@@ -120,6 +120,9 @@ pub struct Status {
     pub recovered: bool,
     /// Whether the disk has room for what others send: see [`crate::Cluster::set_has_room`].
     pub has_room: bool,
+    /// The sum over all rows at the newest index at which it was taken, and that index: equal on
+    /// every node that has applied as much.
+    pub state_sum: Option<(u64, [u8; 32])>,
 }
 
 impl Status {

@@ -8,6 +8,7 @@ mod command_line;
 mod contention;
 mod credentials;
 mod dev;
+mod disk_full;
 mod faces;
 mod offline;
 mod outage;

@@ -101,7 +101,8 @@ impl Tenant<'_> {
         });
         let asked_ns = self.run.clock.monotonic_ns();
         let granted = self.until_answered(|node| self.checkout(node, &key, &body)).await?;
-        if granted.status == 409 {
+        // No seat is free, or a disk is nearly full.
+        if matches!(granted.status, 409 | 507) {
             self.run.denied.fetch_add(1, Ordering::Relaxed);
             ensure!(granted.body["status"] == "denied", "odd refusal: {granted:?}");
             return Ok(None);

@@ -196,6 +196,17 @@ pub struct NodeDetail {
     pub last_backup_at: Option<UtcTime>,
     /// Open file descriptors allowed; 0: it does not say.
     pub descriptors: u64,
+    /// Index at which it last took the sum over all its rows; absent before the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state_sum_index: Option<Id64>,
+    /// That sum, in hex: equal on all nodes for one index.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^[0-9a-f]{64}$")]
+    pub state_sum: Option<String>,
+    /// Number of the newest audit event that it has.
+    pub audit_seq: Id64,
+    /// Hash of that event, in hex: equal on all nodes for one number.
+    pub audit_hash: String,
 }
 
 /// The part a node plays.

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use data_encoding::HEXLOWER;
 use lease::Ledger;
 use lease::ids::NodeId;
 use lease::operate::AlarmKind;
@@ -39,6 +40,9 @@ pub(super) struct NodeReport {
     pub(super) leader_changes: u64,
     pub(super) fsyncs: u64,
     pub(super) fsync_p99_us: Option<u64>,
+    pub(super) state_sum: Option<(u64, String)>,
+    pub(super) audit_seq: u64,
+    pub(super) audit_hash: String,
     /// Other nodes' wall clocks minus this one's, where this one leads.
     pub(super) clock_offsets_ms: Vec<(NodeId, i64)>,
 }
@@ -54,11 +58,16 @@ pub fn node_report(cluster: &Cluster, is_sealed: bool, facts: NodeFacts) -> Byte
 pub(super) fn of_cluster(cluster: &Cluster, is_sealed: bool, facts: NodeFacts) -> NodeReport {
     let status = cluster.status();
     let metrics = cluster.metrics();
-    let epoch = epoch_of(&cluster.ledger());
+    let (epoch, audit) = {
+        let ledger = cluster.ledger();
+        (epoch_of(&ledger), ledger.audit_head())
+    };
     NodeReport {
         sealed: is_sealed,
         facts,
         epoch,
+        audit_seq: audit.seq,
+        audit_hash: HEXLOWER.encode(&audit.hash),
         leader_changes: metrics.leader_changes,
         fsyncs: metrics.log.sync.count(),
         fsync_p99_us: p99_us(&metrics.log.sync),
@@ -91,6 +100,7 @@ fn of_status(status: &raft::Status, bound: Duration) -> NodeReport {
         committed_index: status.committed.map_or(0, |position| position.index),
         leader_contact_age_ms: status.leader_contact_age_ms,
         clock_offsets_ms: offsets.collect(),
+        state_sum: status.state_sum.map(|(index, sum)| (index, HEXLOWER.encode(&sum))),
         ..NodeReport::default()
     }
 }
@@ -161,6 +171,10 @@ impl NodeReport {
             data_key_version: facts.data_key_version,
             last_backup_at: (facts.last_backup_at_s > 0).then(|| time(facts.last_backup_at_s)),
             descriptors: facts.descriptors,
+            state_sum_index: self.state_sum.as_ref().map(|(index, _)| Id64(*index)),
+            state_sum: self.state_sum.as_ref().map(|(_, sum)| sum.clone()),
+            audit_seq: Id64(self.audit_seq),
+            audit_hash: self.audit_hash.clone(),
         }
     }
 }
