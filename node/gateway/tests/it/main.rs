@@ -1,6 +1,7 @@
 //! The gateway over a real cluster of one node: its calls, and its listener.
 
 mod admin;
+mod audit;
 mod captured;
 mod classic;
 mod cloud;
@@ -16,7 +17,8 @@ mod licenses;
 mod listener;
 mod measure;
 mod offline;
+mod people;
 mod recorded;
 mod world;
 
-use gateway::{DeviceSigner, Keys, OfflineSigner, Vault, VaultError};
+use gateway::{DeviceSigner, Keys, NewAuthority, OfflineSigner, Peppers, Vault, VaultError};

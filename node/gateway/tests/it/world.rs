@@ -1,6 +1,7 @@
 //! A founded cluster of one node with a gateway, and short ways to ask it.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -140,12 +141,17 @@ impl Ask<'_> {
     }
 
     pub(crate) async fn send(self) -> Answer {
+        self.send_whole().await.expect("a body")
+    }
+
+    /// The same, or `None` when the body ends before its end.
+    pub(crate) async fn send_whole(self) -> Option<Answer> {
         let request = self.builder.body(Full::new(self.body)).expect("a request");
         let response = self.gateway.answer(request).await;
         let (parts, body) = response.into_parts();
-        let body = to_bytes(body, usize::MAX).await.expect("a body");
+        let body = to_bytes(body, usize::MAX).await.ok()?;
         let text = String::from_utf8(body.to_vec()).expect("text");
-        Answer { status: parts.status, headers: parts.headers, text }
+        Some(Answer { status: parts.status, headers: parts.headers, text })
     }
 }
 
@@ -184,40 +190,34 @@ impl World {
 
     async fn shifted(shift_ms: i64, configure: impl FnOnce(&mut GatewayConfig)) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let mut config = ClusterConfig::new(1, dir.path().join("data"), 7);
-        config.log_segment_bytes = 1 << 20;
-        config.state_cache_bytes = 4 << 20;
         let clock =
             Arc::new(TestClock { real: RealClock::new(), shift_ms, ahead_ms: AtomicU64::new(0) });
-        let entropy = Arc::new(RealEntropy);
-        let disk = Arc::new(RealDisk);
-        let cluster =
-            Cluster::start(config, disk, clock.clone(), entropy.clone(), Arc::new(NoPeers))
-                .await
-                .expect("the node starts");
+        let cluster = start(dir.path(), &clock).await;
         cluster.initialize(vec![(1, "127.0.0.1:7411".to_owned())]).await.expect("founding");
         let signer = Arc::new(TokenSigner::generate().expect("a key"));
         let keys = Arc::new(KeysCell::sealed());
         let tokens = [Role::Admin, Role::Operator, Role::Auditor]
             .map(|role| (role, gateway::new_operator_token(&RealEntropy).expose().to_owned()));
         found(&cluster, &signer, &tokens).await;
-        let context = GatewayContext {
-            cluster: cluster.clone(),
-            keys: keys.clone(),
-            signer,
-            clock: clock.clone(),
-            entropy,
-            peers: Arc::new(NoPeers),
-            control: Arc::new(NoPeers),
-            authority: Arc::new(TestAuthority),
-        };
-        let mut config = GatewayConfig::new(1, "https://127.0.0.1:7401");
-        config.faces.classic = Some(ClassicFace::default());
-        configure(&mut config);
-        let gateway = Gateway::new(config, context);
+        let gateway = gateway_over(&cluster, &keys, signer, &clock, configure);
         let [admin, operator, auditor] = tokens.map(|(_, token)| token);
         let vendor = PrivateKey::ed25519(&Secret::new([9; 32]));
         Self { gateway, keys, admin, operator, auditor, vendor, cluster, clock, dir }
+    }
+
+    /// The same node after a clean stop, with what happens to its directory in between. Access
+    /// tokens of before are signed by a key that it no longer has.
+    pub(crate) async fn restarted(self, between: impl FnOnce(&Path)) -> Self {
+        let Self { gateway, cluster, dir, clock, keys, .. } = self;
+        drop(gateway);
+        cluster.shutdown().await;
+        between(dir.path());
+        let cluster = start(dir.path(), &clock).await;
+        let leads = |status: &raft::Status| status.recovered && status.leader == Some(1);
+        tokio::time::timeout(LIVENESS, cluster.wait_until(leads)).await.expect("it leads");
+        let signer = Arc::new(TokenSigner::generate().expect("a key"));
+        let gateway = gateway_over(&cluster, &keys, signer, &clock, |_| {});
+        Self { gateway, cluster, dir, clock, keys, ..self }
     }
 
     /// Founded and unsealed.
@@ -341,6 +341,41 @@ pub(crate) struct App {
 
 pub(crate) fn text_of<'a>(body: &'a Value, name: &str) -> &'a str {
     body[name].as_str().unwrap_or_else(|| panic!("no {name} in {body}"))
+}
+
+/// The node in a directory.
+async fn start(dir: &Path, clock: &Arc<TestClock>) -> Cluster {
+    let mut config = ClusterConfig::new(1, dir.join("data"), 7);
+    config.log_segment_bytes = 1 << 20;
+    config.state_cache_bytes = 4 << 20;
+    let (disk, entropy) = (Arc::new(RealDisk), Arc::new(RealEntropy));
+    Cluster::start(config, disk, clock.clone(), entropy, Arc::new(NoPeers))
+        .await
+        .expect("the node starts")
+}
+
+/// A gateway over it, as a test wants it; every face is switched on.
+fn gateway_over(
+    cluster: &Cluster,
+    keys: &Arc<KeysCell>,
+    signer: Arc<TokenSigner>,
+    clock: &Arc<TestClock>,
+    configure: impl FnOnce(&mut GatewayConfig),
+) -> Gateway {
+    let context = GatewayContext {
+        cluster: cluster.clone(),
+        keys: keys.clone(),
+        signer,
+        clock: clock.clone(),
+        entropy: Arc::new(RealEntropy),
+        peers: Arc::new(NoPeers),
+        control: Arc::new(NoPeers),
+        authority: Arc::new(TestAuthority),
+    };
+    let mut config = GatewayConfig::new(1, "https://127.0.0.1:7401");
+    config.faces.classic = Some(ClassicFace::default());
+    configure(&mut config);
+    Gateway::new(config, context)
 }
 
 async fn found(cluster: &Cluster, signer: &TokenSigner, tokens: &[(Role, String); 3]) {
