@@ -475,6 +475,47 @@ mod tests {
     }
 
     #[test]
+    fn who_knows_the_old_root_alone_believes_the_new_ones_leaf_by_way_of_the_old() {
+        let now = RealClock::new().wall_ms();
+        let old = authority();
+        let next = old.successor("lh-a", 2, &RealEntropy).unwrap();
+        let load = |cross_signed: &[u8]| {
+            Authority::load(&next.certificate, cross_signed, next.key_pem.expose(), now).unwrap()
+        };
+        let chain = |by: &Authority| {
+            let issued = by.issue_node("lh-a", 3, &RealEntropy).unwrap();
+            let pem = issued.certificate_pem.into_bytes();
+            CertificateDer::pem_slice_iter(&pem).map(Result::unwrap).collect::<Vec<_>>()
+        };
+        let old_root = roots(&[certificate(old.certificate_pem())]).unwrap();
+        let new_root = roots(std::slice::from_ref(&next.certificate)).unwrap();
+        let (with, without) = (chain(&load(&next.cross_signed)), chain(&load(&[])));
+        assert_eq!((with.len(), without.len()), (2, 1));
+        for (what, roots, chain, believed) in [
+            ("old root, with the certificate by the old", &old_root, &with, true),
+            ("old root, without it", &old_root, &without, false),
+            ("new root", &new_root, &without, true),
+            ("new root, with what it needs not", &new_root, &with, true),
+            ("new root, a leaf of the old", &new_root, &chain(&old), false),
+        ] {
+            assert_eq!(chains_to(roots, chain, now).is_ok(), believed, "{what}");
+        }
+        assert!(is_issued_by(&with[0], &next.certificate));
+        assert!(!is_issued_by(&with[0], &certificate(old.certificate_pem())));
+        assert!(!is_issued_by(&with[0], &with[0]));
+        let other_key = Authority::load(&next.certificate, &[], old.key_pem().expose(), now);
+        assert!(matches!(other_key, Err(PkiError::OtherKey)));
+    }
+
+    #[test]
+    fn days_of_life_are_counted_from_when_it_is_made() {
+        let issued = authority().with_leaf_days(2).issue_node("lh-a", 1, &RealEntropy).unwrap();
+        let found = particulars_of(&certificate(&issued.certificate_pem)).unwrap();
+        let days = found.not_after_s - (found.not_before_s + BACKDATED_S);
+        assert_eq!(days, 2 * DAY_S);
+    }
+
+    #[test]
     fn a_gateway_certificate_names_no_node() {
         let addresses = ["127.0.0.1".parse().unwrap(), "::1".parse().unwrap()];
         let issued = authority().issue_gateway(&["localhost"], &addresses, &RealEntropy).unwrap();

@@ -42,22 +42,26 @@ pub use options::{
     AppOptions, GlobalOptions, Hidden, MAX_SPAN_SECONDS, MAX_WAIT_MS, MutationOptions,
     OutputFormat, Span, Wait,
 };
+pub use remote::{Remote, Trust, given_token};
 pub use verbs::ReasonOptions;
 pub use verbs::activation::{ActivationListArgs, ActivationVerb, ReinstateArgs, RevokeArgs};
 pub use verbs::app::{AppArgs, AppVerb, RegisterArgs};
+pub use verbs::app_policy::{SetAppArgs, ShowAppArgs};
 pub use verbs::application::{CheckoutArgs, HeartbeatArgs, ReturnArgs, TokenArgs};
+pub use verbs::audit::{AuditVerb, ExportArgs, KeyOptions, PruneArgs, TailArgs, VerifyAuditArgs};
 pub use verbs::borrow::{
     BorrowArgs, BorrowRulesVerb, OfflineArgs, ReturnBorrowArgs, RulesArgs, SetRulesArgs,
     WriteOffArgs,
 };
-pub use verbs::client::{ClientAddArgs, ClientChangeArgs, ClientListArgs, ClientVerb};
 pub use verbs::bundle::{BundleVerb, GatherArgs};
+pub use verbs::certs::{CertsVerb, RotateCertsArgs};
+pub use verbs::client::{ClientAddArgs, ClientChangeArgs, ClientListArgs, ClientVerb};
 pub use verbs::cluster::ClusterVerb;
-pub use remote::{Remote, Trust, given_token};
-pub use verbs::doctor::DoctorArgs;
 pub use verbs::device::{DeviceListArgs, DeviceRemoveArgs, DeviceVerb};
+pub use verbs::doctor::DoctorArgs;
 pub use verbs::enroll::{AddressArgs, InitArgs, JoinArgs, TimingPreset};
 pub use verbs::hand_over::{DrainArgs, NodeVerb, TransferLeaderArgs};
+pub use verbs::keys::{KeysVerb, PepperOf, RotateKeysArgs};
 pub use verbs::lease::{LeaseVerb, ListArgs, ReleaseArgs, ShowArgs};
 pub use verbs::license::{
     IssueArgs, LicenseArgs, LicenseChangeArgs, LicenseListArgs, LicenseRotateArgs, LicenseVerb,
@@ -66,22 +70,19 @@ pub use verbs::member::{
     AddMemberArgs, MemberVerb, PromoteMemberArgs, RemoveMemberArgs, ReplaceMemberArgs,
 };
 pub use verbs::offline_token::{InspectArgs, OfflineTokenVerb, VerifyTokenArgs};
-pub use verbs::audit::{
-    AuditVerb, ExportArgs, KeyOptions, PruneArgs, TailArgs, VerifyAuditArgs,
-};
 pub use verbs::operator::{OperatorAddArgs, OperatorRemoveArgs, OperatorVerb};
-pub use verbs::subject::{EraseArgs, SubjectArgs, SubjectVerb};
 pub use verbs::package::{ChangeArgs, ImportArgs, PackageArgs, PackageVerb, ServerVerb};
 pub use verbs::plan::PlanArgs;
 pub use verbs::pool::{
     PoolArgs, PoolCreateArgs, PoolListArgs, PoolRemoveArgs, PoolReserveArgs, PoolResizeArgs,
     PoolTransferArgs, PoolVerb,
 };
+pub use verbs::roll::RollArgs;
+pub use verbs::shared_secret::{AddVendorArgs, ClassicVerb, EvaluationVerb, RotateKeyArgs};
 pub use verbs::snapshot::{
     DirArgs, FileArgs, NowArgs, RecoverArgs, RestoreArgs, SaveArgs, SnapshotVerb,
 };
-pub use verbs::roll::RollArgs;
-pub use verbs::shared_secret::{AddVendorArgs, ClassicVerb, EvaluationVerb, RotateKeyArgs};
+pub use verbs::subject::{EraseArgs, SubjectArgs, SubjectVerb};
 pub use verbs::top::TopArgs;
 pub use verbs::usage::{ReportArgs, UnusedArgs, UsageVerb};
 pub use verbs::vendor::{AddArgs, TrustVerb, VendorVerb};
@@ -173,6 +174,12 @@ Examples:
     /// Manage the vendors of the classic face
     #[command(subcommand)]
     Classic(ClassicVerb),
+    /// Look at the nodes' certificates, and replace them and their authority
+    #[command(subcommand)]
+    Certs(CertsVerb),
+    /// Look at the versions of the cluster's keys, and rotate them
+    #[command(subcommand)]
+    Keys(KeysVerb),
     /// Take a seat, as an application
     #[command(after_help = "\
 Example:
@@ -269,6 +276,8 @@ fn act(
             ask(options, var, async |at| shared_secret::evaluation(verb, at).await)
         }
         Verb::Classic(verb) => ask(options, var, async |at| shared_secret::classic(verb, at).await),
+        Verb::Certs(verb) => ask(options, var, async |at| verbs::certs::run(verb, at).await),
+        Verb::Keys(verb) => ask(options, var, async |at| verbs::keys::run(verb, at).await),
         Verb::Token(args) => token(args, options, var),
     }
 }
@@ -340,6 +349,19 @@ mod tests {
             "leasehold app list",
             "leasehold app rotate-secret app-1",
             "leasehold app remove app-1",
+            "leasehold app show app-1",
+            "leasehold app set app-1 --mtls on --certificate a.pem --certificate b.pem",
+            "leasehold app set app-1 --rate 5 --burst 9 --token-algorithm EdDSA",
+            "leasehold app set app-1 --mtls off --any-certificate --rate 0",
+            "leasehold certs status",
+            "leasehold certs rotate --node 2",
+            "leasehold certs rotate --all --idempotency-key k",
+            "leasehold certs rotate --ca --finish --force",
+            "leasehold keys status",
+            "leasehold keys rotate --data-key --finish --force",
+            "leasehold keys rotate --pepper client-secrets --retire",
+            "leasehold keys rotate --pepper operator-tokens",
+            "leasehold keys rotate --token-signing --node 2",
             "leasehold lease list --package p-1 --limit 10",
             "leasehold lease show lease-1",
             "leasehold lease release lease-1",
@@ -396,6 +418,18 @@ mod tests {
              --include user:alice --exclude host:kiosk",
             "leasehold package offline p-1",
             "leasehold lease write-off lease-1 --reason stolen",
+            "leasehold pool list p-1 --limit 5 -o csv",
+            "leasehold pool create p-1 team --seats 5 --for user:a --for app:device",
+            "leasehold pool show p-1 team",
+            "leasehold pool resize p-1 team 8",
+            "leasehold pool reserve p-1 team --nobody --description x",
+            "leasehold pool transfer p-1 3 --from a --to b",
+            "leasehold pool transfer p-1 3 --to b --idempotency-key k",
+            "leasehold pool remove p-1 team",
+            "leasehold usage show p-1",
+            "leasehold usage refusals --limit 5",
+            "leasehold usage costs -o csv",
+            "leasehold usage unused --days 90",
             "leasehold lease borrow lease-1 --renewal-token t --duration 8h --client-id c",
             "leasehold lease return-borrow lease-1 --renewal-token t",
             "leasehold evaluation keys",
@@ -420,6 +454,14 @@ mod tests {
             ("leasehold lease list --limit 0", "0"),
             ("leasehold checkout --quantity 0", "0"),
             ("leasehold token --client-secret a --client-secret-file b", "cannot be used with"),
+            ("leasehold certs rotate", "--node"),
+            ("leasehold certs rotate --node 1 --ca", "cannot be used with"),
+            ("leasehold certs rotate --all --finish", "--ca"),
+            ("leasehold keys rotate", "--data-key"),
+            ("leasehold keys rotate --data-key --node 1", "--token-signing"),
+            ("leasehold keys rotate --pepper x", "client-secrets"),
+            ("leasehold keys rotate --token-signing --finish", "cannot be used with"),
+            ("leasehold app set app-1 --certificate a --any-certificate", "cannot be used with"),
             ("leasehold cluster status --timeout 5h", "want a time as"),
             ("leasehold cluster status -o yaml", "table, json"),
             ("leasehold license issue --protocol devcie --package p", "`deployment`"),
@@ -430,6 +472,13 @@ mod tests {
                 "cannot be used with",
             ),
             ("leasehold device remove", "ACTIVATION_ID"),
+            ("leasehold pool create p-1 team", "--seats"),
+            ("leasehold pool create p-1 team --seats 0", "0"),
+            ("leasehold pool create p-1 team --seats 1 --for alice", "user:NAME"),
+            ("leasehold pool reserve p-1 team", "--nobody"),
+            ("leasehold pool reserve p-1 team --nobody --for user:a", "cannot be used with"),
+            ("leasehold pool transfer p-1 3", "--from"),
+            ("leasehold usage unused --days 0", "0"),
             ("leasehold device remove --fingerprint 6b7d0c9b", "--license"),
             ("leasehold device remove a-1 --license l --fingerprint 6b7d0c9b", "cannot be used"),
             ("leasehold activation list --expires soon", "this-month"),

@@ -1,1 +1,317 @@
-//! placeholder
+//! A node's files in a directory, changed under a running object: what is taken up, what is not.
+
+use lease::Ledger;
+use lease::command::{Command, InitCluster};
+use lease::entry::{Entry, EntryHeader, Stamp};
+use lease::operate::{AnchorState, TrustAnchor};
+use protocol::secret::Secret;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
+use sha2::{Digest, Sha256};
+use storage::seam::{RealClock, RealEntropy};
+
+use super::*;
+use crate::config;
+use crate::config::file::{LogFile, Preset, ProtocolsFile};
+use crate::pki::Authority;
+use crate::provision::{NodePlan, Plan, node_dir, provision, read_founding};
+
+/// A provisioned node, and the authority that made it.
+struct World {
+    dir: tempfile::TempDir,
+    certificates: Certificates,
+    authority: Arc<AuthorityCell>,
+    ca_key: String,
+}
+
+impl World {
+    fn new() -> Self {
+        pki::install_provider();
+        let dir = tempfile::tempdir().unwrap();
+        let plan = Plan {
+            client_id: "bmw-de-001".to_owned(),
+            org_domain: "bmw.com".to_owned(),
+            preset: Preset::Lan,
+            log: LogFile::default(),
+            protocols: ProtocolsFile::default(),
+            nodes: vec![NodePlan {
+                id: 1,
+                listen: "127.0.0.1:7401".parse().unwrap(),
+                peer_listen: "127.0.0.1:7411".parse().unwrap(),
+            }],
+        };
+        provision(dir.path(), &plan, &RealClock::new(), &RealEntropy, &|_| {}).unwrap();
+        let home = node_dir(dir.path(), 1);
+        let founding = read_founding(&home.join("keys/founding.toml")).unwrap();
+        let ca_key = String::from_utf8(founding.secrets["ca-key"].expose().clone()).unwrap();
+        let config = config::load(&home.join("node.toml"), &RealClock::new()).unwrap();
+        let authority = Arc::new(AuthorityCell::sealed());
+        let certificates = Certificates::new(
+            config.path,
+            Arc::new(config.file),
+            config.tls,
+            authority.clone(),
+            Arc::new(RealClock::new()),
+            Arc::new(RealEntropy),
+        )
+        .unwrap();
+        Self { dir, certificates, authority, ca_key }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        node_dir(self.dir.path(), 1).join(name)
+    }
+
+    fn unseal(&self, ledger: &Ledger, key_pem: &str) {
+        let roots = self.certificates.roots();
+        let key = IssuingKey::find(ledger, &roots, Secret::new(key_pem.to_owned()), 1);
+        assert!(key.is_some(), "the key has a certificate");
+        self.authority.set(key);
+    }
+
+    fn fingerprint(&self, purpose: &str) -> String {
+        let facts = self.certificates.facts();
+        facts.into_iter().find(|it| it.purpose == purpose).unwrap().fingerprint
+    }
+
+    /// The authority whose key the founder made.
+    fn first(&self) -> Authority {
+        let now_ms = RealClock::new().wall_ms();
+        Authority::load(&self.certificates.roots()[0], &[], &self.ca_key, now_ms).unwrap()
+    }
+}
+
+/// A ledger with these authorities.
+fn ledger(anchors: &[TrustAnchor]) -> Ledger {
+    let mut ledger = Ledger::new();
+    let init = Command::InitCluster(InitCluster {
+        cluster_id: "lh-test".into(),
+        client_id: "c".into(),
+        org_domain: "o".into(),
+        epoch: 1,
+        incarnation: 0,
+    });
+    let puts = anchors.iter().map(|it| Command::PutTrustAnchor(Box::new(it.clone())));
+    for (index, command) in (1..).zip([init].into_iter().chain(puts)) {
+        let stamp = Stamp { led_ms: 1, civil_ms: 1 };
+        let epoch = u32::from(index > 1);
+        let header = EntryHeader { group: 0, epoch, incarnation: 0, stamp, origin: 1 };
+        let envelope = Envelope {
+            actor: Actor::Node(1),
+            request: None,
+            trace: TraceId::default(),
+            cause: None,
+            command,
+        };
+        ledger.apply_entry(index, &Entry { header, commands: vec![envelope] }).unwrap();
+    }
+    ledger
+}
+
+fn anchor(certificate: &[u8], cross_signed: &[u8], state: AnchorState) -> TrustAnchor {
+    TrustAnchor {
+        fingerprint: Sha256::digest(certificate).into(),
+        certificate_der: certificate.to_vec(),
+        cross_signed_der: cross_signed.to_vec(),
+        key_version: 1,
+        state,
+    }
+}
+
+#[test]
+fn files_that_do_not_fit_change_nothing_and_the_line_names_the_key() {
+    let world = World::new();
+    let before = world.certificates.facts();
+    let peer = fs::read(world.path("peer.pem")).unwrap();
+    let key = fs::read(world.path("keys/peer.key")).unwrap();
+    type Break<'a> = (&'a str, &'a str, Vec<u8>, &'a str);
+    let gateway_key = fs::read(world.path("keys/gateway.key")).unwrap();
+    let table: [Break<'_>; 4] = [
+        ("another's key", "keys/peer.key", gateway_key, "tls.peer_key"),
+        ("no certificate", "gateway.pem", b"nonsense".to_vec(), "tls.gateway_cert"),
+        ("no node's certificate", "peer.pem", fs::read(world.path("gateway.pem")).unwrap(), "tls."),
+        ("nothing", "gateway.pem", Vec::new(), "tls.gateway_cert"),
+    ];
+    for (what, name, bytes, line_has) in table {
+        let good = fs::read(world.path(name)).unwrap();
+        fs::write(world.path(name), bytes).unwrap();
+        assert!(world.certificates.files_changed(), "{what}");
+        let error = world.certificates.reload().unwrap_err();
+        assert!(config::chain(&error).contains(line_has), "{what}: {error}");
+        assert!(!world.certificates.files_changed(), "{what}: it is told once");
+        assert_eq!(world.certificates.facts(), before, "{what}");
+        fs::write(world.path(name), good).unwrap();
+    }
+    assert_eq!(fs::read(world.path("peer.pem")).unwrap(), peer);
+    assert_eq!(fs::read(world.path("keys/peer.key")).unwrap(), key);
+    assert!(world.certificates.reload().is_ok());
+}
+
+#[test]
+fn other_files_are_in_use_at_once() {
+    let world = World::new();
+    let mut shown = world.certificates.gateway_tls();
+    shown.mark_unchanged();
+    let before = world.fingerprint("gateway");
+    let issued = world.first().issue_gateway(&["example.com"], &[], &RealEntropy).unwrap();
+    fs::write(world.path("keys/gateway.key"), issued.key_pem.expose()).unwrap();
+    fs::write(world.path("gateway.pem"), &issued.certificate_pem).unwrap();
+    assert!(world.certificates.files_changed());
+    world.certificates.reload().unwrap();
+    assert!(shown.has_changed().unwrap());
+    assert_ne!(world.fingerprint("gateway"), before);
+    assert_eq!(world.certificates.facts()[0].names, ["example.com"]);
+}
+
+#[test]
+fn a_node_renews_what_came_from_the_cluster_half_way_and_nothing_else() {
+    let world = World::new();
+    let facts = world.certificates.facts();
+    let (made_s, until_s) = (facts[0].not_before_s + pki::BACKDATED_S, facts[0].not_after_s);
+    let half_ms = (made_s + (until_s - made_s) / 2) * 1_000;
+    assert!(!world.certificates.is_renewal_due(half_ms), "a sealed node issues nothing");
+    assert!(matches!(world.certificates.renew(), Err(CertificatesError::NoAuthority)));
+    world.unseal(&Ledger::new(), &world.ca_key);
+    assert!(!world.certificates.is_renewal_due(half_ms - 1_000));
+    assert!(world.certificates.is_renewal_due(half_ms));
+    let before = (world.fingerprint("gateway"), world.fingerprint("peer"));
+    let told = world.certificates.renew().unwrap();
+    assert!(told.contains("gateway") && told.contains("peer"), "{told}");
+    assert_ne!(world.fingerprint("gateway"), before.0);
+    assert_ne!(world.fingerprint("peer"), before.1);
+    assert_eq!(world.certificates.facts()[0].names, facts[0].names, "for the same hosts");
+    let mode = fs::metadata(world.path("keys/peer.key")).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o600);
+    assert!(!world.path("keys/peer.key.next").exists());
+    assert!(config::load(&world.path("node.toml"), &RealClock::new()).is_ok(), "a restart works");
+
+    // One from elsewhere is watched, and left alone whatever its age.
+    let other = Authority::generate("lh-other", &RealClock::new(), &RealEntropy).unwrap();
+    let issued = other.issue_gateway(&["example.com"], &[], &RealEntropy).unwrap();
+    replace_pair(&world.path("gateway.pem"), &world.path("keys/gateway.key"), &issued).unwrap();
+    world.certificates.reload().unwrap();
+    let foreign = world.fingerprint("gateway");
+    let facts = world.certificates.facts();
+    assert_eq!((facts[0].managed, facts[0].issuer.as_str(), facts[0].renew_at_s), (false, "", 0));
+    assert_eq!(world.certificates.renew().unwrap(), "new certificates are in use: peer");
+    assert_eq!(world.fingerprint("gateway"), foreign);
+}
+
+#[test]
+fn a_renewal_that_was_cut_short_is_finished_by_the_next_start() {
+    let world = World::new();
+    let issued = world.first().issue_gateway(&["localhost"], &[], &RealEntropy).unwrap();
+    let (certificate, key) = (world.path("gateway.pem"), world.path("keys/gateway.key"));
+    let next = config::next_key(&key);
+
+    // Cut before the certificate: the old pair fits, and stays.
+    replace_file(&RealDisk, &next, issued.key_pem.expose().as_bytes()).unwrap();
+    let before = world.fingerprint("gateway");
+    world.certificates.reload().unwrap();
+    assert_eq!(world.fingerprint("gateway"), before);
+
+    // Cut after it: the key that waits takes its place.
+    fs::write(&certificate, &issued.certificate_pem).unwrap();
+    world.certificates.reload().unwrap();
+    assert_ne!(world.fingerprint("gateway"), before);
+    assert!(!next.exists());
+    assert_eq!(&fs::read_to_string(&key).unwrap(), issued.key_pem.expose());
+}
+
+#[test]
+fn another_authority_is_believed_then_used_then_alone() {
+    let world = World::new();
+    let now_ms = RealClock::new().wall_ms();
+    let old_root = world.certificates.roots().remove(0);
+    let new = world.first().successor("lh-test", 2, &RealEntropy).unwrap();
+    let old = |state| anchor(&old_root, &[], state);
+    let next = |state| anchor(&new.certificate, &new.cross_signed, state);
+
+    // Believed: in the roots and in their file; certificates stay as they are.
+    let trusted = ledger(&[old(AnchorState::Issuing), next(AnchorState::Trusted)]);
+    world.certificates.follow(&trusted);
+    assert_eq!(world.certificates.anchors().len(), 2);
+    let filed = fs::read(world.dir.path().join("ca.pem")).unwrap();
+    assert_eq!(CertificateDer::pem_slice_iter(&filed).count(), 2);
+    assert!(!world.certificates.files_changed(), "its own writing is no change");
+    world.unseal(&trusted, new.key_pem.expose());
+    assert!(!world.certificates.is_renewal_due(now_ms), "it is not in charge yet");
+
+    // In charge: certificates of it, which those who know the old one alone believe, too.
+    let issuing = ledger(&[old(AnchorState::Retiring), next(AnchorState::Issuing)]);
+    world.certificates.follow(&issuing);
+    world.unseal(&issuing, new.key_pem.expose());
+    assert!(world.certificates.is_renewal_due(now_ms));
+    world.certificates.renew().unwrap();
+    assert!(!world.certificates.is_renewal_due(now_ms));
+    let new_fingerprint = fingerprint(&new.certificate);
+    assert!(world.certificates.facts().iter().all(|it| it.issuer == new_fingerprint));
+    let old_alone = pki::roots(std::slice::from_ref(&old_root)).unwrap();
+    let shown = fs::read(world.path("gateway.pem")).unwrap();
+    let shown: Vec<_> = CertificateDer::pem_slice_iter(&shown).map(|it| it.unwrap()).collect();
+    assert_eq!(shown.len(), 2, "the leaf, and the new authority by the old");
+    pki::chains_to(&old_alone, &shown, now_ms).unwrap();
+
+    // Alone: the old one is believed no more.
+    let alone = ledger(&[next(AnchorState::Issuing)]);
+    world.certificates.follow(&alone);
+    assert_eq!(world.certificates.anchors(), [new_fingerprint]);
+    assert_eq!(world.certificates.roots(), [new.certificate.clone()]);
+    world.certificates.reload().unwrap();
+    assert_eq!(world.certificates.roots(), [new.certificate]);
+}
+
+#[test]
+fn the_first_authority_is_found_by_its_key() {
+    let world = World::new();
+    world.unseal(&Ledger::new(), &world.ca_key);
+    let key = world.authority.get().unwrap();
+    let row = key.first_anchor().unwrap();
+    assert_eq!((row.state, row.fingerprint), (AnchorState::Issuing, key.fingerprint()));
+    let stored = ledger(std::slice::from_ref(&row));
+    world.unseal(&stored, &world.ca_key);
+    assert!(world.authority.get().unwrap().first_anchor().is_none(), "it is stored once");
+    let other = Authority::generate("lh-other", &RealClock::new(), &RealEntropy).unwrap();
+    let roots = world.certificates.roots();
+    assert!(
+        IssuingKey::find(&stored, &roots, other.key_pem(), 1).is_none(),
+        "peers from elsewhere"
+    );
+}
+
+#[test]
+fn a_node_that_joins_is_certified_by_its_own_request() {
+    use gateway::{AuthorityError, CertificateAuthority, CertificateSubject};
+    let World { certificates, authority: cell, ca_key, dir: _dir } = World::new();
+    let roots = certificates.roots();
+    let authority = crate::authority::ClusterAuthority {
+        cluster_id: "lh-test".to_owned(),
+        cell: cell.clone(),
+        certificates: Arc::new(certificates),
+        leaf_days: 30,
+        clock: Arc::new(RealClock::new()),
+        entropy: Arc::new(RealEntropy),
+    };
+    let key = rcgen::KeyPair::generate().unwrap();
+    let request = rcgen::CertificateParams::default().serialize_request(&key).unwrap();
+    let request = request.pem().unwrap();
+    let sealed = authority.issue(&request, CertificateSubject::Peer(4));
+    assert_eq!(sealed, Err(AuthorityError::Sealed));
+    cell.set(IssuingKey::find(&Ledger::new(), &roots, Secret::new(ca_key), 1));
+    assert_eq!(authority.anchors().unwrap(), [roots[0].to_vec()]);
+    let leaf = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+    let peer = leaf(&authority.issue(&request, CertificateSubject::Peer(4)).unwrap());
+    assert_eq!(pki::node_of("lh-test", &peer), Some(4));
+    assert_eq!(
+        pki::public_key_of(&peer).unwrap(),
+        rcgen::PublicKeyData::subject_public_key_info(&key)
+    );
+    let subject = CertificateSubject::Gateway { host: "lic-4.example.com" };
+    let gateway = leaf(&authority.issue(&request, subject).unwrap());
+    let names = pki::particulars_of(&gateway).unwrap().names;
+    assert_eq!(names, ["localhost", "lic-4.example.com"]);
+    let broken = authority.issue("no request", CertificateSubject::Peer(4));
+    assert!(matches!(broken, Err(AuthorityError::Request(_))));
+    let _: PrivateKeyDer<'_> =
+        PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap();
+}

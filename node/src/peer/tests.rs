@@ -65,13 +65,23 @@ impl Rig {
         node: NodeId,
     ) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
         let issued = by.issue_node(cluster, node, &RealEntropy).unwrap();
-        let chain = CertificateDer::from_pem_slice(issued.certificate_pem.as_bytes()).unwrap();
+        let chain = CertificateDer::pem_slice_iter(issued.certificate_pem.as_bytes());
         let key = PrivateKeyDer::from_pem_slice(issued.key_pem.expose().as_bytes()).unwrap();
-        (vec![chain], key)
+        (chain.map(Result::unwrap).collect(), key)
     }
 
     /// A node that answers every call with `sender:call:body`.
     async fn listen(&mut self, node: NodeId, members: &[NodeId]) -> (String, PeerTable) {
+        let (address, table, _) = self.listen_as(node, members).await;
+        (address, table)
+    }
+
+    /// The same, and what it shows and believes.
+    async fn listen_as(
+        &mut self,
+        node: NodeId,
+        members: &[NodeId],
+    ) -> (String, PeerTable, Arc<PeerIdentity>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (chain, key) = self.certified(&self.authority, CLUSTER, node);
@@ -81,7 +91,7 @@ impl Rig {
             cluster_id: CLUSTER.to_owned(),
             table: table.clone(),
             tls: Arc::new(identity.server_config().unwrap()),
-            identity,
+            identity: identity.clone(),
             handlers: Handlers {
                 call: Box::new(|from, call, body| {
                     Box::pin(async move {
@@ -106,7 +116,7 @@ impl Rig {
             },
         };
         self.tasks.spawn(listen.serve(listener, self.stop.clone()));
-        (address, table)
+        (address, table, identity)
     }
 
     fn transport(&self, by: &Authority, me: NodeId, to: NodeId, address: &str) -> PeerTransport {
@@ -205,4 +215,40 @@ async fn a_peer_that_comes_back_is_reached_again() {
     let (address, _) = rig.listen(2, &[1]).await;
     transport.set_peers(vec![(2, address)]);
     assert!(call(&transport, 2, Bytes::new()).await.is_ok());
+}
+
+#[tokio::test]
+async fn an_authority_that_is_believed_no_more_loses_its_connections() {
+    let mut rig = Rig::new();
+    let next = rig.authority.successor(CLUSTER, 2, &RealEntropy).unwrap();
+    let now_ms = storage::seam::Clock::wall_ms(&RealClock::new());
+    let load = |cross_signed: &[u8]| {
+        Authority::load(&next.certificate, cross_signed, next.key_pem.expose(), now_ms).unwrap()
+    };
+    let old_root = CertificateDer::from_pem_slice(rig.authority.certificate_pem().as_bytes());
+    let both = pki::roots(&[old_root.unwrap(), next.certificate.clone()]).unwrap();
+    let (address, _, server) = rig.listen_as(2, &[1, 3]).await;
+    server.believe(both.clone()).unwrap();
+
+    // Node 1 shows a certificate of the old authority, node 3 one of the new.
+    let old = rig.transport(&rig.authority, 1, 2, &address);
+    let new = rig.transport(&load(&next.cross_signed), 3, 2, &address);
+    assert!(call(&old, 2, Bytes::new()).await.is_ok());
+    assert!(call(&new, 2, Bytes::new()).await.is_ok());
+
+    // The listener shows one of the new; who knows the old root alone finds it by the intermediate.
+    let (chain, key) = rig.certified(&load(&next.cross_signed), CLUSTER, 2);
+    server.show(chain, key).unwrap();
+    let later = rig.transport(&rig.authority, 1, 2, &address);
+    assert!(call(&later, 2, Bytes::new()).await.is_ok());
+
+    // The old one goes: its connections end, and no other is let in; the rest goes on.
+    server.believe(pki::roots(std::slice::from_ref(&next.certificate)).unwrap()).unwrap();
+    for refused in [&old, &later, &rig.transport(&rig.authority, 1, 2, &address)] {
+        while let Ok(answer) = call(refused, 2, Bytes::new()).await {
+            // An answer that was on its way; the connection is closed meanwhile.
+            assert_eq!(answer, "1:append:0");
+        }
+    }
+    assert!(call(&new, 2, Bytes::new()).await.is_ok());
 }

@@ -9,6 +9,7 @@ use protocol::wire::MAX_TEXT_CHARS;
 use reqwest::Method;
 use serde_json::json;
 
+use super::app_policy::{self, SetAppArgs, ShowAppArgs};
 use super::{document, pages, require_id};
 use crate::error::{CliError, Result};
 use crate::options::MutationOptions;
@@ -30,6 +31,15 @@ Example:
     RotateSecret(AppArgs),
     /// Remove an application; its secret and tokens end at once
     Remove(AppArgs),
+    /// Show how an application is let in, beside its secret
+    Show(ShowAppArgs),
+    /// Change how an application is let in: certificates, rates, what signs its tokens
+    #[command(after_help = "\
+Examples:
+  leasehold app set app-00000000000000a1 --mtls on --certificate client.pem
+  leasehold app set app-00000000000000a1 --rate 50 --burst 100
+  leasehold app set app-00000000000000a1 --token-algorithm EdDSA")]
+    Set(SetAppArgs),
 }
 
 /// Options of `app register`.
@@ -66,6 +76,8 @@ pub(crate) async fn run(verb: AppVerb, session: &Session<'_>) -> Result<Report> 
         AppVerb::List => list(session).await,
         AppVerb::RotateSecret(args) => rotate_secret(args, session).await,
         AppVerb::Remove(args) => remove(args, session).await,
+        AppVerb::Show(args) => app_policy::show(args, session).await,
+        AppVerb::Set(args) => app_policy::set(args, session).await,
     }
 }
 
