@@ -31,7 +31,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::{
     CONNECTION_WINDOW_BYTES, FRAME_BYTES, MAX_STREAMS, ORDER, PATH_PREFIX, PeerIdentity, PeerTable,
@@ -357,6 +357,15 @@ async fn run(purpose: Purpose, peer: Arc<Peer>, state: watch::Sender<State>) {
         }
         Err(error) => {
             let reason = crate::config::chain(&*error);
+            let is_first = matches!(*state.borrow(), State::Dialling { failures: 0 });
+            if is_first && names_another(&*error) {
+                warn!(
+                    peer = peer.node,
+                    address = %peer.address,
+                    "another node of the cluster answers there: the peer was replaced, or a new \
+                     epoch began; what is left of a former one must not run"
+                );
+            }
             debug!(peer = peer.node, address = %peer.address, ?purpose, reason, "no connection");
             state.send_modify(|state| {
                 let failures = match state {
@@ -367,6 +376,22 @@ async fn run(purpose: Purpose, peer: Arc<Peer>, state: watch::Sender<State>) {
             });
         }
     }
+}
+
+/// Whether a certificate was of the cluster, and of another node than the one that was dialled.
+fn names_another(error: &(dyn std::error::Error + 'static)) -> bool {
+    let named =
+        rustls::Error::InvalidCertificate(rustls::CertificateError::ApplicationVerificationFailure);
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let of_tls = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        if of_tls.or(error.downcast_ref::<rustls::Error>()) == Some(&named) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// No connection until a pause is over that doubles with each failure.
