@@ -9,6 +9,7 @@ pub mod api;
 pub mod cluster;
 pub mod decoders;
 pub mod holds;
+pub mod operated;
 pub mod packages;
 pub mod tenant;
 pub mod wait;
