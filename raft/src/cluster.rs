@@ -309,6 +309,9 @@ impl Cluster {
 
     /// Writes a checkpoint now and waits for it; openraft then purges what it covers.
     pub async fn checkpoint_now(&self) -> Result<(), ChangeError> {
+        if !self.inner.context.has_room() {
+            return Err(ChangeError::Failed("the disk has no room for a checkpoint".to_owned()));
+        }
         let replica = Arc::clone(&self.inner.context.replica);
         let written = tokio::task::spawn_blocking(move || replica.checkpoint()).await;
         match written {
