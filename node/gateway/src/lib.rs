@@ -36,6 +36,7 @@ mod gateway;
 mod keys;
 mod licensing;
 mod metrics;
+mod metrics_pools;
 mod metrics_watched;
 pub mod openapi;
 mod peppers;

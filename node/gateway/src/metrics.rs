@@ -26,6 +26,7 @@ use storage::log::{DurationHistogram, SYNC_BOUNDS_NS};
 
 use crate::calls::classic::metrics::ClassicMetrics;
 use crate::context::GatewayContext;
+use crate::metrics_pools::Pools;
 use crate::metrics_watched::Watched;
 
 /// Counts requests, and gathers the rest when asked.
@@ -143,6 +144,7 @@ struct Snapshot {
     subject_rows: usize,
     clock_led_ms: u64,
     seats: Vec<PackageSeats>,
+    pools: Pools,
     refusals: BTreeMap<String, u64>,
     own_refusals: BTreeMap<&'static str, u64>,
     watched: Watched,
@@ -181,6 +183,7 @@ impl Snapshot {
             subject_rows: ledger.subject_rows(),
             clock_led_ms: ledger.clock().led_ms,
             seats: seats(&ledger),
+            pools: Pools::of(&ledger),
             refusals: refusals(&ledger),
             own_refusals,
             watched: Watched::of(facts, &ledger, &status, context.clock.wall_ms()),
@@ -244,6 +247,7 @@ impl Collector for Snapshot {
         self.encode_server(&mut encoder)?;
         self.encode_disk(&mut encoder)?;
         self.watched.encode(&mut encoder)?;
+        self.pools.encode(&mut encoder)?;
         self.encode_clocks(&mut encoder)?;
         self.encode_ledger(&mut encoder)
     }

@@ -4,6 +4,7 @@
 
 mod holders;
 mod offline;
+mod pools;
 
 use serde_json::{Value, json};
 

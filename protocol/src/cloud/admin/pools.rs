@@ -284,9 +284,10 @@ mod tests {
             (
                 r#"{"package_id":"p","pool":"a","seats":3,"description":"",
                     "reserved_for":{"users":["b","a","b"],"hosts":[],"apps":["classic"]}}"#,
-                Ok(
-                    r#"{"package_id":"p","pool":"a","seats":3,"reserved_for":{"users":["a","b"],"apps":["classic"]}}"#,
-                ),
+                Ok(concat!(
+                    r#"{"package_id":"p","pool":"a","seats":3,"reserved_for":"#,
+                    r#"{"users":["a","b"],"apps":["classic"]}}"#
+                )),
             ),
             (r#"{"package_id":"p","pool":"a","seats":0}"#, Err("seats")),
             (r#"{"package_id":"p","pool":"a b","seats":1}"#, Err("pool")),
