@@ -7,7 +7,8 @@ use std::path::Path;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
-use lease::command::{InitCluster, Member, SealedSecret};
+use lease::command::{InitCluster, Member, Operator, Role, SealedSecret};
+use lease::ids::OperatorId;
 use raft::{ClusterConfig, PeerCall, Transport, TransportError};
 use storage::seam::{Clock, RealClock, RealDisk, RealEntropy};
 use tokio::task::JoinSet;
@@ -209,5 +210,138 @@ async fn a_node_with_another_key_stays_sealed_and_makes_nothing() {
     keyholder.make(&kek, &opened::missing(&world.cluster.ledger())).await;
     assert_eq!(opened::missing(&world.cluster.ledger()).len(), 4);
     assert!(cell.get().is_none());
+    world.cluster.shutdown().await;
+}
+
+/// Replaces the data key as an operator does, by way of some node's vault.
+async fn replace_data_key(world: &World, keys: &Keys) -> u32 {
+    let admin = OperatorId(9);
+    let token_mac = [9; 32];
+    let operator = Operator {
+        operator: admin,
+        name: "admin".into(),
+        role: Role::Admin,
+        token_mac,
+        expires_at_ms: None,
+    };
+    world.submit(vec![Command::AddOperator(operator)]).await;
+    let replace = {
+        let ledger = world.cluster.ledger();
+        let members: Vec<_> =
+            ledger.members().map(|member| (member.node, member.kek_public)).collect();
+        let secrets: Vec<_> = ledger.secrets().cloned().collect();
+        keys.vault.replace_data_key(&members, &secrets).unwrap()
+    };
+    let version = replace.version;
+    let envelope = Envelope {
+        actor: Actor::Operator(admin),
+        request: None,
+        trace: TraceId::default(),
+        cause: None,
+        command: Command::ReplaceDataKey(Box::new(replace)),
+    };
+    let submitted = world.cluster.submit(vec![envelope], LIVENESS).await.unwrap();
+    assert_eq!(submitted.outcomes, [Outcome::Done]);
+    version
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replaced_data_key_is_taken_up_by_who_runs_and_by_who_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::founded(dir.path()).await;
+    let cell = Arc::new(KeysCell::sealed());
+    let mut tasks = JoinSet::new();
+    tasks.spawn(world.keyholder(&world.kek_pem, &cell).run());
+    let first = keys_with(&cell, |_| true).await;
+    let sealed = first.vault.seal("record", b"kept").unwrap();
+    assert_eq!(replace_data_key(&world, &first).await, 2);
+
+    // Who runs goes on with both; the secrets are the same ones, sealed anew.
+    let second = keys_with(&cell, |keys| keys.vault.data_key_version() == 2).await;
+    assert_eq!(second.vault.data_key_versions(), [1, 2]);
+    assert_eq!(second.offline.kid, first.offline.kid);
+    let under = |keys: &Keys| {
+        let ledger = world.cluster.ledger();
+        ledger.secrets().map(|row| keys.vault.version_of_secret(row)).collect::<Vec<_>>()
+    };
+    assert!(under(&second).iter().all(|version| *version == Some(2)), "every secret");
+    assert!(under(&first).iter().all(Option::is_none), "the former key opens none");
+    assert_eq!(second.vault.version_of_record("record", &sealed), Some(1));
+    assert_eq!(second.vault.open("record", &sealed).unwrap().expose(), b"kept");
+    let anew = second.vault.seal("record", b"kept").unwrap();
+    assert_eq!(second.vault.version_of_record("record", &anew), Some(2));
+    assert!(first.vault.open("record", &anew).is_err());
+
+    // Who was down meanwhile opens all of it when it comes back; who is sealed stays sealed.
+    let late = Arc::new(KeysCell::sealed());
+    tasks.spawn(world.keyholder(&world.kek_pem, &late).run());
+    let late = keys_with(&late, |_| true).await;
+    assert_eq!(late.vault.open("record", &sealed).unwrap().expose(), b"kept");
+    assert_eq!(late.vault.open("record", &anew).unwrap().expose(), b"kept");
+    let stranger = KeyEncryptionKey::generate(&RealEntropy).to_pem();
+    let sealed_node = world.keyholder(stranger.expose(), &Arc::new(KeysCell::sealed()));
+    let kek = KeyEncryptionKey::from_pem(stranger.expose()).unwrap();
+    let progress = sealed_node.open(&kek, &world.cluster.ledger());
+    assert!(matches!(progress, Progress::Sealed(_)));
+
+    // A node that joins gets both versions; what is made from then on needs the newest alone.
+    let joins = KeyEncryptionKey::generate(&RealEntropy);
+    let wraps = late.vault.wrap_to(7, joins.public()).unwrap();
+    let opened: Vec<u32> = wraps
+        .iter()
+        .map(|wrap| DataKey::unwrap(CLUSTER, 7, &joins, wrap).unwrap().version())
+        .collect();
+    assert_eq!(opened, [2, 1]);
+    world.submit(vec![Command::RetireDataKey { version: 1 }]).await;
+    let only = keys_with(&cell, |keys| keys.vault.data_key_versions() == [2]).await;
+    assert!(only.vault.open("record", &sealed).is_err(), "it was not sealed anew in time");
+    assert_eq!(only.vault.open("record", &anew).unwrap().expose(), b"kept");
+    tasks.shutdown().await;
+    world.cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn peppers_and_the_authority_are_taken_up_and_the_former_signing_keys_retired() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::founded(dir.path()).await;
+    let ca = crate::pki::Authority::generate(CLUSTER, &RealClock::new(), &RealEntropy).unwrap();
+    let root = rustls::pki_types::pem::PemObject::from_pem_slice(ca.certificate_pem().as_bytes());
+    let ca_key = world.sealed(CA_KEY, 1, ca.key_pem().expose().as_bytes());
+    world.submit(vec![Command::PutSecret(ca_key)]).await;
+    let former = TokenSigner::generate().unwrap();
+    let [rsa, ed25519] = former.signing_keys(1).map(Command::PublishSigningKey);
+    world.submit(vec![rsa, ed25519]).await;
+    let cell = Arc::new(KeysCell::sealed());
+    let mut keyholder = world.keyholder(&world.kek_pem, &cell);
+    keyholder.roots = vec![root.unwrap()];
+    let authority = keyholder.authority.clone();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(keyholder.run());
+    let first = keys_with(&cell, |_| true).await;
+    assert!(authority.get().unwrap().first_anchor().is_some(), "found by the file of roots");
+    {
+        let ledger = world.cluster.ledger();
+        let signs = |kid: &str| ledger.retired_key(kid).is_none();
+        for key in former.signing_keys(1) {
+            assert!(!signs(&key.kid), "what it signed with before is retired");
+        }
+        for key in world.signer.signing_keys(1) {
+            assert!(ledger.signing_key(&key.kid).is_some() && signs(&key.kid));
+        }
+    }
+    assert_eq!(first.client_secret_pepper.newest_version(), 1);
+    let stored = gateway::client_secret_mac(&first.client_secret_pepper, "lh_cs_x");
+    let second = world.sealed("client-secret-pepper-2", 1, &[8; 32]);
+    world.submit(vec![Command::PutSecret(second)]).await;
+    let both = keys_with(&cell, |keys| keys.client_secret_pepper.newest_version() == 2).await;
+    assert_eq!(both.client_secret_pepper.versions().collect::<Vec<_>>(), [1, 2]);
+    assert!(both.client_secret_pepper.is_old(&stored));
+
+    // The first version may go: the cluster is as founded as before.
+    world.submit(vec![Command::RemoveSecret { name: "client-secret-pepper".into() }]).await;
+    let only = keys_with(&cell, |keys| keys.client_secret_pepper.versions().count() == 1).await;
+    assert_eq!(only.client_secret_pepper.newest_version(), 2);
+    assert!(opened::is_founded(&world.cluster.ledger()));
+    tasks.shutdown().await;
     world.cluster.shutdown().await;
 }

@@ -60,3 +60,112 @@ impl Ledger {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::command::{Command, InitCluster, Operator, Role, SealedSecret};
+    use crate::entry::{Actor, Entry, EntryHeader, Envelope, Stamp};
+    use crate::ids::{OperatorId, TraceId};
+    use crate::ledger::Ledger;
+    use crate::operate::{
+        OPERATOR_PEPPER, Peppered, Repepper, pepper_of_secret, pepper_secret, pepper_version,
+        peppered,
+    };
+    use crate::outcome::{Outcome, RefusalCode};
+
+    /// Applies one command of node 1 in an entry of its own.
+    fn apply(ledger: &mut Ledger, index: u64, command: Command) -> Outcome {
+        let header = EntryHeader {
+            group: 0,
+            epoch: u32::from(index > 1),
+            incarnation: 0,
+            stamp: Stamp { led_ms: 1, civil_ms: 1 },
+            origin: 1,
+        };
+        let envelope = Envelope {
+            actor: Actor::Node(1),
+            request: None,
+            trace: TraceId::default(),
+            cause: None,
+            command,
+        };
+        let entry = Entry { header, commands: vec![envelope] };
+        ledger.apply_entry(index, &entry).unwrap().remove(0)
+    }
+
+    fn operator(token_mac: [u8; 32], id: u64) -> Command {
+        Command::AddOperator(Operator {
+            operator: OperatorId(id),
+            name: "a".into(),
+            role: Role::Admin,
+            token_mac,
+            expires_at_ms: None,
+        })
+    }
+
+    fn secret(version: u32) -> Command {
+        let name = pepper_secret(OPERATOR_PEPPER, version).as_str().into();
+        Command::PutSecret(SealedSecret { name, version: 1, nonce: [0; 12], sealed: vec![1; 48] })
+    }
+
+    fn refused(outcome: &Outcome) -> Option<RefusalCode> {
+        match outcome {
+            Outcome::Refused(refusal) => Some(refusal.code),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_stored_form_names_its_version_and_so_does_a_secret() {
+        for version in [1, 2, 255, 256, 65_535] {
+            assert_eq!(pepper_version(&peppered(version, [9; 32])), version);
+            let name = pepper_secret(OPERATOR_PEPPER, version);
+            assert_eq!(pepper_of_secret(&name), Some((OPERATOR_PEPPER, version)));
+        }
+        for name in ["operator-pepper-1", "operator-pepper-02", "operator-pepper-", "ca-key"] {
+            assert_eq!(pepper_of_secret(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_version_goes_when_nothing_is_stored_under_it_and_nothing_is_after() {
+        let mut ledger = Ledger::new();
+        let init = Command::InitCluster(InitCluster {
+            cluster_id: "lh-1".into(),
+            client_id: "c".into(),
+            org_domain: "o".into(),
+            epoch: 1,
+            incarnation: 0,
+        });
+        let (old, new) = (peppered(1, [7; 32]), peppered(2, [8; 32]));
+        let remove = |version| Command::RemoveSecret {
+            name: pepper_secret(OPERATOR_PEPPER, version).as_str().into(),
+        };
+        let row = Peppered::Operator(OperatorId(1));
+        let repepper = |before, after| Command::Repepper(Repepper { row, before, after });
+        let in_use = Some(RefusalCode::DataKeyInUse);
+        let conflict = Some(RefusalCode::VersionConflict);
+        let script: [(Command, Option<RefusalCode>, (u64, u64)); 12] = [
+            (init, None, (0, 0)),
+            (secret(1), None, (0, 0)),
+            (operator(old, 1), None, (1, 0)),
+            (remove(1), in_use, (1, 0)),
+            (secret(2), None, (1, 0)),
+            (remove(1), in_use, (1, 0)),
+            (remove(2), in_use, (1, 0)),
+            (repepper(new, old), conflict, (1, 0)),
+            (repepper(old, new), None, (0, 1)),
+            (repepper(old, new), None, (0, 1)),
+            (remove(1), None, (0, 1)),
+            (operator(peppered(1, [6; 32]), 2), conflict, (0, 1)),
+        ];
+        for (index, (command, code, counts)) in (1..).zip(script) {
+            let outcome = apply(&mut ledger, index, command.clone());
+            assert_eq!(refused(&outcome), code, "{index}: {command:?}");
+            let counted = [1, 2].map(|version| ledger.stored_under(OPERATOR_PEPPER, version));
+            assert_eq!((counted[0], counted[1]), counts, "{index}: {command:?}");
+        }
+        assert!(ledger.operator_by_mac(&old).is_none(), "the former form finds nobody");
+        assert_eq!(ledger.operator_by_mac(&new).map(|row| row.operator), Some(OperatorId(1)));
+    }
+}

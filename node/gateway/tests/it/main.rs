@@ -1,6 +1,7 @@
 //! The gateway over a real cluster of one node: its calls, and its listener.
 
 mod admin;
+mod alarms;
 mod audit;
 mod captured;
 mod classic;
@@ -9,6 +10,7 @@ mod credentials;
 mod deployment;
 mod device;
 mod device_admin;
+mod document;
 mod evaluation;
 mod frame;
 mod issued;
@@ -18,7 +20,11 @@ mod listener;
 mod measure;
 mod offline;
 mod people;
+mod pools;
+mod rates;
 mod recorded;
+mod snapshot;
+mod security;
 mod world;
 
 use gateway::{DeviceSigner, Keys, NewAuthority, OfflineSigner, Peppers, Vault, VaultError};

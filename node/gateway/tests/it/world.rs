@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use gateway::{
-    AuthorityError, CertificateAuthority, CertificateSubject, ClassicFace, Faces, Gateway,
+    AuthorityError, CertificateAuthority, CertificateSubject, ClassicFace, ClientCertificate, Faces, Gateway,
     GatewayConfig, GatewayContext, KeysCell, NodeControl, NodeFacts, NodeOrder, OrderError,
     PeerAddress, PeerProbe, RateLimits, TokenSigner,
 };
@@ -113,6 +113,12 @@ pub(crate) struct Ask<'a> {
 impl Ask<'_> {
     pub(crate) fn bearer(self, token: &str) -> Self {
         self.header("authorization", &format!("Bearer {token}"))
+    }
+
+    /// Over a connection that was opened with a client certificate of this SHA-256.
+    pub(crate) fn certificate(self, sha256: [u8; 32]) -> Self {
+        let builder = self.builder.extension(ClientCertificate { sha256 });
+        Self { builder, ..self }
     }
 
     pub(crate) fn key(self, key: &str) -> Self {
