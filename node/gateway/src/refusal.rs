@@ -298,7 +298,7 @@ pub(crate) fn admin_verdict(code: RefusalCode) -> AdminVerdict {
         }
         Code::UnknownSubject => say(404, "unknown_subject", "No such person or host."),
         Code::SubjectInUse => {
-            say(409, "subject_in_use", "Live leases or activations still name them.")
+            say(409, "subject_in_use", "Something works only because of this name.")
         }
         Code::UnknownAlarm => say(404, "unknown_alarm", "No such alarm stands."),
         Code::UnknownTrustAnchor => {
@@ -483,7 +483,7 @@ mod tests {
             assert_eq!(*code as usize, number);
             assert!(cloud_failure(&Refusal::new(*code), &[]).status().as_u16() >= 400);
             let verdict = admin_verdict(*code);
-            assert!((400..=503).contains(&verdict.status), "{code:?}");
+            assert!((400..=507).contains(&verdict.status), "{code:?}");
             assert!(verdict.title.ends_with('.'), "{code:?}");
         }
     }

@@ -151,7 +151,7 @@ fn meets(operation: &Operation, reason: DenialReason) -> bool {
         Reason::AppRemoved | Reason::InsufficientScope => true,
         Reason::IdempotencyKeyReused | Reason::IdempotencyTableFull => operation.is_keyed(),
         Reason::NoSpace => operation.method != Verb::Get,
-        Reason::UnknownLease | Reason::LeaseEnded => names_lease,
+        Reason::UnknownLease | Reason::LeaseEnded => names_lease || id.contains("OfflineToken"),
         Reason::AlreadyEnded => id == "returnLease",
         Reason::RenewalTokenReplayed | Reason::RenewalTokenInvalid => names_lease,
         Reason::OfflineNotAllowed
@@ -235,6 +235,10 @@ fn words_of(operation: &Operation, fields: &[String]) -> BTreeSet<String> {
     }
     spoken.extend(words(&id));
     spoken.extend(fields.iter().flat_map(|field| words(field)));
+    // A package is imported below /admin/licenses, and is none.
+    if imports(operation) {
+        spoken.remove("license");
+    }
     spoken
 }
 
