@@ -196,15 +196,15 @@ async fn what_is_no_whole_snapshot_begins_no_epoch() {
         let data_dir = dir.path().join(format!("new-{at}"));
         let new = ClusterConfig { node: 4, data_dir, ..config.clone() };
         let made = establish(&new, Arc::new(RealDisk), flipped, opening(4, 2, 0));
+        let made = made.map(|made| made.position);
         assert!(matches!(made, Err(OfflineError::Snapshot(_))), "{at}: {made:?}");
     }
-    for (what, wrong) in
-        [("an epoch left out", opening(4, 3, 0)), ("an id that was used", opening(3, 2, 0))]
-    {
-        let data_dir = dir.path().join(what);
-        let node = wrong.command.member.node;
-        let new = ClusterConfig { node, data_dir, ..config.clone() };
+    let mut same_epoch = opening(4, 2, 0);
+    same_epoch.command.incarnation = 0xfeed;
+    for (what, wrong) in [("an epoch left out", opening(4, 3, 0)), ("no fork", same_epoch)] {
+        let new = ClusterConfig { node: 4, data_dir: dir.path().join(what), ..config.clone() };
         let made = establish(&new, Arc::new(RealDisk), &bytes, wrong);
+        let made = made.map(|made| made.position);
         assert!(matches!(made, Err(OfflineError::Refused(_))), "{what}: {made:?}");
     }
 }
