@@ -89,3 +89,34 @@ async fn while_a_disk_is_full_what_is_there_goes_on_and_nothing_new_begins() {
     clear.send().await.expect(204);
     world.checkout(&app.token, "carol").send().await.expect(200);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn alert_rules_and_dashboard_name_metrics_that_exist() {
+    let (world, app) = World::ready(&[]).await;
+    world.checkout(&app.token, "alice").send().await.expect(200);
+    raise(&world, AlarmKind::Lag, "it is behind").await;
+    let shown = world.get("/metrics").send().await.text;
+    // Shown where the process or another node says so, which a gateway alone does not have.
+    let elsewhere = ["leasehold_disk_free_bytes", "leasehold_disk_reserve_bytes"];
+    let elsewhere = [&elsewhere[..], &["leasehold_backup_age_seconds"]].concat();
+    for file in ["alerts.yaml", "dashboard.json"] {
+        let path = format!("{}/../../deploy/{file}", env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(path).unwrap();
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let mut names: Vec<&str> = words.filter(|word| word.starts_with("leasehold_")).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert!(names.len() > 5, "{file}: {names:?}");
+        for name in names.into_iter().filter(|name| !elsewhere.contains(name)) {
+            let is_shown = shown.lines().any(|line| {
+                let family = line.strip_prefix("# TYPE ").and_then(|rest| rest.split(' ').next());
+                family.is_some_and(|family| name.strip_prefix(family).is_some_and(is_suffix))
+            });
+            assert!(is_shown, "{file} names {name}");
+        }
+    }
+}
+
+fn is_suffix(rest: &str) -> bool {
+    ["", "_total", "_bucket", "_sum", "_count"].contains(&rest)
+}
