@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::{cut_line, day_of, document, pages, require_id, words};
 use crate::error::Result;
-use crate::report::{Column, Grid, Part, Report, bar, or_dash};
+use crate::report::{Column, Grid, Part, Report, or_dash};
 use crate::session::Session;
 
 /// Reports of use and cost
@@ -87,7 +87,6 @@ async fn show(args: ReportArgs, session: &Session<'_>) -> Result<Report> {
         Column::text("POOL"),
         Column::number("OUT"),
         Column::number("SEATS"),
-        Column::drawn("USE"),
         Column::number("PEAK"),
         Column::number("TAKEN"),
         Column::whole("LAST"),
@@ -112,7 +111,6 @@ fn rows_of(grid: &mut Grid, package: &PackageUsage) {
         "(all)".to_owned(),
         package.in_use.to_string(),
         package.seats.to_string(),
-        bar(package.in_use, package.seats),
         package.peak.to_string(),
         granted.to_string(),
         day(package.last_taken_at),
@@ -126,7 +124,6 @@ fn rows_of(grid: &mut Grid, package: &PackageUsage) {
             or_dash(pool.pool.as_deref()),
             pool.in_use.to_string(),
             pool.seats.to_string(),
-            bar(pool.in_use, pool.seats),
             pool.usage.peak.to_string(),
             pool.usage.granted.to_string(),
             day(pool.usage.last_taken_at),

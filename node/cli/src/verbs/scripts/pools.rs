@@ -161,11 +161,11 @@ fn use_is_shown_per_package_and_pool() {
         &["usage", "show"],
         &[Exchange::get("GET /admin/usage?limit=1000", json!({"packages": [package, alone]}))],
         "\
-PACKAGE  POOL    OUT  SEATS  USE         PEAK  TAKEN  LAST
-p-1      (all)     7     20  ###.......    18    524  2026-11-20
-p-1      -         5     15  ###.......     4     12  2026-11-20
-p-1      team-a    2      5  ####......     4     12  2026-11-20
-p-2      (all)     7     20  ###.......    18    524  2026-11-20
+PACKAGE  POOL    OUT  SEATS  PEAK  TAKEN  LAST
+p-1      (all)     7     20    18    524  2026-11-20
+p-1      -         5     15     4     12  2026-11-20
+p-1      team-a    2      5     4     12  2026-11-20
+p-2      (all)     7     20    18    524  2026-11-20
 ",
     );
     let refusals = json!([{"package_id": "p-1", "reason": "pool_reserved", "count": 2},
