@@ -53,6 +53,10 @@ pub(super) fn decoders() -> Result<Vec<Decoder>> {
     ])
 }
 
+/// What people read, and the bytes after the hash of the event before.
+type Event = (Value, Vec<u8>);
+type Events = Vec<Event>;
+
 fn header(to: u64) -> SegmentHeader {
     let cluster_id = "lh-1a2b3c".to_owned();
     SegmentHeader { cluster_id, epoch: 2, from: 5, to, previous: EventHash([9; 32]) }
@@ -63,7 +67,7 @@ fn key_set() -> Result<KeySet> {
 }
 
 /// A segment of these events; their bytes are put in a row.
-fn segment(events: &[(Value, Vec<u8>)]) -> Result<String> {
+fn segment(events: &[Event]) -> Result<String> {
     let header = header(4 + events.len() as u64);
     let mut previous = header.previous;
     let (mut writer, mut text) = SegmentWriter::begin(header);
@@ -83,9 +87,9 @@ fn examples() -> Result<Vec<Vec<u8>>> {
 }
 
 /// The segment in a text, if every byte of it is believed, and its events.
-fn read(bytes: &[u8]) -> Result<Option<(VerifiedSegment, Vec<(Value, Vec<u8>)>)>> {
+fn read(bytes: &[u8]) -> Result<Option<(VerifiedSegment, Events)>> {
     let Some(lines) = bytes.strip_suffix(b"\n") else { return Ok(None) };
-    let (mut reader, mut events) = (SegmentReader::default(), Vec::new());
+    let (mut reader, mut events) = (SegmentReader::default(), Events::new());
     for line in lines.split(|byte| *byte == b'\n') {
         match reader.line(line) {
             Ok(SegmentLine::Event { event, bytes, .. }) => {
@@ -119,7 +123,7 @@ fn audit_segment() -> Result<Decoder> {
             let bytes = STANDARD.decode(line["bytes"].as_str()?).ok()?;
             Some((line["event"].take(), bytes.get(32..).unwrap_or_default().to_vec()))
         });
-        let events: Vec<(Value, Vec<u8>)> = events.take(64).collect();
+        let events: Events = events.take(64).collect();
         (!events.is_empty()).then(|| segment(&events).ok().map(String::into_bytes)).flatten()
     }))
 }
