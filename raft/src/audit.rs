@@ -97,7 +97,8 @@ impl Cluster {
     }
 
     /// Up to `limit` audit events from number `from` on, or from the first that was not pruned,
-    /// without a gap; up to about a mebibyte. None: there are no more. Reads on a thread of its own.
+    /// without a gap; up to about a mebibyte. None: there are no more. Reads on a thread of its
+    /// own.
     ///
     /// # Errors
     /// When the first of them is not there as it should be; events before a broken one are given.

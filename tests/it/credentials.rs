@@ -1,8 +1,8 @@
 //! Every operation of the route table with every kind of credential.
 //!
 //! The rows are the gateway's one route table; the columns are made here: none, nonsense, expired,
-//! foreign, confused algorithm, revoked, of the other kind, of a narrower scope or role. Credentials
-//! are judged before anything else, so a made-up path parameter and no body are enough.
+//! foreign, confused algorithm, revoked, of the other kind, of a narrower scope or role.
+//! Credentials are judged before anything else, so a made-up path parameter and no body are enough.
 
 use std::fs;
 use std::path::{Path, PathBuf};

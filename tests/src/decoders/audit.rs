@@ -43,7 +43,7 @@ pub(super) fn decoders() -> Result<Vec<Decoder>> {
             "audit-query",
             &[
                 "after=7&kind=lease_granted&order=desc&cursor=9&limit=3",
-                "user=a%40b.c&host=h&actor=node-1&since=2027-01-31T12:00:00Z&until=2027-02-01T00:00:00Z",
+                "user=a%40b.c&host=h&since=2027-01-31T12:00:00Z&until=2027-02-01T00:00:00Z",
                 "",
             ],
         ),

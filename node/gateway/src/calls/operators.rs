@@ -1,8 +1,8 @@
 //! Operator tokens: add, list, remove, and which one asks.
 //!
-//! A token is shown once, in the answer that made it, and known by its MAC from then on. A repeat of
-//! the call under one idempotency key draws another token, finds that it is not the one in force,
-//! and says so instead of showing one that does not work.
+//! A token is shown once, in the answer that made it, and known by its MAC from then on. A repeat
+//! of the call under one idempotency key draws another token, finds that it is not the one in
+//! force, and says so instead of showing one that does not work.
 
 use http::StatusCode;
 use lease::command::{Command, Operator, Role};
