@@ -502,7 +502,7 @@ impl Stamps {
 /// Between two looks at files, roots and dates.
 const LOOK: Duration = Duration::from_secs(2);
 /// Between two renewals that this node begins by itself.
-const RENEWAL_PAUSE_NS: u64 = 60 * 1_000_000_000;
+const RENEWAL_PAUSE_NS: u64 = 10 * 1_000_000_000;
 /// For one attempt to put something into the log.
 const PATIENCE: Duration = Duration::from_secs(5);
 

@@ -10,6 +10,7 @@ mod credentials;
 mod dev;
 mod disk_full;
 mod faces;
+mod keys;
 mod members;
 mod offline;
 mod outage;

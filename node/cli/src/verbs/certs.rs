@@ -11,7 +11,7 @@ use protocol::cloud::admin::{
 use super::{document, words};
 use crate::error::{CliError, Result};
 use crate::exit::Exit;
-use crate::options::MutationOptions;
+use crate::options::{MutationOptions, Wait};
 use crate::report::{Column, Grid, Part, Report, progress};
 use crate::session::Session;
 use crate::world::Stopwatch;
@@ -55,6 +55,9 @@ pub struct RotateCertsArgs {
     /// Go on without nodes that do not answer: after --finish they must be replaced
     #[arg(long, requires = "ca")]
     force: bool,
+    /// With --ca: how long to wait for nodes; each looks every two seconds
+    #[arg(long, value_name = "TIME", requires = "ca", default_value = "1m")]
+    wait: Wait,
     #[command(flatten)]
     mutation: MutationOptions,
 }
@@ -142,7 +145,7 @@ async fn rotate(args: RotateCertsArgs, session: &Session<'_>) -> Result<Report> 
     loop {
         let response: RotateCertificatesResponse =
             session.post(&path, &body, &args.mutation).await?.json()?;
-        let waited = watch.elapsed_ms() >= session.settings.timeout_ms.max(LEAST_WAIT_MS);
+        let waited = watch.elapsed_ms() >= args.wait.ms;
         if response.done || !args.ca || waited {
             return report(&response);
         }
@@ -186,5 +189,3 @@ fn numbers(nodes: &[u64]) -> String {
 
 /// Between two looks at how far the nodes are.
 const PAUSE: Duration = Duration::from_millis(500);
-/// Nodes look at what changed every two seconds, and there are two steps.
-const LEAST_WAIT_MS: u64 = 60_000;
