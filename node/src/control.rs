@@ -87,7 +87,6 @@ impl NodeControl for Control {
             anchors: self.held.certificates.anchors(),
             data_key_version: self.held.keys.get().map_or(0, |keys| keys.vault.data_key_version()),
             last_backup_at_s: self.backups.last_at_s(),
-            ..NodeFacts::default()
         }
     }
 

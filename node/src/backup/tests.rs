@@ -192,7 +192,7 @@ impl Founded {
             "localhost:7414",
         ]));
         let SnapshotVerb::Restore(args) = line.verb else { panic!("{line:?}") };
-        (args, line.options)
+        (*args, line.options)
     }
 
     fn restore(&self, dir: &str, kek: &Path, more: &[&str]) -> Result<Told, Trouble> {

@@ -22,14 +22,14 @@ fn no_checkpoints(config: &mut ClusterConfig) {
 
 /// What a power cut would leave, as nothing is being written.
 fn image(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
+    std::fs::create_dir_all(to).expect("a directory");
+    for entry in std::fs::read_dir(from).expect("a directory") {
+        let entry = entry.expect("a name");
         let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
+        if entry.file_type().expect("a type").is_dir() {
             image(&entry.path(), &target);
         } else {
-            std::fs::copy(entry.path(), target).unwrap();
+            std::fs::copy(entry.path(), target).expect("a copy");
         }
     }
 }
@@ -69,7 +69,7 @@ fn opening(node: NodeId, epoch: u32, after_term: u64) -> Opening {
 
 fn bytes_of(export: &Export) -> Vec<u8> {
     let mut bytes = Vec::new();
-    export.snapshot.write_to(&mut bytes).unwrap();
+    export.snapshot.write_to(&mut bytes).expect("a snapshot");
     bytes
 }
 
@@ -95,7 +95,7 @@ async fn survivor(dir: &Path) -> (World, ClusterConfig) {
         world.write(at, number).await;
     }
     let follower = world.followers().await[0];
-    world.node(follower).checkpoint_now().await.unwrap();
+    world.node(follower).checkpoint_now().await.expect("a checkpoint");
     for number in 3_020..3_040 {
         world.write(at, number).await;
     }

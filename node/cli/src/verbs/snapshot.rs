@@ -49,7 +49,7 @@ Example:
   leasehold snapshot restore leasehold-lh-3f2a9c5d7e11a0b2-1-48211.snapshot \\
       --dir /var/lib/leasehold --kek /safe/node-1/kek.pem --advertise lic-4.example.com:7401
 Then: leasehold serve --config /var/lib/leasehold/node.toml, and leasehold member add.")]
-    Restore(RestoreArgs),
+    Restore(Box<RestoreArgs>),
     /// List the snapshot files of a directory, newest last
     #[command(after_help = "\
 Example:
