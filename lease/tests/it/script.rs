@@ -134,6 +134,7 @@ fn run(world: &mut World, line: &Line<'_>) -> String {
             (line.app(), Command::Heartbeat { leases })
         }
         "return" => (line.app(), return_of(line)),
+        word if crate::operate::WORDS.contains(&word) => return crate::operate::run(world, line),
         word if crate::offline::WORDS.contains(&word) => return crate::offline::run(world, line),
         _ => (line.operator(), operators_command(world, line)),
     };

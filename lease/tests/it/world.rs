@@ -142,10 +142,11 @@ impl World {
     }
 
     pub(crate) fn header(&self) -> EntryHeader {
+        let cluster = self.ledger.cluster();
         EntryHeader {
             group: 0,
-            epoch: u32::from(self.index > 1),
-            incarnation: if self.index > 1 { INCARNATION } else { 0 },
+            epoch: cluster.map_or(0, |cluster| cluster.epoch),
+            incarnation: cluster.map_or(0, |cluster| cluster.incarnation),
             stamp: self.clock,
             origin: 1,
         }
