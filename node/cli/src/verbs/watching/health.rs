@@ -142,6 +142,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 mod tests {
     use super::*;
     use crate::report::shown;
+    use crate::scripted::{Exchange, play};
 
     #[track_caller]
     fn check(status: Value, exit: u8, text: &str) {
@@ -190,5 +191,26 @@ mod tests {
              voters  not ok  node 1 does not answer, node 3 does not answer\n\
              alarms  ok      none stands\n",
         );
+    }
+
+    #[test]
+    fn waiting_ends_when_the_cluster_is_healthy() {
+        let with = |nodes: [Value; 3]| {
+            let quorum = json!({ "voters": 3, "needed": 2, "answering": 3, "may_fail": 1 });
+            let status = json!({ "quorum": quorum, "nodes": nodes });
+            Exchange::get("GET /admin/cluster/status", status)
+        };
+        let sick = with([node(1, "leader"), node(2, "follower"), node(3, "unreachable")]);
+        let well = with([node(1, "leader"), node(2, "follower"), node(3, "follower")]);
+        for (line, script, exit) in [
+            (&["cluster", "health"][..], vec![sick.clone()], 11),
+            (&["endpoint", "health"], vec![well.clone()], 0),
+            (&["cluster", "health", "--wait"], vec![sick.clone(), sick.clone(), well.clone()], 0),
+            (&["cluster", "health", "--wait=1ms"], vec![sick.clone()], 11),
+            (&["endpoint", "status", "--wide"], vec![well], 0),
+        ] {
+            let report = play(line, &script).unwrap_or_else(|error| panic!("{}", error.line()));
+            assert_eq!(report.exit.code(), exit, "{line:?}");
+        }
     }
 }
