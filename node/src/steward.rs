@@ -231,3 +231,5 @@ const REST: Duration = Duration::from_millis(100);
 /// How long a member must have been seen outside consensus before it is taken for removed.
 const LONELY_NS: u64 = 10_000_000_000;
 
+#[cfg(test)]
+mod tests;

@@ -18,6 +18,7 @@ mod keys;
 mod licenses;
 mod listener;
 mod measure;
+mod members;
 mod offline;
 mod people;
 mod pools;
