@@ -436,6 +436,18 @@ mod tests {
             "leasehold evaluation rotate-key --minimum 2 --secret-file -",
             "leasehold classic add-vendor --vendor v --secret-file s.txt",
             "leasehold classic vendors",
+            "leasehold audit tail -f -n 20 --kind lease-granted --since 1h --user a@b.c",
+            "leasehold audit tail --package p --lease l --actor node-1 --hostname h",
+            "leasehold audit verify",
+            "leasehold audit verify a.jsonl --keys k.json",
+            "leasehold audit export a.jsonl --from 1 --to 800",
+            "leasehold audit prune --export a.jsonl",
+            "leasehold subject show a@b.c --kind user",
+            "leasehold subject erase a@b.c --reason left",
+            "leasehold operator add backup --role auditor --expires-in 30d",
+            "leasehold operator list",
+            "leasehold operator remove operator-1",
+            "leasehold operator whoami",
         ] {
             if let Err(error) = parse(line) {
                 panic!("{line}\n{error}");

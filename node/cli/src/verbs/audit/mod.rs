@@ -176,3 +176,6 @@ async fn verify_log(session: &Session<'_>) -> Result<Report> {
     let exit = if last.intact { Exit::Done } else { Exit::Unverifiable };
     Ok(Report { exit, ..Report::done(json, parts, vec![last.last.0.to_string()]) })
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use protocol::cloud::admin::{AuditEventView, AuditList, AuditSubject};
+use protocol::csv;
 use protocol::wire::UtcTime;
 use serde_json::{Value, json};
 
@@ -140,15 +141,14 @@ fn grid(events: &[AuditEventView]) -> Grid {
         Column::text("ABOUT"),
     ]);
     for event in events {
-        grid.row(vec![
-            event.seq.0.to_string(),
-            event.time.to_string(),
-            event.kind.clone(),
-            event.actor.clone(),
-            about(event),
-        ]);
+        grid.row(cells(event).to_vec());
     }
     grid
+}
+
+fn cells(event: &AuditEventView) -> [String; 5] {
+    let (seq, time) = (event.seq.0.to_string(), event.time.to_string());
+    [seq, time, event.kind.clone(), event.actor.clone(), about(event)]
 }
 
 /// What an event says, in one line.
@@ -228,15 +228,20 @@ async fn newer(
 
 /// Prints events now; `false` when nobody reads.
 fn show(events: &[AuditEventView], options: &GlobalOptions) -> Result<bool> {
+    if events.is_empty() {
+        return Ok(true);
+    }
+    if options.output == OutputFormat::Csv && !options.quiet {
+        let table = csv::table(&[], events.iter().map(cells));
+        // Rows without the line of names, which has no end when more come.
+        return report::print_now(table.split_once('\n').map_or("", |(_, rows)| rows));
+    }
     let mut text = String::new();
     for event in events {
         let line = match (options.output, options.quiet) {
             (OutputFormat::Json, _) => document(event)?.to_string(),
             (_, true) => event.seq.0.to_string(),
-            _ => {
-                let (time, kind, actor) = (event.time, &event.kind, &event.actor);
-                format!("{} {time} {kind} {actor} {}", event.seq.0, about(event))
-            }
+            (_, false) => cells(event).join(" "),
         };
         text.push_str(&report::escaped(&line));
         text.push('\n');
