@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use protocol::keys::PublicKey;
-use protocol::oauth::claims::{AccessClaims, Jwk, ServerMetadata, key_id};
+use protocol::oauth::claims::{AccessClaims, Confirmation, Jwk, ServerMetadata, key_id};
 use protocol::oauth::token::{BearerError, TokenError, TokenRequest, TokenResponse};
 use protocol::oauth::{Scope, Scopes, UnknownScope};
 
@@ -195,7 +195,15 @@ fn claims_metadata_and_answers_keep_their_names() {
         secret_generation: 1,
         cluster_id: "5f0c".to_owned(),
         epoch: 1,
+        cnf: None,
     };
+    let bound =
+        AccessClaims { cnf: Some(Confirmation::of_certificate(&[7; 32])), ..claims.clone() };
+    let json = serde_json::to_value(&bound).unwrap();
+    assert_eq!(json["cnf"]["x5t#S256"], "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc");
+    assert_eq!(serde_json::from_value::<AccessClaims>(json).unwrap(), bound);
+    assert_eq!(bound.cnf.unwrap().certificate(), Some([7; 32]));
+    assert_eq!(Confirmation { x5t_s256: "AAAA".to_owned() }.certificate(), None);
     let json = serde_json::to_string(&claims).unwrap();
     assert_eq!(serde_json::from_str::<AccessClaims>(&json).unwrap(), claims);
     assert!(claims.is_alive(1_700_003_599) && !claims.is_alive(1_700_003_600));
