@@ -162,7 +162,7 @@ node 3 raises LAG: it hears no leader (not in the log)
 ",
         );
         let none = Exchange::get("GET /admin/alarms", json!({ "alarms": [] }));
-        check(&["alarm", "ls"], &[none.clone()], "no alarm stands\n");
+        check(&["alarm", "ls"], std::slice::from_ref(&none), "no alarm stands\n");
         check(&["alarm", "clear", "--all"], &[none], "no alarm stands\n");
         let cleared = "cleared NOSPACE of node 2\n";
         let all =
