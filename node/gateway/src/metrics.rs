@@ -4,6 +4,8 @@
 //! ledger count is read when somebody asks; only requests are counted as they happen. No text of a
 //! user is ever a label: packages are named by their id, at most 200 of them, and the rest is
 //! summed under `other`.
+//!
+//! Long because each metric is written out with its name and its sentence.
 
 use std::collections::BTreeMap;
 use std::fmt;

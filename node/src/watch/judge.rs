@@ -8,7 +8,7 @@
 //! |---|---|---|---|
 //! | `NOSPACE` | free bytes under the bound of [`super::room`] | at once | a quarter above it |
 //! | `CLOCK` | consensus says so | at once | 60 s without |
-//! | `CERT` | ends within 14 days, or a quarter of its life where the cluster renews it | at once | at once |
+//! | `CERT` | ends within 14 days; renewed by the cluster: a quarter of its life | at once | at once |
 //! | `LAG` | more than 10,000 entries behind, or silent for 5 s | 10 s | 5 s |
 //! | `REFUSED` | the leader and the node refuse each other | 5 s | 30 s |
 //! | `CORRUPT` | its state differed from a majority's | at once | once it agrees again |

@@ -183,9 +183,9 @@ mod tests {
              alarms  not ok  node 1 LAG; see `leasehold alarm list`\n",
         );
         let quorum = json!({ "voters": 3, "needed": 2, "answering": 1, "may_fail": 0 });
+        let nodes = [node(1, "unreachable"), node(2, "follower"), node(3, "unreachable")];
         check(
-            json!({ "quorum": quorum,
-                    "nodes": [node(1, "unreachable"), node(2, "follower"), node(3, "unreachable")] }),
+            json!({ "quorum": quorum, "nodes": nodes }),
             10,
             "leader  not ok  no leader has a quorum; 1 of 3 voters answer, 2 must\n\
              voters  not ok  node 1 does not answer, node 3 does not answer\n\
