@@ -2,13 +2,14 @@
 //!
 //! Pure: time and every measurement are arguments. A node judges its own disk, clock and
 //! certificates, and whether it hears a leader; whoever leads judges how far the others are behind,
-//! whether they answer, were refused, or hold another state than a majority.
+//! whether they answer, were refused, or hold another state than a majority. A managed certificate
+//! is one that the cluster renews by itself.
 //!
 //! | kind | cause | stands after | ends after |
 //! |---|---|---|---|
 //! | `NOSPACE` | free bytes under the bound of [`super::room`] | at once | a quarter above it |
 //! | `CLOCK` | consensus says so | at once | 60 s without |
-//! | `CERT` | ends within 14 days; renewed by the cluster: a quarter of its life | at once | at once |
+//! | `CERT` | ends within 14 days, a managed one within a quarter of its life | at once | at once |
 //! | `LAG` | more than 10,000 entries behind, or silent for 5 s | 10 s | 5 s |
 //! | `REFUSED` | the leader and the node refuse each other | 5 s | 30 s |
 //! | `CORRUPT` | its state differed from a majority's | at once | once it agrees again |
