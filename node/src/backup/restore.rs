@@ -1,8 +1,10 @@
 //! `snapshot restore`: a new cluster directory, with one node in it, from a snapshot file.
 //!
 //! Everything is made in a directory beside the one that was named, and gets its name by one
-//! rename: a crash leaves nothing that could be started. The cluster keeps its id, its authority
-//! and its secrets; the epoch, the node and every key of the node are new.
+//! rename: a crash leaves nothing that could be started. Where the named directory is there (empty,
+//! as a mounted volume is), it is made inside of it and moved out, `node.toml` last. The cluster
+//! keeps its id, its authority and its secrets; the epoch, the node and every key of the node are
+//! new.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -95,9 +97,13 @@ impl Drop for Building {
 
 impl Building {
     fn begin(home: &Path) -> Result<Self, Trouble> {
-        let mut name = home.file_name().unwrap_or_default().to_owned();
-        name.push(".restoring");
-        let path = home.with_file_name(name);
+        let path = if home.exists() {
+            home.join(RESTORING)
+        } else {
+            let mut name = home.file_name().unwrap_or_default().to_owned();
+            name.push(RESTORING);
+            home.with_file_name(name)
+        };
         if path.exists() {
             fs::remove_dir_all(&path).map_err(|error| io_trouble(&path, &error))?;
         }
@@ -191,9 +197,30 @@ impl Building {
         };
         sync_files(&self.path)?;
         sync(&self.path)?;
+        if self.path.parent() == Some(home) {
+            self.move_out(home)?;
+            sync(home)?;
+            let (from, to) = (self.path.join(CONFIG), home.join(CONFIG));
+            fs::rename(&from, &to).map_err(|error| io_trouble(&to, &error))?;
+            self.done = true;
+            fs::remove_dir(&self.path).map_err(|error| io_trouble(&self.path, &error))?;
+            return sync(home);
+        }
         fs::rename(&self.path, home).map_err(|error| io_trouble(home, &error))?;
         self.done = true;
         home.parent().map_or(Ok(()), sync)
+    }
+
+    /// Everything but the configuration, without which nothing starts.
+    fn move_out(&self, home: &Path) -> Result<(), Trouble> {
+        let failed = |error: io::Error| io_trouble(home, &error);
+        for entry in fs::read_dir(&self.path).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            if entry.file_name() != CONFIG {
+                fs::rename(entry.path(), home.join(entry.file_name())).map_err(failed)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -232,7 +259,9 @@ fn report(home: &Path, found: &Inspection, made: &Made) -> Told {
 
 /// A directory that is there must be empty: whatever is in it is not overwritten.
 pub(super) fn refuse_used(path: &Path) -> Result<(), Trouble> {
-    match fs::read_dir(path).map(|mut entries| entries.next().is_none()) {
+    let is_leftover =
+        |entry: io::Result<fs::DirEntry>| entry.is_ok_and(|entry| entry.file_name() == RESTORING);
+    match fs::read_dir(path).map(|mut entries| entries.all(is_leftover)) {
         Ok(true) => Ok(()),
         Ok(false) => {
             let message = format!("{}: is in use; name a new directory", path.display());
@@ -361,6 +390,8 @@ pub(super) fn cluster_id(ledger: &Ledger) -> Result<&str, Trouble> {
     ledger.cluster().map(|it| &*it.cluster_id).ok_or_else(not_founded)
 }
 
+/// Ends the name of a directory that is not whole, or is that name inside the one that will be.
+const RESTORING: &str = ".restoring";
 const CONFIG: &str = "node.toml";
 const KEYS: &str = "keys";
 const DATA: &str = "data";

@@ -231,3 +231,127 @@ fn newest_ms(dir: &Path) -> Option<i64> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use futures_util::future::BoxFuture;
+    use futures_util::stream::BoxStream;
+    use lease::command::{Command, InitCluster};
+    use lease::entry::{Actor, Envelope};
+    use lease::ids::{NodeId, TraceId};
+    use raft::{ClusterConfig, PeerCall, Transport, TransportError};
+    use storage::seam::{RealClock, RealDisk, RealEntropy};
+    use tokio::task::JoinSet;
+
+    use super::*;
+
+    /// Nothing that must happen takes longer, not even on a machine that does ten other things.
+    const LIVENESS: Duration = Duration::from_secs(30);
+
+    /// One node has no peers.
+    struct NoPeers;
+
+    impl Transport for NoPeers {
+        fn call(
+            &self,
+            _to: NodeId,
+            _call: PeerCall,
+            _body: Bytes,
+            _deadline: Duration,
+        ) -> BoxFuture<'_, Result<Bytes, TransportError>> {
+            Box::pin(async { Err(TransportError::NotSent("no peers".into())) })
+        }
+
+        fn send_snapshot(
+            &self,
+            _to: NodeId,
+            _header: Bytes,
+            _chunks: BoxStream<'static, io::Result<Bytes>>,
+            _deadline: Duration,
+        ) -> BoxFuture<'_, Result<Bytes, TransportError>> {
+            Box::pin(async { Err(TransportError::NotSent("no peers".into())) })
+        }
+
+        fn set_peers(&self, _peers: Vec<(NodeId, String)>) {}
+    }
+
+    async fn founded(dir: &Path, clock: &Arc<dyn Clock>) -> Cluster {
+        let mut config = ClusterConfig::new(1, dir.join("data"), 7);
+        config.log_segment_bytes = 1 << 20;
+        config.state_cache_bytes = 4 << 20;
+        let (disk, entropy) = (Arc::new(RealDisk), Arc::new(RealEntropy));
+        let cluster =
+            Cluster::start(config, disk, clock.clone(), entropy, Arc::new(NoPeers)).await.unwrap();
+        cluster.initialize(vec![(1, "127.0.0.1:7411".to_owned())]).await.unwrap();
+        let init = Command::InitCluster(InitCluster {
+            cluster_id: "lh-test".into(),
+            client_id: "bmw-de-001".into(),
+            org_domain: "bmw.com".into(),
+            epoch: 1,
+            incarnation: 77,
+        });
+        let (actor, trace) = (Actor::Node(1), TraceId::default());
+        let init = Envelope { actor, request: None, trace, cause: None, command: init };
+        cluster.submit(vec![init], LIVENESS).await.unwrap();
+        cluster
+    }
+
+    fn backups_in(dir: &Path) -> Vec<SnapshotFile> {
+        inspect::files_of(dir).unwrap_or_default()
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn backups_are_written_when_due_and_when_asked_for() {
+        let home = tempfile::tempdir().unwrap();
+        let clock: Arc<dyn Clock> = Arc::new(RealClock::new());
+        let cluster = founded(home.path(), &clock).await;
+        let (silent, task) = BackupOrders::new(None, &cluster, &clock);
+        assert!(task.is_none());
+        let refused = silent.save(LIVENESS).await;
+        assert!(matches!(refused, Err(OrderError::Refused(_))), "{refused:?}");
+
+        let directory = home.path().join("backups");
+        fs::create_dir(&directory).unwrap();
+        fs::write(directory.join(".leasehold-lh-test-1-1.snapshot.tmp"), "half").unwrap();
+        let every = Duration::from_secs(3_600);
+        let schedule = Schedule { directory: directory.clone(), every, keep: 2 };
+        let (orders, task) = BackupOrders::new(Some(schedule), &cluster, &clock);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(task.unwrap().run());
+        // The directory has none, so one is due at once; an order waits for its turn.
+        let mut files = Vec::new();
+        for _ in 0..4 {
+            let mut done = orders.save(LIVENESS).await;
+            while matches!(done, Err(OrderError::Refused(_))) {
+                tokio::task::yield_now().await;
+                done = orders.save(LIVENESS).await;
+            }
+            files.push(done.unwrap());
+            let tick = Envelope {
+                actor: Actor::Node(1),
+                request: None,
+                trace: TraceId::default(),
+                cause: None,
+                command: Command::Tick,
+            };
+            cluster.submit(vec![tick], LIVENESS).await.unwrap();
+        }
+        let newest = files.last().unwrap();
+        inspect::read(Path::new(newest)).unwrap();
+        let kept: Vec<String> = backups_in(&directory).into_iter().map(|file| file.name).collect();
+        assert_eq!(kept.len(), 2, "{kept:?}");
+        assert!(kept.iter().any(|name| newest.ends_with(name)), "{kept:?} lacks {newest}");
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 2, "leftovers");
+        assert!(orders.last_at_s() > 0);
+        // A directory that cannot be written to is said, and ends nothing.
+        fs::remove_dir_all(&directory).unwrap();
+        fs::write(&directory, "in the way").unwrap();
+        let failed = orders.save(LIVENESS).await;
+        assert!(matches!(failed, Err(OrderError::Failed(_))), "{failed:?}");
+        fs::remove_file(&directory).unwrap();
+        assert!(orders.save(LIVENESS).await.is_ok());
+        tasks.shutdown().await;
+        cluster.shutdown().await;
+    }
+}

@@ -278,7 +278,10 @@ fn a_backup_holds_no_secret_in_the_clear() {
 #[test]
 fn a_restore_makes_a_node_that_can_start_and_recover_another() {
     let founded = Founded::new();
+    // As a volume that is mounted there, with what an attempt that died left in it.
+    fs::create_dir_all(founded.dir.path().join("restored/.restoring/data")).unwrap();
     let told = founded.restore("restored", &founded.kek(2), &[]).unwrap();
+    assert!(!founded.dir.path().join("restored/.restoring").exists());
     assert_eq!((&told.json["epoch"], &told.json["node_id"]), (&2.into(), &3.into()));
     let home = founded.dir.path().join("restored");
     let again = founded.restore("restored", &founded.kek(1), &[]);
@@ -305,6 +308,16 @@ fn a_restore_makes_a_node_that_can_start_and_recover_another() {
     let taken = from_disk(&saved, &file.data_dir, &World::real());
     refused(taken, Exit::Usage, "file_exists", &["is there already"]);
     recovers(&founded, &path);
+}
+
+#[test]
+fn a_restore_into_a_directory_that_is_not_there_makes_it() {
+    let founded = Founded::new();
+    founded.restore("new", &founded.kek(1), &["--no-borrows-since", "--node-id", "9"]).unwrap();
+    let home = founded.dir.path().join("new");
+    let config = config::load(&home.join("node.toml"), &RealClock::new()).unwrap();
+    assert_eq!(config.file.node_id, 9);
+    assert!(!founded.dir.path().join("new.restoring").exists());
 }
 
 fn recovers(founded: &Founded, path: &Path) {

@@ -77,6 +77,22 @@ const FAULTS: &[(Edit, &[&str])] = &[
     (Text("[limits]", "[limits]\nhosts = 1"), &["unknown field `hosts`"]),
     (Text("[limits]", "[alarms]\nmin_free = \"1MB\"\n[limits]"), &["want an amount as"]),
     (Text("[limits]", "[alarms]\nmin_fre = \"1MiB\"\n[limits]"), &["unknown field `min_fre`"]),
+    (
+        Text("[limits]", "[snapshots]\ndirectory = \"b\"\nevery = \"often\"\n[limits]"),
+        &["snapshots.every", "want a time as"],
+    ),
+    (
+        Text("[limits]", "[snapshots]\ndirectory = \"b\"\nevery = \"59s\"\n[limits]"),
+        &["snapshots.every", "a minute or more"],
+    ),
+    (
+        Text("[limits]", "[snapshots]\ndirectory = \"b\"\nkeep = 0\n[limits]"),
+        &["snapshots.keep", "1 or more"],
+    ),
+    (
+        Text("[limits]", "[snapshots]\ndirectory = \"data/b\"\n[limits]"),
+        &["snapshots.directory", "outside of data_dir"],
+    ),
     (Text("classic = false", "classic = 1"), &["node.toml", "invalid type"]),
     (Text("cluster_id = \"lh-", "cluster_id = \"LH/"), &["cluster_id", "lower-case"]),
     (
