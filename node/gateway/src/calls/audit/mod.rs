@@ -168,6 +168,8 @@ async fn events_between(
         }
         events.extend(more);
     }
+    // Where the floor has moved meanwhile, what was read begins above it and ends too far.
+    events.retain(|event| event.seq <= last);
     Ok(events)
 }
 
@@ -181,9 +183,7 @@ async fn first_since(shared: &Shared, span: Span, since_ms: i64) -> Result<u64, 
             Some(stored) if stored.decode().map_err(unreadable)?.civil_ms < since_ms => {
                 low = stored.seq.saturating_add(1);
             }
-            // The floor may have moved above the middle: then the first is not below it.
-            Some(stored) => high = middle.max(low.min(stored.seq)),
-            None => high = middle,
+            _ => high = middle,
         }
     }
     Ok(low)
