@@ -7,7 +7,7 @@
 //! | header | holds |
 //! |---|---|
 //! | `Leasehold-Applied-Index` | the log index up to which this node has applied |
-//! | `Leasehold-Age-Ms` | milliseconds since it last heard from a leader or, leading, from a quorum |
+//! | `Leasehold-Age-Ms` | milliseconds since it heard from a leader or, leading, from a quorum |
 //!
 //! What it leaves to others: the read itself ([`crate::shared::Shared::read`]).
 

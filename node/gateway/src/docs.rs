@@ -259,7 +259,8 @@ impl<'a> Page<'a> {
         let _ = writeln!(
             self.text,
             "<details><summary>Errors: {}</summary>\n<div class=\"wide\"><table><thead><tr>\
-             <th>Status</th><th>Code</th><th>Problem type</th><th>Meaning</th></tr></thead>\n<tbody>",
+             <th>Status</th><th>Code</th><th>Problem type</th><th>Meaning</th></tr></thead>\n\
+             <tbody>",
             statuses.join(", ")
         );
         for (status, response) in failures {

@@ -16,7 +16,9 @@ pub(super) fn complete(
     mut document: Value,
     operations: impl Iterator<Item = &'static Operation>,
 ) -> Value {
-    let schemas = document["components"]["schemas"].as_object().cloned().unwrap_or_default();
+    let mut schemas = document["components"]["schemas"].as_object().cloned().unwrap_or_default();
+    join_flattened(&mut schemas);
+    document["components"]["schemas"] = Value::Object(schemas.clone());
     let examples = Examples { schemas: &schemas };
     let mut shared = Map::new();
     for operation in operations {
@@ -39,6 +41,40 @@ pub(super) fn complete(
     document["components"]["headers"] = headers();
     document["components"]["examples"] = Value::Object(shared);
     document
+}
+
+/// Makes one object of a type that holds another's fields beside its own. Said as `allOf`, a part
+/// that knows no other fields would refuse the whole.
+fn join_flattened(schemas: &mut Map<String, Value>) {
+    let before = schemas.clone();
+    let part_of = |part: &Value| match part["$ref"].as_str() {
+        Some(reference) => before.get(reference.rsplit('/').next()?).cloned(),
+        None => Some(part.clone()),
+    };
+    for schema in schemas.values_mut() {
+        let Some(parts) = schema["allOf"].as_array() else { continue };
+        let Some(parts) = parts.iter().map(part_of).collect::<Option<Vec<Value>>>() else {
+            continue;
+        };
+        let is_object = |part: &Value| part["properties"].is_object();
+        let is_closed = |part: &Value| part["additionalProperties"] == false;
+        if !parts.iter().all(is_object) || !parts.iter().any(is_closed) {
+            continue;
+        }
+        let (mut properties, mut required) = (Map::new(), Vec::new());
+        for part in parts {
+            properties.extend(part["properties"].as_object().cloned().unwrap_or_default());
+            required.extend(part["required"].as_array().cloned().unwrap_or_default());
+        }
+        let description = schema["description"].clone();
+        *schema = json!({ "type": "object", "properties": properties });
+        if description.is_string() {
+            schema["description"] = description;
+        }
+        if !required.is_empty() {
+            schema["required"] = Value::Array(required);
+        }
+    }
 }
 
 fn describe(item: &mut Value, operation: &Operation) {
@@ -67,7 +103,7 @@ fn name_parameters(item: &mut Value, operation: &Operation) {
 }
 
 fn show_request(item: &mut Value, operation: &Operation, examples: &Examples<'_>) {
-    let Some(content) = item["requestBody"]["content"].as_object_mut() else { return };
+    let Some(content) = content_of(item, "/requestBody/content") else { return };
     for media in content.values_mut() {
         let example = requests::of(operation.id)
             .unwrap_or_else(|| examples.of(&media["schema"], operation.id, Extent::Needed));
@@ -80,7 +116,7 @@ fn show_answers(item: &mut Value, operation: &Operation, examples: &Examples<'_>
         let response = &mut item["responses"][answer.status.to_string()];
         response["headers"] = headers_of(operation, answer.status);
         if let (AnswerBody::Json(_), Some(content)) =
-            (answer.body, response["content"].as_object_mut())
+            (answer.body, content_of(response, "/content"))
         {
             for media in content.values_mut() {
                 media["example"] = examples.of(&media["schema"], operation.id, Extent::Whole);
@@ -101,7 +137,7 @@ fn show_failures(
         let known = codes::codes(operation, status, &fields);
         let response = &mut item["responses"][status.to_string()];
         response["headers"] = headers_of(operation, status);
-        let Some(content) = response["content"].as_object_mut() else { continue };
+        let Some(content) = content_of(response, "/content") else { continue };
         for (media_type, media) in content.iter_mut() {
             let is_problem = media_type == protocol::cloud::problem::CONTENT_TYPE;
             let wanted = if is_problem { Media::Problem } else { Media::Json };
@@ -128,6 +164,11 @@ fn show_failures(
             content.remove(protocol::cloud::problem::CONTENT_TYPE);
         }
     }
+}
+
+/// Media types of a request or an answer, where it has a body.
+fn content_of<'a>(item: &'a mut Value, pointer: &str) -> Option<&'a mut Map<String, Value>> {
+    item.pointer_mut(pointer)?.as_object_mut()
 }
 
 /// Puts an example among the components, or refers to the same one there; one of the same code that
@@ -244,8 +285,12 @@ fn parameters() -> Value {
     })
 }
 
+/// A header that answers carry.
+fn header(description: &str, schema: Value, example: Value) -> Value {
+    json!({ "description": description, "schema": schema, "example": example })
+}
+
 fn headers() -> Value {
-    let header = |description: &str, schema: Value, example: Value| json!({ "description": description, "schema": schema, "example": example });
     let text = || json!({ "type": "string" });
     let count = || json!({ "type": "integer", "minimum": 0 });
     json!({

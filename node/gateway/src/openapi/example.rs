@@ -121,6 +121,9 @@ fn number(schema: &Value) -> Value {
 }
 
 fn text(name: &str, schema: &Value) -> String {
+    if let Some(digits) = schema["pattern"].as_str().and_then(hex_digits) {
+        return "3b8f0a7de1c94c1d".chars().cycle().take(digits).collect();
+    }
     if let Some(text) = named(name) {
         return text.to_owned();
     }
@@ -131,6 +134,11 @@ fn text(name: &str, schema: &Value) -> String {
         _ if name.ends_with("_url") => "https://licenses.example.com".to_owned(),
         _ => name.replace('_', "-"),
     }
+}
+
+/// How many hex digits a pattern wants that wants nothing else.
+fn hex_digits(pattern: &str) -> Option<usize> {
+    pattern.strip_prefix("^[0-9a-f]{")?.strip_suffix("}$")?.parse().ok()
 }
 
 /// How a text of this name looks, in every part of the face.
@@ -163,9 +171,14 @@ pub(super) fn named(name: &str) -> Option<&'static str> {
             "SHA256:3b8f0a7de1c94c1d5f4f0a6f8f3a9d2c7b1e5a60918273645566778899aabbcc"
         }
         "public_key" | "public_key_pem" => {
-            "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA…\n-----END PUBLIC KEY-----\n"
+            "-----BEGIN PUBLIC KEY-----\n\
+             MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n\
+             -----END PUBLIC KEY-----\n"
         }
-        "offline_token" => "eyJhbGciOiJFZERTQSIsInR5cCI6ImxoLW9mZmxpbmUrand0In0.eyJzdWIiOi….c2ln…",
+        "offline_token" => {
+            "eyJhbGciOiJFZERTQSIsInR5cCI6ImxoLW9mZmxpbmUrand0In0.\
+             eyJzdWIiOiJsZWFzZS0xIn0.c2lnbmF0dXJl"
+        }
         "cursor" | "next" => "vec-davinci-se-bmw-2025-001",
         "kid" => "node-1-3b8f0a7d",
         "currency" => "EUR",
@@ -188,7 +201,10 @@ mod tests {
 
     fn check(schema: &Value, extent: Extent, want: &Value) {
         let own: Value = json!({
-            "Loop": {"type": "object", "properties": {"inner": {"$ref": "#/components/schemas/Loop"}}},
+            "Loop": {
+                "type": "object",
+                "properties": {"inner": {"$ref": "#/components/schemas/Loop"}},
+            },
             "Word": {"type": "string", "enum": ["one", "two"]},
         });
         let Value::Object(schemas) = own else { unreachable!() };
@@ -219,7 +235,10 @@ mod tests {
     fn a_schema_that_refers_to_itself_ends() {
         let looped = json!({"$ref": "#/components/schemas/Loop"});
         let Value::Object(schemas) = json!({
-            "Loop": {"type": "object", "properties": {"inner": {"$ref": "#/components/schemas/Loop"}}},
+            "Loop": {
+                "type": "object",
+                "properties": {"inner": {"$ref": "#/components/schemas/Loop"}},
+            },
         }) else {
             unreachable!()
         };

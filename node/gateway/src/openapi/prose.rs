@@ -128,12 +128,14 @@ decision in one replicated log.
 
 Calls that change something take an `Idempotency-Key`: the answer is the same however often, and \
 through whichever node, the call is repeated. Errors outside a protocol with words of its own are \
-problems (RFC 9457); programs decide by `code`. A failed write says in `outcome` whether it may have \
-happened. Whoever asks too often is answered 429 with `Retry-After`; `RateLimit` says in every \
-counted answer what is left. Reads are linearizable unless `consistency=stale` is asked for. Lists \
-come in pages. Every answer names its request id.";
-const CLASSIC_ONLY: &str = "Exists only on nodes with `protocols.classic` switched on; the document \
-                            that other nodes serve does not list it.";
+problems (RFC 9457); programs decide by `code`. A failed write says in `outcome` whether it may \
+have happened.
+
+Whoever asks too often is answered 429 with `Retry-After`; `RateLimit` says in every counted \
+answer what is left. Reads are linearizable unless `consistency=stale` is asked for. Lists come in \
+pages. Every answer names its request id.";
+const CLASSIC_ONLY: &str = "Exists only on nodes with `protocols.classic` switched on; the \
+                            document that other nodes serve does not list it.";
 const KEYED: &str = "Happens once per `Idempotency-Key`: repeated, it gives the same answer; with \
                      another body under the same key, 422.";
 const PAGED: &str =
