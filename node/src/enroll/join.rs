@@ -131,7 +131,7 @@ impl Joining {
 }
 
 /// Takes an unused directory, or goes on in one that the same token has begun.
-fn begin(dir: &Path, keys: &Path, token: &JoinToken) -> Result<Joining, Trouble> {
+pub(super) fn begin(dir: &Path, keys: &Path, token: &JoinToken) -> Result<Joining, Trouble> {
     let path = keys.join(JOINING);
     if path.exists() {
         let text =

@@ -246,3 +246,5 @@ const CONTEXT: &str = "context.toml";
 /// Private keys.
 const KEYS: &str = "keys";
 
+#[cfg(test)]
+mod tests;

@@ -366,6 +366,14 @@ async fn run(purpose: Purpose, peer: Arc<Peer>, state: watch::Sender<State>) {
                      epoch began; what is left of a former one must not run"
                 );
             }
+            if is_first && is_distrust(&*error) && !names_another(&*error) {
+                warn!(
+                    peer = peer.node,
+                    address = %peer.address,
+                    reason,
+                    "the peer's certificate is not believed: another cluster, or another authority"
+                );
+            }
             debug!(peer = peer.node, address = %peer.address, ?purpose, reason, "no connection");
             state.send_modify(|state| {
                 let failures = match state {
@@ -378,20 +386,30 @@ async fn run(purpose: Purpose, peer: Arc<Peer>, state: watch::Sender<State>) {
     }
 }
 
+/// Whether a certificate was not believed.
+fn is_distrust(error: &(dyn Error + 'static)) -> bool {
+    matches!(tls_error(error), Some(rustls::Error::InvalidCertificate(_)))
+}
+
 /// Whether a certificate was of the cluster, and of another node than the one that was dialled.
-fn names_another(error: &(dyn std::error::Error + 'static)) -> bool {
+fn names_another(error: &(dyn Error + 'static)) -> bool {
     let named =
         rustls::Error::InvalidCertificate(rustls::CertificateError::ApplicationVerificationFailure);
+    tls_error(error) == Some(&named)
+}
+
+/// What TLS said, wherever it is among the causes.
+fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     let mut cause = Some(error);
     while let Some(error) = cause {
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         let of_tls = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        if of_tls.or(error.downcast_ref::<rustls::Error>()) == Some(&named) {
-            return true;
+        if let Some(found) = of_tls.or(error.downcast_ref::<rustls::Error>()) {
+            return Some(found);
         }
         cause = error.source();
     }
-    false
+    None
 }
 
 /// No connection until a pause is over that doubles with each failure.

@@ -4,7 +4,7 @@
 //! cluster's CA and names a member. The number of connections, the streams on each and the bytes of
 //! each call are bounded; a stranger can do no more than open and lose connections.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -114,10 +114,15 @@ impl PeerListener {
                     let (shared, stop) = (shared.clone(), stop.clone());
                     let members = members.clone();
                     connections.spawn(async move {
-                        // Anybody can make this happen, as often as they like: no warning.
+                        // Anybody can make this happen, as often as they like: each reason is
+                        // told once, and not without end.
                         if let Err(reason) = shared.connection(stream, permit, &members, stop).await
                         {
-                            debug!(%address, reason, "a connection to the peer port was refused");
+                            if members.is_news(&reason) {
+                                warn!(%address, reason, "a peer was not let in");
+                            } else {
+                                debug!(%address, reason, "a peer was not let in");
+                            }
                         }
                     });
                 }
@@ -301,15 +306,25 @@ async fn split_snapshot(
 
 /// How many more connections each member may have.
 #[derive(Default)]
-struct MemberPermits(Mutex<BTreeMap<NodeId, Arc<Semaphore>>>);
+struct MemberPermits {
+    members: Mutex<BTreeMap<NodeId, Arc<Semaphore>>>,
+    /// Why connections were not let in, as far as it was told.
+    told: Mutex<BTreeSet<String>>,
+}
 
 impl MemberPermits {
     fn take(&self, member: NodeId) -> Option<OwnedSemaphorePermit> {
-        let mut members = self.0.lock();
+        let mut members = self.members.lock();
         let permits = members
             .entry(member)
             .or_insert_with(|| Arc::new(Semaphore::new(MAX_CONNECTIONS_OF_MEMBER)));
         permits.clone().try_acquire_owned().ok()
+    }
+
+    /// Whether a reason is worth a line.
+    fn is_news(&self, reason: &str) -> bool {
+        let mut told = self.told.lock();
+        told.len() < MAX_REASONS_TOLD && told.insert(reason.to_owned())
     }
 }
 
@@ -325,6 +340,8 @@ async fn next_chunk(frames: &mut BodyStream<Incoming>) -> Option<io::Result<Byte
 const MAX_HANDSHAKES: usize = 256;
 /// Of one member: two, and room for those that are being replaced.
 const MAX_CONNECTIONS_OF_MEMBER: usize = 32;
+/// Lines about connections that were not let in, in the life of a process.
+const MAX_REASONS_TOLD: usize = 16;
 /// For a TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// For calls in flight when the node stops.

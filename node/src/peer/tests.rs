@@ -252,3 +252,41 @@ async fn an_authority_that_is_believed_no_more_loses_its_connections() {
     }
     assert!(call(&new, 2, Bytes::new()).await.is_ok());
 }
+
+#[test]
+fn who_may_speak_follows_the_membership_the_ledger_and_the_order_of_numbers() {
+    let at = |node: NodeId| (node, format!("host-{node}:1"));
+    let table = PeerTable::new([at(1), at(2), at(3)]);
+    // A number above all that is known has joined since; what it may say is for consensus alone.
+    for (node, contains, may_speak) in [(3, true, true), (4, false, true), (9, false, true)] {
+        assert_eq!((table.contains(node), table.may_speak(node)), (contains, may_speak), "{node}");
+    }
+    table.learn([1, 2, 4, 7].into_iter(), [3, 5].into_iter());
+    table.replace(vec![at(1), at(2)]);
+    for (node, contains, may_speak) in [
+        (2, true, true),
+        (4, true, true),
+        (3, false, true),
+        (5, false, true),
+        (6, false, false),
+        (8, false, true),
+    ] {
+        assert_eq!((table.contains(node), table.may_speak(node)), (contains, may_speak), "{node}");
+    }
+    assert_eq!(table.address(4), None, "a row alone is no address to dial");
+}
+
+#[test]
+fn a_node_that_joins_keeps_whom_it_was_told_of_until_its_log_counts_it_in() {
+    let at = |node: NodeId| (node, format!("host-{node}:1"));
+    let table = PeerTable::joining(5, [at(3), at(4)]);
+    assert!(table.contains(4));
+    // The first membership that it is sent is that of the founding.
+    table.replace(vec![at(1)]);
+    for node in [1, 3, 4] {
+        assert_eq!(table.address(node), Some(at(node).1), "{node}");
+    }
+    table.replace(vec![at(3), at(4), at(5)]);
+    table.replace(vec![at(3), at(5), at(6)]);
+    assert!(!table.contains(4) && !table.contains(1));
+}
