@@ -36,7 +36,7 @@ async fn token(world: &World, app: &App, certificate: Option<[u8; 32]>) -> Answe
 
 /// Shows a token over a connection with that certificate.
 async fn shows(world: &World, token: &str, certificate: Option<[u8; 32]>) -> Answer {
-    let ask = world.get("/api/v1/licenses").bearer(token);
+    let ask = world.get("/api/v1/licenses/lease-1").bearer(token);
     match certificate {
         Some(sha256) => ask.certificate(sha256).send().await,
         None => ask.send().await,

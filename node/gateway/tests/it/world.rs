@@ -408,7 +408,8 @@ async fn found(cluster: &Cluster, signer: &TokenSigner, tokens: &[(Role, String)
         directory_incarnation: 7,
         kek_public: [0; 32],
     });
-    let mut commands = vec![init, member, Command::PublishSigningKey(signer.signing_key(1))];
+    let mut commands = vec![init, member];
+    commands.extend(signer.signing_keys(1).map(Command::PublishSigningKey));
     for (number, (role, token)) in (1_u64..).zip(tokens) {
         commands.push(Command::AddOperator(Operator {
             operator: OperatorId(number),
