@@ -3,6 +3,7 @@
 //! use.
 
 mod holders;
+mod members;
 mod offline;
 mod pools;
 
