@@ -239,6 +239,10 @@ fn words_of(operation: &Operation, fields: &[String]) -> BTreeSet<String> {
     if imports(operation) {
         spoken.remove("license");
     }
+    // A pool is a share of a package's free seats.
+    if spoken.contains("pool") || operation.id == "transferSeats" {
+        spoken.extend(["package", "pool", "free"].map(str::to_owned));
+    }
     spoken
 }
 
@@ -316,6 +320,10 @@ fn with_role(operation: &Operation) -> bool {
 
 fn imports(operation: &Operation) -> bool {
     operation.id.starts_with("import")
+}
+
+fn makes_pools(operation: &Operation) -> bool {
+    operation.id == "createPool"
 }
 
 fn writes(operation: &Operation) -> bool {
@@ -472,6 +480,12 @@ const AROUND: &[Frame] = &[
         title: "A node's disk is nearly full: nothing new is written until it has room.",
         fits: writes,
     },
+    Frame {
+        status: 409,
+        code: "pool_exists",
+        title: "The package has a pool of this name: change it, or choose another.",
+        fits: makes_pools,
+    },
 ];
 
 #[cfg(test)]
@@ -486,7 +500,10 @@ mod tests {
 
     #[test]
     fn a_call_names_what_it_can_meet_and_nothing_of_others() {
-        let table: [(&str, u16, &[&str], &[&str]); 6] = [
+        let table: [(&str, u16, &[&str], &[&str]); 9] = [
+            ("createPool", 409, &["pool_exists", "not_enough_free"], &["lease_ended"]),
+            ("transferSeats", 409, &["not_enough_free"], &["pool_exists"]),
+            ("showPool", 404, &["unknown_pool", "unknown_package"], &["unknown_app"]),
             ("suspendPackage", 404, &["unknown_package"], &["unknown_lease", "unknown_app"]),
             ("releaseLease", 410, &["lease_ended"], &[]),
             ("checkoutLicense", 409, &["max_overage_exceeded"], &["renewal_token_replayed"]),

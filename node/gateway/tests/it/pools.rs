@@ -256,6 +256,16 @@ async fn use_refusals_and_costs_are_reported() {
     let peaks: Vec<_> = pools.iter().map(|pool| pool["usage"]["peak"].clone()).collect();
     assert_eq!(peaks, [json!(6), json!(1)]);
 
+    let metrics = world.get("/metrics").send().await.text;
+    for line in [
+        format!("package_seats_peak{{package=\"{PACKAGE}\"}} 7"),
+        format!("pool_seats{{package=\"{PACKAGE}\",pool=\"team\"}} 2"),
+        format!("pool_seats_in_use{{package=\"{PACKAGE}\",pool=\"\"}} 6"),
+        format!("pool_seats_peak{{package=\"{PACKAGE}\",pool=\"team\"}} 1"),
+    ] {
+        assert!(metrics.contains(&line), "{line} is not in\n{metrics}");
+    }
+
     let refusals = world.report("/admin/usage/refusals").await;
     let row = |reason: &str, count: u32| json!({ "package_id": PACKAGE, "reason": reason, "count": count });
     assert_eq!(refusals["refusals"], json!([row("pool_reserved", 2), row("unknown_feature", 1)]));
