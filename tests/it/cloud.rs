@@ -193,8 +193,11 @@ async fn the_discovery_documents_and_the_openapi_document_are_served() -> Result
     };
     for node in cluster.ids() {
         let keys = get(node, "/.well-known/jwks.json").await?.expect(200)?;
-        let keys = keys.body["keys"].as_array().context("no keys")?.len();
-        ensure!(keys == 3, "node {node} publishes {keys} signing keys");
+        let keys = keys.body["keys"].as_array().context("no keys")?;
+        for kind in ["RSA", "OKP"] {
+            let of_kind = keys.iter().filter(|key| key["kty"] == kind).count();
+            ensure!(of_kind == 3, "node {node} publishes {of_kind} {kind} signing keys");
+        }
         let metadata = get(node, "/.well-known/oauth-authorization-server").await?.expect(200)?;
         ensure!(metadata.body["token_endpoint"].is_string(), "{metadata:?}");
         let document = get(node, "/openapi.json").await?.expect(200)?;

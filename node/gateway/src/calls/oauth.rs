@@ -22,7 +22,7 @@ use crate::failure::Failure;
 use crate::reply::Reply;
 use crate::server::ClientCertificate;
 use crate::shared::Shared;
-use crate::tokens::{app_id_text, civil_seconds};
+use crate::tokens::{app_id_text, civil_seconds, still_verifies};
 
 /// `POST /oauth/token`
 pub(crate) async fn issue_token(shared: &Shared, call: &Call) -> Result<Reply, Failure> {
@@ -74,10 +74,12 @@ pub(crate) async fn issue_token(shared: &Shared, call: &Call) -> Result<Reply, F
 pub(crate) async fn key_set(shared: &Shared, _call: &Call) -> Result<Reply, Failure> {
     // The keys of half a log would not verify what other nodes sign.
     shared.serving_keys()?;
+    let now_ms = shared.context.cluster.displayed_civil_ms();
     let ledger = shared.context.cluster.ledger();
     // Keys came through the gate on their way in; one that does not any more is left out.
     let keys = ledger
         .signing_keys()
+        .filter(|key| still_verifies(&ledger, &key.kid, now_ms))
         .filter_map(|key| PublicKey::from_spki_der(&key.public_der).ok())
         .map(|key| Jwk::of(&key))
         .collect::<Vec<_>>();
