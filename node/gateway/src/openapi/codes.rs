@@ -306,10 +306,6 @@ fn with_body(operation: &Operation) -> bool {
     operation.takes_body()
 }
 
-fn with_path(operation: &Operation) -> bool {
-    operation.path_parameters().next().is_some()
-}
-
 fn with_credential(operation: &Operation) -> bool {
     !matches!(operation.credential, Credential::Nobody | Credential::Face | Credential::Client)
 }
@@ -387,12 +383,7 @@ const AROUND: &[Frame] = &[
         title: "The operator's role does not allow this.",
         fits: with_role,
     },
-    Frame {
-        status: 404,
-        code: "not_found",
-        title: "There is nothing at this path.",
-        fits: with_path,
-    },
+    Frame { status: 404, code: "not_found", title: "There is nothing at this path.", fits: always },
     Frame {
         status: 408,
         code: "body_timeout",

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::codes::{self, Known, Media};
 use super::example::{self, Examples, Extent};
 use super::{method, prose, requests};
-use crate::routes::{AnswerBody, Credential, Operation};
+use crate::routes::{Credential, Operation};
 
 /// Completes a document of these operations.
 pub(super) fn complete(
@@ -115,12 +115,11 @@ fn show_answers(item: &mut Value, operation: &Operation, examples: &Examples<'_>
     for answer in operation.answers {
         let response = &mut item["responses"][answer.status.to_string()];
         response["headers"] = headers_of(operation, answer.status);
-        if let (AnswerBody::Json(_), Some(content)) =
-            (answer.body, content_of(response, "/content"))
-        {
-            for media in content.values_mut() {
-                media["example"] = examples.of(&media["schema"], operation.id, Extent::Whole);
-            }
+        let Some(content) = content_of(response, "/content") else { continue };
+        // Of an answer that may be any JSON, nothing can be shown.
+        let json = content.get_mut("application/json");
+        if let Some(media) = json.filter(|media| media["schema"] != json!({ "type": "object" })) {
+            media["example"] = examples.of(&media["schema"], operation.id, Extent::Whole);
         }
     }
 }
