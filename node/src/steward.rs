@@ -57,12 +57,12 @@ impl Steward {
         loop {
             let next = self.cluster.status().applied.map_or(0, |applied| applied.index + 1);
             let (busy, step) = {
+                let status = self.cluster.status();
                 let ledger = self.cluster.ledger();
                 self.tell_table(&ledger);
                 if ledger.former_members().any(|former| former.node == self.node) {
                     return Err(Removed);
                 }
-                let status = self.cluster.status();
                 let leads = status.leads_with_quorum(self.cluster.failover_bound());
                 let step = if leads { next_step(&ledger, &status) } else { None };
                 (leads && ledger.tickets().any(|ticket| ticket.joined), step)

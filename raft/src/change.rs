@@ -77,6 +77,8 @@ pub enum ChangeError {
     Failed(String),
 }
 
+type Wanted = ChangeMembers<NodeId, BasicNode>;
+
 /// Who may lead, while none is known.
 #[derive(Default)]
 struct Guess {
@@ -225,11 +227,9 @@ impl Changer {
         }
     }
 
-    /// What openraft has to be asked for; nothing where the membership is as wanted.
-    fn missing(
-        &self,
-        change: &Change,
-    ) -> Result<Option<(ChangeMembers<NodeId, BasicNode>, bool)>, ChangeError> {
+    /// What openraft has to be asked for, and whether voters that lose their vote stay as learners;
+    /// nothing where the membership is as wanted.
+    fn missing(&self, change: &Change) -> Result<Option<(Wanted, bool)>, ChangeError> {
         let peers = self.context.peers.borrow();
         let is_settled = peers.voters.len() == 1;
         let votes = |node: &NodeId| peers.voters.last().is_some_and(|set| set.contains(node));

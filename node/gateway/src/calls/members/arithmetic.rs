@@ -142,9 +142,12 @@ const PROBE_TIME: Duration = Duration::from_millis(750);
 mod tests {
     use super::*;
 
+    /// The node, who is counted, who does not answer, what is said.
+    type Row = (NodeId, &'static [NodeId], &'static [NodeId], Option<&'static str>);
+
     #[test]
     fn a_removal_that_would_lose_the_quorum_says_its_arithmetic() {
-        let table: [(NodeId, &[NodeId], &[NodeId], Option<&str>); 7] = [
+        let table: [Row; 7] = [
             (1, &[2, 3], &[], None),
             (1, &[2, 3], &[3], Some("voters are nodes 2 and 3, a majority of them is 2, and 1")),
             (1, &[2, 3], &[2, 3], Some("bring nodes 2 and 3 back first")),
@@ -166,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_stop_names_who_has_to_come_back_first() {
-        let table: [(NodeId, &[NodeId], &[NodeId], Option<&str>); 6] = [
+        let table: [Row; 6] = [
             (1, &[1, 2, 3], &[], None),
             (1, &[1, 2, 3], &[2], Some("node 2 is down; bring it back first")),
             (1, &[1, 2, 3], &[2, 3], Some("nodes 2 and 3 are down; bring them back first")),

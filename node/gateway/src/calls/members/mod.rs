@@ -47,8 +47,9 @@ pub(crate) fn removal_parameters() -> Vec<Parameter> {
 
 /// `GET /admin/members`
 pub(crate) async fn list(shared: &Shared, call: &Call) -> Result<Reply, Failure> {
-    let ledger = shared.read(call).await?;
+    // Before the ledger is locked: nothing is locked twice.
     let status = shared.context.cluster.status();
+    let ledger = shared.read(call).await?;
     let led_ms = ledger.clock().led_ms + ledger.since_written_ms();
     let members = ledger.members().map(|member| view_of(member, &ledger, &status.peers)).collect();
     let invited = ledger
@@ -189,9 +190,12 @@ pub(crate) async fn remove(shared: &Shared, call: &Call) -> Result<Reply, Failur
         reason: "removed by an operator".into(),
     });
     let request_id = call.request_id(&(query.force, query.revoke_tokens));
-    match shared.submit(call, Some(request_id), command).await? {
-        Outcome::Done | Outcome::Unchanged => Ok(Reply::no_content()),
-        Outcome::Refused(refusal) => Err(admin_failure(&refusal)),
+    // Consensus may have taken the call's own time.
+    let envelope = call.envelope(Some(request_id), command)?;
+    let submitted = shared.context.cluster.submit(vec![envelope], CHANGE_TIME).await?;
+    match submitted.outcomes.first() {
+        Some(Outcome::Done | Outcome::Unchanged) => Ok(Reply::no_content()),
+        Some(Outcome::Refused(refusal)) => Err(admin_failure(refusal)),
         _ => Err(Failure::internal("a removal had the outcome of another command")),
     }
 }
