@@ -487,7 +487,7 @@ mod tests {
             ("leasehold pool create p-1 team", "--seats"),
             ("leasehold pool create p-1 team --seats 0", "0"),
             ("leasehold pool create p-1 team --seats 1 --for alice", "user:NAME"),
-            ("leasehold pool reserve p-1 team", "--nobody"),
+            ("leasehold pool reserve p-1 team", "--for"),
             ("leasehold pool reserve p-1 team --nobody --for user:a", "cannot be used with"),
             ("leasehold pool transfer p-1 3", "--from"),
             ("leasehold usage unused --days 0", "0"),

@@ -113,18 +113,18 @@ pub struct PoolResizeArgs {
 
 /// Options of `pool reserve`.
 #[derive(Debug, Clone, Args)]
-#[group(id = "whom", required = true, multiple = true)]
 pub struct PoolReserveArgs {
     #[command(flatten)]
     at: PoolArgs,
     /// Keep it for user:NAME, host:NAME or app:ID, and nobody named before. Repeat it to name more
-    #[arg(long = "for", value_name = "WHO", value_parser = party, group = "whom")]
+    #[arg(long = "for", value_name = "WHO", value_parser = party)]
+    #[arg(required_unless_present_any = ["nobody", "description"])]
     kept_for: Vec<Party>,
     /// Keep it for nobody in particular
-    #[arg(long, conflicts_with = "kept_for", group = "whom")]
+    #[arg(long, conflicts_with = "kept_for")]
     nobody: bool,
     /// A note for people; an empty one takes it away
-    #[arg(long, value_name = "TEXT", group = "whom")]
+    #[arg(long, value_name = "TEXT")]
     description: Option<String>,
     #[command(flatten)]
     mutation: MutationOptions,
@@ -132,7 +132,6 @@ pub struct PoolReserveArgs {
 
 /// Options of `pool transfer`.
 #[derive(Debug, Clone, Args)]
-#[group(id = "pools", required = true, multiple = true)]
 pub struct PoolTransferArgs {
     /// The package, as `package list` shows it
     package_id: String,
@@ -140,10 +139,10 @@ pub struct PoolTransferArgs {
     #[arg(value_parser = seats())]
     seats: u32,
     /// The pool that gives; the unassigned seats when left out
-    #[arg(long, value_name = "POOL", group = "pools")]
+    #[arg(long, value_name = "POOL", required_unless_present = "to")]
     from: Option<String>,
     /// The pool that takes, made if it is not there; the unassigned seats when left out
-    #[arg(long, value_name = "POOL", group = "pools")]
+    #[arg(long, value_name = "POOL")]
     to: Option<String>,
     #[command(flatten)]
     mutation: MutationOptions,

@@ -142,7 +142,8 @@ fn what_cannot_be_is_refused_before_it_is_sent() {
     let refused =
         Exchange { status: 409, ..Exchange::get("DELETE /admin/pools/p-1/team-a", problem) };
     let error = play(&["pool", "remove", "p-1", "team-a"], &[refused]).err().unwrap();
-    assert!(error.line().contains("Seats of the pool are out."), "{}", error.line());
+    assert_eq!(error.exit(), Exit::Refused, "{}", error.line());
+    assert!(error.line().contains("Seats of the pool are out"), "{}", error.line());
 }
 
 #[test]
