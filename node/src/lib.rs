@@ -3,6 +3,7 @@
 //!
 //! | module | owns |
 //! |---|---|
+//! | `assembly` | how the parts of a node are put together |
 //! | `authority` | the cluster's certificate authority, where this node can issue from it |
 //! | `certificates` | what gateway and peer link show and believe, live |
 //! | `backup` | snapshots, restore and recovery |
@@ -24,6 +25,7 @@
 //! | `signing` | new token-signing keys |
 //! | `watch` | what is wrong with the node, and room on its disk |
 
+mod assembly;
 mod authority;
 mod certificates;
 mod backup;

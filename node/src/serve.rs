@@ -10,14 +10,13 @@
 //! requests in flight end, hands leadership on and closes the log; a failure of storage or a
 //! damaged replica ends the process at once with a line that says what to do.
 //!
-//! What it leaves to others: everything it opens.
+//! What it leaves to others: how the parts are put together (`assembly`), and the parts.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use gateway::{Gateway, GatewayConfig, GatewayContext, KeysCell, NodeControl};
 use lease::ids::NodeId;
-use raft::{Cluster, ClusterConfig, Preset, StartError};
+use raft::Cluster;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use storage::seam::{Clock, Disk, Entropy, RealClock, RealDisk, RealEntropy};
 use thiserror::Error;
@@ -27,19 +26,11 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::authority::{AuthorityCell, ClusterAuthority};
-use crate::backup::BackupOrders;
-use crate::certificates::Certificates;
-use crate::config::{self, Config, ConfigError, chain, file};
-use crate::control::{Control, Held};
+use crate::assembly::Node;
+use crate::config::{self, Config, ConfigError, chain};
+use crate::control::Control;
 use crate::directory::{self, Directory, DirectoryError, Ticket};
-use crate::founding;
-use crate::keyholder::Keyholder;
-use crate::peer::{Handlers, PeerListener, PeerTable, PeerTransport};
-use crate::signing::TokenKeys;
-use crate::steward::{Removed, Steward};
-use crate::watch::Watch;
-use crate::{logging, moved, pki};
+use crate::{logging, pki};
 
 /// What `leasehold serve` is asked.
 #[derive(Debug, Clone, clap::Args)]
@@ -152,12 +143,6 @@ fn raise_descriptor_limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// How many gateway connections leave storage, peers and standard streams their descriptors.
-fn connections_within(descriptors: u64) -> usize {
-    let left = usize::try_from(descriptors).unwrap_or(usize::MAX);
-    left.saturating_sub(RESERVED_DESCRIPTORS).max(RESERVED_DESCRIPTORS / 4)
-}
-
 fn open_directory(config: &Config, disk: &dyn Disk) -> Result<Directory, DirectoryError> {
     let file = &config.file;
     let ticket = file.bootstrap.as_ref().and_then(|bootstrap| {
@@ -184,20 +169,6 @@ fn directory_lost(error: DirectoryError, config: &std::path::Path) -> ServeError
     }
 }
 
-/// Whom this node talks to before its log says.
-fn table_of(file: &file::ConfigFile) -> PeerTable {
-    match &file.join {
-        Some(join) => {
-            let told = join.members.iter().map(|peer| (peer.id, peer.peer_address.clone()));
-            PeerTable::joining(file.node_id, told)
-        }
-        None => {
-            let members = file.bootstrap.iter().flat_map(|bootstrap| &bootstrap.members);
-            PeerTable::new(members.map(|member| (member.id, member.peer_address.clone())))
-        }
-    }
-}
-
 async fn bind(key: &'static str, address: std::net::SocketAddr) -> Result<TcpListener, ServeError> {
     TcpListener::bind(address).await.map_err(|error| ServeError::Listen {
         key,
@@ -206,270 +177,20 @@ async fn bind(key: &'static str, address: std::net::SocketAddr) -> Result<TcpLis
     })
 }
 
-/// Everything a running node holds.
-struct Node {
-    path: PathBuf,
-    file: Arc<file::ConfigFile>,
-    cluster: Cluster,
-    transport: Arc<PeerTransport>,
-    table: PeerTable,
-    peer_tls: Arc<rustls::ServerConfig>,
-    certificates: Arc<Certificates>,
-    authority: Arc<AuthorityCell>,
-    roots: Vec<rustls::pki_types::CertificateDer<'static>>,
-    signer: Arc<gateway::TokenSigner>,
-    kek: Option<crate::seal::kek::KeyEncryptionKey>,
-    faces: gateway::Faces,
-    rates: gateway::RateLimits,
-    backups: Option<crate::backup::Schedule>,
-    disk: Arc<dyn Disk>,
-    clock: Arc<dyn Clock>,
-    entropy: Arc<dyn Entropy>,
-    directory: Directory,
-}
-
-impl Node {
-    async fn start(
-        config: Config,
-        directory: Directory,
-        disk: Arc<dyn Disk>,
-        clock: Arc<dyn Clock>,
-        entropy: Arc<dyn Entropy>,
-    ) -> Result<Self, ServeError> {
-        let Config { file, path, tls, kek, signer, faces, rates, backups } = config;
-        let file = Arc::new(file);
-        let authority = Arc::new(AuthorityCell::sealed());
-        let roots = tls.roots.clone();
-        let certificates = Certificates::new(
-            path.clone(),
-            file.clone(),
-            tls,
-            authority.clone(),
-            clock.clone(),
-            entropy.clone(),
-        )
-        .map_err(|error| ServeError::Tls(chain(&error)))?;
-        let identity = certificates.identity();
-        let peer_tls = identity.server_config().map_err(|error| ServeError::Tls(chain(&error)))?;
-        let table = table_of(&file);
-        let transport = Arc::new(PeerTransport::new(
-            file.cluster_id.clone(),
-            identity,
-            table.clone(),
-            clock.clone(),
-        ));
-        let cluster_config = ClusterConfig {
-            preset: match file.preset {
-                file::Preset::Lan => Preset::Lan,
-                file::Preset::Region => Preset::Region,
-                file::Preset::Global => Preset::Global,
-            },
-            ..ClusterConfig::new(
-                file.node_id,
-                file.data_dir.clone(),
-                directory.identity.incarnation,
-            )
-        };
-        let cluster = Cluster::start(
-            cluster_config,
-            disk.clone(),
-            clock.clone(),
-            entropy.clone(),
-            transport.clone(),
-        )
-        .await
-        .map_err(|error| match &error {
-            StartError::Damaged(_) => {
-                let (reason, node) = (chain(&error), file.node_id);
-                ServeError::Damaged { reason, node, config: path.clone() }
-            }
-            StartError::Config(_) | StartError::Storage(_) => ServeError::Start(chain(&error)),
-        })?;
-        Ok(Self {
-            path,
-            file,
-            cluster,
-            transport,
-            table,
-            peer_tls: Arc::new(peer_tls),
-            certificates: Arc::new(certificates),
-            authority,
-            roots,
-            signer: Arc::new(signer),
-            kek,
-            faces,
-            rates,
-            backups,
-            disk,
-            clock,
-            entropy,
-            directory,
-        })
-    }
-
-    /// Begins to serve: the peer listener, the gateway, and what makes the node whole.
-    fn open(self, listener: TcpListener, peer_listener: TcpListener, descriptors: u64) -> Running {
-        let Self { file, cluster, transport, table, disk, clock, entropy, .. } = self;
-        let cell = Arc::new(KeysCell::sealed());
-        let mut gateway_config = GatewayConfig::new(file.node_id, file.gateway_url.as_str());
-        gateway_config.faces = self.faces;
-        gateway_config.rates = self.rates;
-        let connections = &mut gateway_config.limits.max_connections;
-        *connections = (*connections).min(connections_within(descriptors));
-        let preset = match file.preset {
-            file::Preset::Lan => "lan",
-            file::Preset::Region => "region",
-            file::Preset::Global => "global",
-        };
-        let (orders, backups) = BackupOrders::new(self.backups, &cluster, &clock);
-        let control = Arc::new(Control::new(
-            file.data_dir.clone(),
-            preset,
-            descriptors,
-            clock.clone(),
-            Held {
-                certificates: self.certificates.clone(),
-                keys: cell.clone(),
-                token_keys: TokenKeys {
-                    node: file.node_id,
-                    cluster: cluster.clone(),
-                    signer: self.signer.clone(),
-                    file: file.keys.token_signing.clone(),
-                },
-            },
-            orders,
-        ));
-        let watching = clock.clone();
-        let steward = Steward {
-            node: file.node_id,
-            cluster: cluster.clone(),
-            table: table.clone(),
-            clock: clock.clone(),
-        };
-        let authority = Arc::new(ClusterAuthority {
-            cluster_id: file.cluster_id.clone(),
-            cell: self.authority.clone(),
-            certificates: self.certificates.clone(),
-            leaf_days: file.tls.leaf_days,
-            clock: clock.clone(),
-            entropy: entropy.clone(),
-        });
-        let gateway = Gateway::new(
-            gateway_config,
-            GatewayContext {
-                cluster: cluster.clone(),
-                keys: cell.clone(),
-                signer: self.signer.clone(),
-                clock,
-                entropy: entropy.clone(),
-                peers: transport,
-                control: control.clone(),
-                authority,
-            },
-        );
-        let (reporting, sealed, process) = (cluster.clone(), cell.clone(), control.clone());
-        let report =
-            move || gateway::node_report(&reporting, sealed.get().is_none(), process.facts());
-        let peers = PeerListener {
-            cluster_id: file.cluster_id.clone(),
-            table,
-            tls: self.peer_tls,
-            identity: self.certificates.identity(),
-            handlers: Handlers::of(&cluster, Box::new(report), control.clone()),
-        };
-        let (stop_gateway, stop_peers) = (CancellationToken::new(), CancellationToken::new());
-        let mut peer_task = JoinSet::new();
-        peer_task.spawn(peers.serve(peer_listener, stop_peers.clone()));
-        let tls = self.certificates.gateway_tls();
-        let mut gateway_task = JoinSet::new();
-        let stopped = stop_gateway.clone().cancelled_owned();
-        gateway_task.spawn(async move {
-            gateway.serve(vec![listener], tls, stopped).await;
-        });
-        let mut tasks = JoinSet::new();
-        if let Some(backups) = backups {
-            tasks.spawn(async move {
-                backups.run().await;
-                Ok(())
-            });
-        }
-        let watch = Watch {
-            node: file.node_id,
-            data_dir: file.data_dir.clone(),
-            alarms: file.alarms.clone(),
-            cluster: cluster.clone(),
-            control: control.clone(),
-            clock: watching,
-        };
-        tasks.spawn(async move {
-            watch.run().await;
-            Ok(())
-        });
-        let keyholder = Keyholder {
-            node: file.node_id,
-            cluster: cluster.clone(),
-            kek: self.kek,
-            signer: self.signer,
-            cell,
-            authority: self.authority,
-            roots: self.roots,
-            entropy: entropy.clone(),
-        };
-        let (certificates, follows) = (self.certificates, cluster.clone());
-        tasks.spawn(async move {
-            certificates.run(follows).await;
-            Ok(())
-        });
-        tasks.spawn(async move {
-            keyholder.run().await;
-            Ok(())
-        });
-        tasks.spawn(async move {
-            let node = steward.node;
-            steward.run().await.map_err(|Removed| ServeError::Removed { node })
-        });
-        let (moving, config) = (cluster.clone(), file.clone());
-        tasks.spawn(async move {
-            moved::announce(moving, config).await;
-            Ok(())
-        });
-        if let Some(bootstrap) = file.bootstrap.clone().filter(|bootstrap| bootstrap.founder) {
-            let (cluster, config) = (cluster.clone(), file.clone());
-            tasks.spawn(async move {
-                founding::found(cluster, config, bootstrap, disk, entropy)
-                    .await
-                    .map_err(|error| ServeError::Failed(chain(&error)))
-            });
-        }
-        Running {
-            node: file.node_id,
-            config: self.path,
-            cluster,
-            control,
-            gateway_task,
-            stop_gateway,
-            peer_task,
-            stop_peers,
-            tasks,
-            _directory: self.directory,
-        }
-    }
-}
-
 /// What runs, and how it is stopped.
-struct Running {
-    node: NodeId,
-    config: PathBuf,
-    cluster: Cluster,
-    control: Arc<Control>,
-    gateway_task: JoinSet<()>,
-    stop_gateway: CancellationToken,
-    peer_task: JoinSet<()>,
-    stop_peers: CancellationToken,
+pub(crate) struct Running {
+    pub(crate) node: NodeId,
+    pub(crate) config: PathBuf,
+    pub(crate) cluster: Cluster,
+    pub(crate) control: Arc<Control>,
+    pub(crate) gateway_task: JoinSet<()>,
+    pub(crate) stop_gateway: CancellationToken,
+    pub(crate) peer_task: JoinSet<()>,
+    pub(crate) stop_peers: CancellationToken,
     /// Those that end by themselves once their work is done.
-    tasks: JoinSet<Result<(), ServeError>>,
+    pub(crate) tasks: JoinSet<Result<(), ServeError>>,
     /// Keeps the lock until the log is closed.
-    _directory: Directory,
+    pub(crate) _directory: Directory,
 }
 
 impl Running {
@@ -574,6 +295,3 @@ async fn first_failure(tasks: &mut JoinSet<Result<(), ServeError>>) -> ServeErro
     }
     std::future::pending().await
 }
-
-/// Descriptors that gateway connections must leave: the log and state of storage, peers, streams.
-const RESERVED_DESCRIPTORS: usize = 256;
