@@ -63,7 +63,10 @@ pub(super) fn statuses(operation: &Operation) -> BTreeSet<u16> {
         statuses.extend([400, 408, 413]);
     }
     if operation.is_keyed() && operation.protocol != Protocol::Operations {
-        statuses.extend([400, 422, 507]);
+        statuses.insert(400);
+    }
+    if takes_room(operation) {
+        statuses.insert(507);
     }
     if operation.protocol != Protocol::Operations {
         statuses.insert(503);
@@ -150,7 +153,7 @@ fn meets(operation: &Operation, reason: DenialReason) -> bool {
     match reason {
         Reason::AppRemoved | Reason::InsufficientScope => true,
         Reason::IdempotencyKeyReused | Reason::IdempotencyTableFull => operation.is_keyed(),
-        Reason::NoSpace => operation.method != Verb::Get,
+        Reason::NoSpace => takes_room(operation),
         Reason::UnknownLease | Reason::LeaseEnded => names_lease || id.contains("OfflineToken"),
         Reason::AlreadyEnded => id == "returnLease",
         Reason::RenewalTokenReplayed | Reason::RenewalTokenInvalid => names_lease,
@@ -322,8 +325,13 @@ fn makes_pools(operation: &Operation) -> bool {
     operation.id == "createPool"
 }
 
-fn writes(operation: &Operation) -> bool {
-    operation.method != Verb::Get
+/// Whether something new is written, which a full disk forbids; what gives back goes on.
+fn takes_room(operation: &Operation) -> bool {
+    let gives = ["return", "renew", "release", "remove", "clear"];
+    operation.is_keyed()
+        && operation.method != Verb::Delete
+        && matches!(operation.protocol, Protocol::Cloud | Protocol::Admin | Protocol::DeviceAdmin)
+        && !gives.iter().any(|word| operation.id.starts_with(word))
 }
 
 /// What calls can meet before or around a decision.
@@ -469,7 +477,7 @@ const AROUND: &[Frame] = &[
         status: 507,
         code: "no_space",
         title: "A node's disk is nearly full: nothing new is written until it has room.",
-        fits: writes,
+        fits: takes_room,
     },
     Frame {
         status: 409,

@@ -13,7 +13,8 @@ pub(super) fn description(operation: &Operation, is_paged: bool) -> String {
         sentences.push(CLASSIC_ONLY.to_owned());
     }
     sentences.push(credential(operation));
-    if operation.is_keyed() {
+    // Where no other body is refused, asking again is harmless without a key.
+    if operation.is_keyed() && operation.failures.contains(&422) {
         sentences.push(KEYED.to_owned());
     }
     if is_paged {
