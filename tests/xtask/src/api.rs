@@ -143,7 +143,8 @@ fn remove(dir: &Path) {
 const DOCUMENT: &str = "client/openapi/openapi.json";
 const PROGRAM: &str = "target/release/leasehold";
 const BASE_PORT: &str = "7960";
-/// Reads only, in an order that repeats itself; streams have no end to wait for.
+/// Reads only, in an order that repeats itself; streams have no end to wait for. That a request
+/// fits the document does not make it accepted: no cursor that is made up is one of ours.
 const FUZZER: &[&str] = &[
     "--include-method",
     "GET",
@@ -153,6 +154,8 @@ const FUZZER: &[&str] = &[
     "examples,coverage,fuzzing",
     "--checks",
     "all",
+    "--exclude-checks",
+    "positive_data_acceptance",
     "--max-examples",
     "20",
     "--request-timeout",

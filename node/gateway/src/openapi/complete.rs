@@ -248,7 +248,7 @@ fn parameters() -> Value {
             "required": false,
             "description": "A UUID that follows the request into logs and audit; chosen by the \
                             server when left out.",
-            "schema": { "type": "string", "maxLength": 128 },
+            "schema": { "type": "string" },
             "example": "0195f3a2-7c11-7d3e-9c55-0d8f2b6a4e10",
         },
         "Cursor": {

@@ -49,7 +49,11 @@ pub(super) static OPERATIONS: &[Operation] = &[
         protocol: Protocol::Operations,
         summary: "Metrics in the text format of Prometheus.",
         request: RequestShape::Nothing,
-        answers: &[Answer { status: 200, description: "Samples.", body: AnswerBody::Text }],
+        answers: &[Answer {
+            status: 200,
+            description: "Samples.",
+            body: AnswerBody::Media("application/openmetrics-text"),
+        }],
         failures: &[],
         handler: handler!(calls::probes::metrics),
     },
