@@ -25,6 +25,7 @@ struct CommandLine {
 }
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "one exists, and not for long")]
 enum Command {
     /// Start a whole cluster on this machine and watch it work
     Dev(DevOptions),
