@@ -151,6 +151,8 @@ pub(super) fn named(name: &str) -> Option<&'static str> {
         "product_name" => "DaVinci Configurator SE",
         "vendor_id" => "vector-de",
         "app_id" => "app-5f0c21d39ab47e10",
+        "operator_id" => "operator-5f0c21d39ab47e10",
+        "reference" => "8c1f0a5b2d9e4f77",
         "license_id" | "id" | "activation_id" | "client_id" | "user_id" | "plan_id"
         | "feature_id" | "scope_id" | "key_id" | "tenant_id" | "charge_id"
         | "subject_client_id" | "provider_client_id" => "0195f3a2-7c11-7d3e-9c55-0d8f2b6a4e10",

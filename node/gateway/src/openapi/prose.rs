@@ -144,7 +144,7 @@ const PAGED: &str =
 const STALE: &str = "Linearizable; with `consistency=stale`, answered from what this node has \
                      applied, with index and age.";
 
-const PATH_PARAMETERS: [(&str, &str); 11] = [
+const PATH_PARAMETERS: [(&str, &str); 13] = [
     ("app_id", "The application, as its registration named it."),
     ("package_id", "The package, as its vendor named it."),
     ("lease_id", "The lease, as the checkout named it."),
@@ -156,6 +156,8 @@ const PATH_PARAMETERS: [(&str, &str); 11] = [
     ("plan", "The plan, by id or slug."),
     ("scope", "The scope of the feature, by id or slug."),
     ("tool", "The tool, as its vendor calls it."),
+    ("operator_id", "The operator token, by the id that the list and the audit log show."),
+    ("reference", "What stands for a person or a host in leases and in the audit log."),
 ];
 
 /// What is special about an operation, beside its summary.

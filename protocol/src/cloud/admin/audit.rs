@@ -123,10 +123,18 @@ pub struct AuditEventView {
     #[schema(value_type = Object, example = json!({"class": "commit", "quantity": 1}))]
     pub detail: Map<String, serde_json::Value>,
     /// SHA-256 of the event, in hex.
-    #[schema(value_type = String, pattern = "^[0-9a-f]{64}$")]
+    #[schema(
+        value_type = String,
+        pattern = "^[0-9a-f]{64}$",
+        example = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+    )]
     pub hash: EventHash,
     /// The same of the event before it; zeros before the first.
-    #[schema(value_type = String, pattern = "^[0-9a-f]{64}$")]
+    #[schema(
+        value_type = String,
+        pattern = "^[0-9a-f]{64}$",
+        example = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+    )]
     pub previous: EventHash,
 }
 
@@ -175,7 +183,11 @@ pub struct AuditVerification {
     /// Number of the last; one below `first` when there was none.
     pub last: Id64,
     /// Hash of the last.
-    #[schema(value_type = String, pattern = "^[0-9a-f]{64}$")]
+    #[schema(
+        value_type = String,
+        pattern = "^[0-9a-f]{64}$",
+        example = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+    )]
     pub hash: EventHash,
     /// Number of the last event that was pruned; 0: none was.
     pub floor: Id64,
@@ -205,6 +217,10 @@ pub struct AuditExportQuery {
 /// hash, and so that they hold what goes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "upto_seq": "800",
+    "hash": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+}))]
 pub struct PruneAuditRequest {
     /// Number of the last event that goes; never the newest. Or give `before`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -213,7 +229,11 @@ pub struct PruneAuditRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<UtcTime>,
     /// Hash of the last event that goes, as a segment or the list shows it.
-    #[schema(value_type = String, pattern = "^[0-9a-f]{64}$")]
+    #[schema(
+        value_type = String,
+        pattern = "^[0-9a-f]{64}$",
+        example = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+    )]
     pub hash: EventHash,
 }
 
