@@ -30,12 +30,12 @@ use gateway::CertificateFacts;
 use lease::Ledger;
 use lease::command::Command;
 use lease::entry::{Actor, Envelope};
-use lease::ids::TraceId;
+use lease::ids::{NodeId, TraceId};
 use parking_lot::Mutex;
 use raft::Cluster;
 use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
-use storage::seam::{Clock, Entropy, RealDisk, replace_file};
+use storage::seam::{Clock, Disk, Entropy, RealDisk, replace_file};
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -200,7 +200,8 @@ impl Certificates {
             if self.files_changed() {
                 self.reload_and_tell();
             }
-            self.follow(&cluster.ledger());
+            let anchors = anchors_of(&cluster.ledger());
+            self.follow(anchors);
             self.store_first_anchor(&cluster).await;
             let now_ns = self.clock.monotonic_ns();
             let rested = last_renewal_ns
@@ -258,7 +259,7 @@ impl Certificates {
             Purpose::Gateway => (&tls.gateway_cert, &tls.gateway_key),
             Purpose::Peer => (&tls.peer_cert, &tls.peer_key),
         };
-        replace_pair(certificate, private, &issued)?;
+        replace_pair(certificate, private, self.file.node_id, &issued)?;
         Ok(true)
     }
 
@@ -299,11 +300,7 @@ impl Certificates {
     }
 
     /// Believes exactly the ledger's authorities, once it has any, and writes them into the file.
-    pub(crate) fn follow(&self, ledger: &Ledger) {
-        let anchors: Vec<CertificateDer<'static>> = ledger
-            .trust_anchors()
-            .map(|anchor| CertificateDer::from(anchor.certificate_der.clone()))
-            .collect();
+    pub(crate) fn follow(&self, anchors: Vec<CertificateDer<'static>>) {
         if anchors.is_empty() {
             return;
         }
@@ -321,8 +318,7 @@ impl Certificates {
         if !same(&live.filed, &anchors) {
             let path = &self.file.tls.ca_cert;
             let pem: String = anchors.iter().map(|anchor| pki::certificate_pem(anchor)).collect();
-            // Nodes of one machine may share the file; who comes second looks again.
-            match replace_public(path, &pem) {
+            match replace_public(path, self.file.node_id, &pem) {
                 Ok(()) => {
                     live.filed = anchors;
                     live.stamps = Stamps::of(&self.file);
@@ -465,6 +461,7 @@ fn same(these: &[CertificateDer<'static>], those: &[CertificateDer<'static>]) ->
 pub(crate) fn replace_pair(
     certificate: &Path,
     private: &Path,
+    node: NodeId,
     issued: &Issued,
 ) -> Result<(), CertificatesError> {
     let failed = |path: &Path| {
@@ -473,14 +470,26 @@ pub(crate) fn replace_pair(
     };
     let next = next_key(private);
     replace_file(&RealDisk, &next, issued.key_pem.expose().as_bytes()).map_err(failed(&next))?;
-    replace_public(certificate, &issued.certificate_pem).map_err(failed(certificate))?;
+    replace_public(certificate, node, &issued.certificate_pem).map_err(failed(certificate))?;
     config::finish_key(private).map_err(failed(private))
 }
 
-/// Replaces a file that others may read, whole or not at all.
-fn replace_public(path: &Path, text: &str) -> io::Result<()> {
-    replace_file(&RealDisk, path, text.as_bytes())?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o644))
+/// Replaces a file that others may read, whole or not at all. Nodes of one machine may share the
+/// file of roots, so each has a way there of its own.
+fn replace_public(path: &Path, node: NodeId, text: &str) -> io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".node-{node}"));
+    let own = path.with_file_name(name);
+    replace_file(&RealDisk, &own, text.as_bytes())?;
+    fs::set_permissions(&own, fs::Permissions::from_mode(0o644))?;
+    RealDisk.rename(&own, path)?;
+    path.parent().map_or(Ok(()), |dir| RealDisk.sync_dir(dir))
+}
+
+/// The ledger's authorities.
+pub(crate) fn anchors_of(ledger: &Ledger) -> Vec<CertificateDer<'static>> {
+    let anchors = ledger.trust_anchors();
+    anchors.map(|anchor| CertificateDer::from(anchor.certificate_der.clone())).collect()
 }
 
 /// How the files look from outside: another look means that one was replaced or written.

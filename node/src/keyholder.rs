@@ -27,7 +27,7 @@ use protocol::secret::Secret;
 use raft::Cluster;
 use rustls::pki_types::CertificateDer;
 use storage::seam::Entropy;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, info};
 
 use crate::authority::{AuthorityCell, IssuingKey};
 use crate::seal::kek::KeyEncryptionKey;
@@ -71,7 +71,10 @@ impl Keyholder {
     /// The node's task: ends only on a node that has no key of its own.
     pub(crate) async fn run(self) {
         let Some(kek) = &self.kek else {
-            warn!("no key-encryption key is configured: this node is sealed, it will not serve");
+            error!(
+                "no key-encryption key: this node is sealed, it votes and does not serve; put the \
+                 file of keys.kek back where node.toml says and start it again"
+            );
             self.cluster.set_may_lead(false);
             return;
         };
@@ -126,13 +129,19 @@ impl Keyholder {
                 if resealing.is_none() {
                     // Also now and then for its own sake: leadership may have come here.
                     let _ = tokio::time::timeout(LOOK, self.cluster.wait_applied(next)).await;
+                    resealing = Some(Resealing::default());
+                }
+                if seen_in(&self.cluster.ledger(), self.node) != seen {
+                    continue;
                 }
                 // A busy cluster applies without end; secrets change a few times a year.
                 tokio::time::sleep(REFRESH).await;
                 continue;
             }
             seen = now;
-            resealing = Some(Resealing::default());
+            // Others open a new data key in a moment, too; only then is anything sealed under it
+            // that they are asked for.
+            resealing = Some(Resealing { after: None, pauses: RESEALING_PAUSES });
             match self.open(kek, &self.cluster.ledger()) {
                 Progress::Open(keys, opened) => {
                     seen = opened;
@@ -257,10 +266,13 @@ impl Keyholder {
     /// leader's work, a bounded batch at a time, from the first activation to the last. `None`:
     /// there is nothing left to look at.
     async fn reseal_some(&self, resealing: Option<Resealing>) -> Option<Resealing> {
-        let Resealing { after } = resealing?;
+        let Resealing { after, pauses } = resealing?;
         let keys = self.cell.get()?;
         if keys.vault.data_key_versions().len() < 2 {
             return None;
+        }
+        if pauses > 0 {
+            return Some(Resealing { after, pauses: pauses - 1 });
         }
         if !self.cluster.status().leads_with_quorum(self.cluster.failover_bound()) {
             // Whoever leads does it; should that come to be this node, it begins anew.
@@ -289,9 +301,9 @@ impl Keyholder {
         {
             debug!(%error, "sealing anew waits for a quorum");
             tokio::time::sleep(REFRESH).await;
-            return Some(Resealing { after });
+            return Some(Resealing { after, pauses });
         }
-        Some(Resealing { after: Some(last) })
+        Some(Resealing { after: Some(last), pauses })
     }
 
     /// The next activations with a session key, and the key as it is sealed.
@@ -361,6 +373,8 @@ pub(crate) fn signing_changes(ledger: &Ledger, node: NodeId, signer: &TokenSigne
 #[derive(Debug, Clone, Copy, Default)]
 struct Resealing {
     after: Option<ActivationId>,
+    /// Looks that pass before it begins.
+    pauses: u32,
 }
 
 fn seen_in(ledger: &Ledger, node: NodeId) -> Seen {
@@ -378,7 +392,9 @@ const RETRY: Duration = Duration::from_millis(50);
 /// Between two attempts that the ledger refused.
 const REFUSED_RETRY: Duration = Duration::from_secs(5);
 /// Records sealed anew in one entry.
-const RESEALED_AT_ONCE: usize = 64;
+const RESEALED_AT_ONCE: usize = 256;
+/// How many looks at what changed pass before anything is sealed anew: five seconds.
+const RESEALING_PAUSES: u32 = 20;
 /// How long an idle cluster lets the keyholder sleep.
 const LOOK: Duration = Duration::from_secs(30);
 /// At most so long after it was applied, a new secret is in use.

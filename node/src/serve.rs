@@ -110,6 +110,10 @@ impl ServeError {
 /// Runs a node until a signal (or the end of standard input, where asked) stops it.
 pub async fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     pki::install_provider();
+    // From the first moment on: SIGHUP reads certificates again (`certificates`) and ends nothing.
+    let _hangups = signal(SignalKind::hangup()).map_err(|error| {
+        ServeError::Failed(format!("SIGHUP cannot be taken: {}", config::io_reason(&error)))
+    })?;
     let clock: Arc<dyn Clock> = Arc::new(RealClock::new());
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let entropy: Arc<dyn Entropy> = Arc::new(RealEntropy);

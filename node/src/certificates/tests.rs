@@ -188,7 +188,7 @@ fn a_node_renews_what_came_from_the_cluster_half_way_and_nothing_else() {
     // One from elsewhere is watched, and left alone whatever its age.
     let other = Authority::generate("lh-other", &RealClock::new(), &RealEntropy).unwrap();
     let issued = other.issue_gateway(&["example.com"], &[], &RealEntropy).unwrap();
-    replace_pair(&world.path("gateway.pem"), &world.path("keys/gateway.key"), &issued).unwrap();
+    replace_pair(&world.path("gateway.pem"), &world.path("keys/gateway.key"), 1, &issued).unwrap();
     world.certificates.reload().unwrap();
     let foreign = world.fingerprint("gateway");
     let facts = world.certificates.facts();
@@ -229,7 +229,7 @@ fn another_authority_is_believed_then_used_then_alone() {
 
     // Believed: in the roots and in their file; certificates stay as they are.
     let trusted = ledger(&[old(AnchorState::Issuing), next(AnchorState::Trusted)]);
-    world.certificates.follow(&trusted);
+    world.certificates.follow(anchors_of(&trusted));
     assert_eq!(world.certificates.anchors().len(), 2);
     let filed = fs::read(world.dir.path().join("ca.pem")).unwrap();
     assert_eq!(CertificateDer::pem_slice_iter(&filed).count(), 2);
@@ -239,7 +239,7 @@ fn another_authority_is_believed_then_used_then_alone() {
 
     // In charge: certificates of it, which those who know the old one alone believe, too.
     let issuing = ledger(&[old(AnchorState::Retiring), next(AnchorState::Issuing)]);
-    world.certificates.follow(&issuing);
+    world.certificates.follow(anchors_of(&issuing));
     world.unseal(&issuing, new.key_pem.expose());
     assert!(world.certificates.is_renewal_due(now_ms));
     world.certificates.renew().unwrap();
@@ -254,7 +254,7 @@ fn another_authority_is_believed_then_used_then_alone() {
 
     // Alone: the old one is believed no more.
     let alone = ledger(&[next(AnchorState::Issuing)]);
-    world.certificates.follow(&alone);
+    world.certificates.follow(anchors_of(&alone));
     assert_eq!(world.certificates.anchors(), [new_fingerprint]);
     assert_eq!(world.certificates.roots(), std::slice::from_ref(&new.certificate));
     world.certificates.reload().unwrap();

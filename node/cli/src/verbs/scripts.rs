@@ -6,6 +6,7 @@ mod holders;
 mod members;
 mod offline;
 mod pools;
+mod security;
 
 use serde_json::{Value, json};
 

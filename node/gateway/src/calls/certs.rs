@@ -12,6 +12,8 @@
 //! former one is removed both are believed, and what comes from the new one carries its
 //! certificate by the former along; so nobody, client or node, finds the other unknown.
 
+use std::time::Duration;
+
 use data_encoding::HEXLOWER;
 use futures_util::future::join_all;
 use lease::Ledger;
@@ -35,6 +37,8 @@ use crate::refusal::admin_failure;
 use crate::reply::Reply;
 use crate::shared::Shared;
 
+/// For an order to a node: keys are made for it, which takes longer than any other call may.
+const ORDER_TIME: Duration = Duration::from_secs(15);
 /// The secret that holds the authority's private key.
 const CA_KEY: &str = "ca-key";
 
@@ -72,7 +76,7 @@ pub(crate) async fn rotate(shared: &Shared, call: &Call) -> Result<Reply, Failur
     let response = if request.ca {
         rotate_authority(shared, call, &request).await?
     } else {
-        renew(shared, call, request.node_id).await?
+        renew(shared, request.node_id).await?
     };
     Ok(Reply::ok(&response))
 }
@@ -80,11 +84,10 @@ pub(crate) async fn rotate(shared: &Shared, call: &Call) -> Result<Reply, Failur
 /// Tells nodes to make themselves new certificates.
 async fn renew(
     shared: &Shared,
-    call: &Call,
     only: Option<NodeId>,
 ) -> Result<RotateCertificatesResponse, Failure> {
     let nodes = members(shared, only)?;
-    let told = nodes.iter().map(|node| tell(shared, call, *node, NodeOrder::RenewCertificates));
+    let told = nodes.iter().map(|node| tell(shared, *node, NodeOrder::RenewCertificates));
     let told: Vec<Result<String, OrderError>> = join_all(told).await;
     let failed: Vec<NodeNote> = nodes
         .iter()
@@ -107,15 +110,13 @@ async fn renew(
 /// Gives a node an order, whichever it is.
 pub(super) async fn tell(
     shared: &Shared,
-    call: &Call,
     node: NodeId,
     order: NodeOrder,
 ) -> Result<String, OrderError> {
-    let left = shared.left(call.deadline);
     if node == shared.config.node {
-        shared.context.control.perform(order, left).await
+        shared.context.control.perform(order, ORDER_TIME).await
     } else {
-        shared.context.peers.order(node, order, left).await
+        shared.context.peers.order(node, order, ORDER_TIME).await
     }
 }
 
@@ -151,10 +152,11 @@ async fn rotate_authority(
     match of(AnchorState::Trusted) {
         Some(next) if holds_key(shared, next)? => put_in_charge(shared, call, request, next).await,
         Some(stray) => {
-            // Its key was never stored: begin anew.
+            // Two began at once, and the key of the other was stored.
             let fingerprint = stray.fingerprint;
             submit(shared, call, vec![Command::RemoveTrustAnchor { fingerprint }]).await?;
-            begin(shared, call, issuing, rows.len()).await
+            let message = "an authority without a key is gone; ask again";
+            Ok(answer(RotationStep::Trusted, false, message))
         }
         None if request.finish => Ok(answer(
             RotationStep::Finished,

@@ -95,7 +95,7 @@ pub(crate) async fn rotate(shared: &Shared, call: &Call) -> Result<Reply, Failur
         (RotatedKey::OperatorPepper, true) => {
             drop_peppers(shared, call, what, OPERATOR_PEPPER).await?
         }
-        (RotatedKey::TokenSigning, false) => rotate_token_keys(shared, call, &request).await?,
+        (RotatedKey::TokenSigning, false) => rotate_token_keys(shared, &request).await?,
         (RotatedKey::TokenSigning, true) => {
             return Err(Failure::field("finish", "old token keys go by themselves, after an hour"));
         }
@@ -243,13 +243,12 @@ async fn drop_peppers(
 /// Tells nodes to sign with new keys.
 async fn rotate_token_keys(
     shared: &Shared,
-    call: &Call,
     request: &RotateKeyRequest,
 ) -> Result<RotateKeyResponse, Failure> {
     let nodes = members(shared, request.node_id)?;
     let mut failed = Vec::new();
     for node in &nodes {
-        if let Err(error) = tell(shared, call, *node, NodeOrder::RotateTokenKeys).await {
+        if let Err(error) = tell(shared, *node, NodeOrder::RotateTokenKeys).await {
             failed.push(format!("node {node}: {error}"));
         }
     }
