@@ -41,18 +41,24 @@ pub(super) fn decoders() -> Result<Vec<Decoder>> {
 
 /// The golden rows, and one of every table that they lack.
 fn every_row() -> Result<Vec<Row>> {
-    let mut all: Vec<Row> = Vec::new();
-    for line in samples::golden("rows-v1.hex")?.lines() {
-        let mut words = line.split(' ');
-        let mut next = || words.next().context("table, key and value");
-        let (number, key, value) = (next()?.parse()?, hex(next()?)?, hex(next()?)?);
-        all.push((number, key, value));
-    }
+    let mut all = golden_rows("rows-v1.hex")?;
+    let of_operating = golden_rows("operate-rows-v1.hex")?;
+    all.extend(of_operating.into_iter().filter(|row| row.0 >= table::TICKET));
     let found: Vec<u8> = all.iter().map(|row| row.0).collect();
     let missing = rows::made().into_iter().filter(|row| !found.contains(&row.0));
     all.extend(missing);
     all.sort();
     Ok(all)
+}
+
+fn golden_rows(name: &str) -> Result<Vec<Row>> {
+    let text = samples::golden(name)?;
+    let rows = text.lines().map(|line| {
+        let mut words = line.split(' ');
+        let mut next = || words.next().context("table, key and value");
+        Ok((next()?.parse()?, hex(next()?)?, hex(next()?)?))
+    });
+    rows.collect()
 }
 
 fn hex(text: &str) -> Result<Vec<u8>> {
@@ -73,7 +79,8 @@ pub(super) fn is_one_byte_off(bytes: &[u8], examples: &[Vec<u8>]) -> bool {
 }
 
 fn entries() -> Result<Decoder> {
-    let examples = golden_lines("entries-v1.hex")?;
+    let mut examples = golden_lines("entries-v1.hex")?;
+    examples.extend(golden_lines("operate-entries-v1.hex")?);
     let known = examples.clone();
     Ok(Decoder::new("entry", Family::Ledger, examples, move |bytes, origin| {
         let Ok(entry) = Entry::decode(bytes) else { return Ok(Verdict::Refused) };
@@ -87,7 +94,8 @@ fn entries() -> Result<Decoder> {
 }
 
 fn outcomes() -> Result<Decoder> {
-    let examples = golden_lines("outcomes-v1.hex")?;
+    let mut examples = golden_lines("outcomes-v1.hex")?;
+    examples.extend(golden_lines("operate-outcomes-v1.hex")?);
     let known = examples.clone();
     Ok(Decoder::new("outcomes", Family::Ledger, examples, move |bytes, origin| {
         let read = |bytes: &[u8]| format::decode::<Vec<Vec<Outcome>>>(Kind::Outcomes, 1, bytes);
@@ -251,4 +259,15 @@ const TABLES: &[(u8, &str)] = &[
     (table::KEY_WINDOW, "row-key-window"),
     (table::API_KEY, "row-api-key"),
     (table::BUDGET, "row-budget"),
+    (table::TICKET, "row-ticket"),
+    (table::FORMER_MEMBER, "row-former-member"),
+    (table::RETIRED_KEY, "row-retired-key"),
+    (table::GRACE, "row-grace"),
+    (table::RESERVED, "row-reserved"),
+    (table::ALARM, "row-alarm"),
+    (table::POOL_RULE, "row-pool-rule"),
+    (table::POOL_USAGE, "row-pool-usage"),
+    (table::AUDIT_FLOOR, "row-audit-floor"),
+    (table::APP_POLICY, "row-app-policy"),
+    (table::TRUST_ANCHOR, "row-trust-anchor"),
 ];

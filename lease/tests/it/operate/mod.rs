@@ -13,6 +13,7 @@
 //! ```
 //! Nodes do what is theirs to do as node 1; everything else is the first administrator's.
 
+mod golden;
 mod random;
 mod restore;
 mod verbs;
