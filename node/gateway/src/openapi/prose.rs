@@ -232,6 +232,23 @@ const SPECIAL: &[(&str, &str)] = &[
          cause, as of a node that was replaced.",
     ),
     (
+        "rotateCertificates",
+        "Without `ca`, nodes make themselves new certificates at once. With it, a call goes as far \
+         towards another authority as nodes allow at the time and says whom the next step waits \
+         for: ask until `done`. Clients that have the former root alone go on; trust in it ends \
+         with `finish`. A repeat goes on where things are, also under the same key.",
+    ),
+    (
+        "rotateKey",
+        "Nothing that was sealed, stored or signed before becomes invalid. With `finish`, former \
+         versions go; 409 says what still depends on them.",
+    ),
+    (
+        "setAppPolicy",
+        "The whole policy in the place of the one before. Where it begins to ask for a certificate \
+         (RFC 8705), the tokens that the application has end; its secret stays.",
+    ),
+    (
         "writeOffLease",
         "The token of the lost device stays good until it ends, so its seat may be used twice \
          until then: a reason is wanted for the audit trail.",

@@ -17,6 +17,15 @@ pub(super) fn of(id: &str) -> Option<Value> {
             "product_id": "davinci-configurator-se",
             "vendor_id": "vector-de",
         }),
+        "rotateCertificates" => json!({ "ca": true }),
+        "rotateKey" => json!({ "what": "client-secret-pepper" }),
+        "setAppPolicy" => json!({
+            "certificate_bound": true,
+            "certificates": ["9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"],
+            "requests_per_second": 50,
+            "burst": 100,
+            "token_algorithm": "RS256",
+        }),
         _ => return None,
     })
 }
