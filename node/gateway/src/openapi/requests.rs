@@ -26,6 +26,45 @@ pub(super) fn of(id: &str) -> Option<Value> {
             "burst": 100,
             "token_algorithm": "RS256",
         }),
+        "issueLicense" => json!({
+            "protocol": "device",
+            "package_id": "vec-davinci-se-bmw-2025-001",
+            "email": "alice@bmw.com",
+            "organization": "BMW AG",
+            "duration_days": 365,
+        }),
+        "pruneAuditLog" => json!({
+            "upto_seq": "4711",
+            "hash": "3b8f0a7de1c94c1d3b8f0a7de1c94c1d3b8f0a7de1c94c1d3b8f0a7de1c94c1d",
+        }),
+        "addDeviceProduct" => json!({ "name": "CAD Suite", "slug": "cad-suite" }),
+        "addDevicePlan" => json!({
+            "name": "Professional",
+            "slug": "professional",
+            "package_id": "vec-davinci-se-bmw-2025-001",
+            "max_devices": 2,
+            "duration_days": 365,
+        }),
+        "addDeviceFeature" => json!({ "name": "Export", "slug": "export" }),
+        "addDeviceScope" => json!({
+            "name": "Projects",
+            "slug": "project",
+            "permission": "allow",
+            "limit": 10,
+        }),
+        "includeDevicePlanFeature" => json!({ "feature_id": EXAMPLE_ID, "enabled": true }),
+        "subscribeDeviceClient" => json!({
+            "client_id": EXAMPLE_ID,
+            "product_id": EXAMPLE_ID,
+            "plan_id": EXAMPLE_ID,
+        }),
+        "addDeviceUser" => json!({
+            "username": "alice",
+            "password": "correct horse battery staple",
+        }),
+        "addDeviceApiKey" => json!({ "user_id": EXAMPLE_ID }),
         _ => return None,
     })
 }
+
+const EXAMPLE_ID: &str = "0195f3a2-7c11-7d3e-9c55-0d8f2b6a4e10";
