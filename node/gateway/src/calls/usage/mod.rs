@@ -1,7 +1,7 @@
 //! Reports: what was used, refused and paid for, and what nobody uses; in JSON or as CSV.
 //!
-//! A report is a page like those of other lists. As CSV, where its document has no place for it, the
-//! header `Leasehold-Next` says where the page ended.
+//! A report is a page like those of other lists. As CSV, which has no place for it, the header
+//! `Leasehold-Next` says where the page ended.
 
 pub(crate) mod costs;
 pub(crate) mod unused;
