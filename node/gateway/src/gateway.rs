@@ -66,6 +66,11 @@ impl Gateway {
         server::serve(self.clone(), listeners, tls, shutdown).await;
     }
 
+    /// Ends answers that have no end of their own.
+    pub(crate) fn end_streams(&self) {
+        self.shared.stopping.send_replace(true);
+    }
+
     pub(crate) fn limits(&self) -> &ListenerLimits {
         &self.shared.config.limits
     }

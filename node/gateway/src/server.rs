@@ -193,6 +193,7 @@ pub(crate) async fn serve(
     drop(listeners);
     // Nobody listens when every connection has ended already.
     stop.send_replace(true);
+    gateway.end_streams();
     let drained = async {
         while let Some(ended) = connections.join_next().await {
             report(ended);

@@ -15,10 +15,11 @@ use lease::operate::{CLIENT_SECRET_PEPPER, OPERATOR_PEPPER, Repepper};
 use lease::outcome::Outcome;
 use protocol::oauth::token::BearerError;
 use raft::{Alarm, LedgerGuard, Submitted};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::auth;
 use crate::call::Call;
+use crate::calls::audit::events::EVENT_STREAMS_AT_ONCE;
 use crate::calls::classic::stream::STREAMS_AT_ONCE;
 use crate::calls::probes::Check;
 use crate::calls::snapshot::SNAPSHOTS_AT_ONCE;
@@ -49,6 +50,10 @@ pub(crate) struct Shared {
     pub(crate) snapshots: Arc<Semaphore>,
     /// Bounds streams of the classic face at once.
     pub(crate) classic_streams: Arc<Semaphore>,
+    /// Bounds streams of events at once.
+    pub(crate) event_streams: Arc<Semaphore>,
+    /// Whether the listeners are closed: what has no end of its own ends.
+    pub(crate) stopping: watch::Sender<bool>,
     /// Bounds requests of one caller.
     pub(crate) rates: Rates,
     /// Set once: a node that has recovered does not fall back.
@@ -63,6 +68,8 @@ impl Shared {
             signing: Semaphore::new(SIGNATURES_AT_ONCE),
             snapshots: Arc::new(Semaphore::new(SNAPSHOTS_AT_ONCE)),
             classic_streams: Arc::new(Semaphore::new(STREAMS_AT_ONCE)),
+            event_streams: Arc::new(Semaphore::new(EVENT_STREAMS_AT_ONCE)),
+            stopping: watch::Sender::new(false),
             tokens: TokenCache::new(TOKENS_REMEMBERED),
             metrics: Metrics::new(),
             rates: Rates::new(config.rates, &context.clock),

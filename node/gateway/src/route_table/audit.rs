@@ -50,6 +50,23 @@ pub(super) static OPERATIONS: &[Operation] = &[
         handler: |shared, call| Box::pin(calls::audit::export(shared, call)),
     },
     Operation {
+        id: "watchEvents",
+        method: Verb::Get,
+        path: "/admin/events",
+        credential: Credential::Operator(Role::Auditor),
+        protocol: Protocol::Admin,
+        summary: "Streams what happens as server-sent events, from now on or behind an event.",
+        request: RequestShape::Query(calls::audit::events::parameters),
+        answers: &[Answer {
+            status: 200,
+            description: "Ids are numbers of audit events, data is an audit event. The stream ends \
+                          now and then: come back with `Last-Event-ID`.",
+            body: AnswerBody::Media("text/event-stream"),
+        }],
+        failures: &[400, 401, 403, 410, 500, 503],
+        handler: |shared, call| Box::pin(calls::audit::events::open(shared, call)),
+    },
+    Operation {
         id: "pruneAuditLog",
         method: Verb::Post,
         path: "/admin/audit/prune",

@@ -12,6 +12,7 @@ mod device;
 mod device_admin;
 mod document;
 mod evaluation;
+mod events;
 mod frame;
 mod issued;
 mod keys;

@@ -150,6 +150,12 @@ impl Ask<'_> {
         self.send_whole().await.expect("a body")
     }
 
+    /// The answer with a body that is still being made.
+    pub(crate) async fn open(self) -> http::Response<axum::body::Body> {
+        let request = self.builder.body(Full::new(self.body)).expect("a request");
+        self.gateway.answer(request).await
+    }
+
     /// The same, or `None` when the body ends before its end.
     pub(crate) async fn send_whole(self) -> Option<Answer> {
         let request = self.builder.body(Full::new(self.body)).expect("a request");

@@ -74,6 +74,26 @@ pub struct AuditQuery {
     pub limit: u32,
 }
 
+/// `GET /admin/events`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct EventsQuery {
+    /// Begin behind the event of this number; without it, with what happens from now on. The header
+    /// `Last-Event-ID` says the same and comes first.
+    #[serde(default)]
+    #[param(example = 4711)]
+    pub after: Option<u64>,
+    /// Only events of this kind, in snake case.
+    #[serde(default, deserialize_with = "wire::optional_id")]
+    #[param(max_length = 128, example = "lease_granted")]
+    pub kind: Option<String>,
+    /// Only events about this package.
+    #[serde(default, deserialize_with = "wire::optional_id")]
+    #[param(max_length = 128)]
+    pub package_id: Option<String>,
+}
+
 /// Audit events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AuditList {

@@ -59,7 +59,7 @@ pub use app::{
 pub use app_policy::{AppPolicy, AppPolicyView};
 pub use audit::{
     AuditEventView, AuditExportQuery, AuditList, AuditOrder, AuditQuery, AuditSubject,
-    AuditVerification, AuditVerifyQuery, PruneAuditRequest, PruneAuditResponse,
+    AuditVerification, AuditVerifyQuery, EventsQuery, PruneAuditRequest, PruneAuditResponse,
 };
 pub use certs::{
     AuthorityState, AuthorityView, CertificateStatus, CertificateView, NodeCertificates, NodeNote,

@@ -5,6 +5,7 @@
 //! events and says where it ended; the civil clock never goes back, so a time is found by halving.
 
 mod detail;
+pub(crate) mod events;
 mod export;
 pub(super) mod view;
 
