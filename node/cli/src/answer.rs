@@ -96,7 +96,7 @@ impl Refusal {
             401 | 403 => Exit::NotAllowed,
             404 => Exit::NotFound,
             400 | 422 if self.is_unverifiable() => Exit::Unverifiable,
-            409 | 410 | 422 => Exit::Refused,
+            409 | 410 | 422 | 507 => Exit::Refused,
             400 | 413 | 414 | 415 | 431 => Exit::Usage,
             503 => Exit::NoQuorum,
             _ => Exit::Failed,
@@ -138,6 +138,7 @@ impl Refusal {
             }
             _ if self.remedy().is_some() => return self.remedy(),
             (429, _) => "try again in a moment",
+            (507, _) => "`leasehold alarm list` says which node; who has a seat keeps it",
             (503, _) => {
                 return Some(match (self.outcome.as_deref(), &self.idempotency_key) {
                     (Some("unknown"), Some(key)) => format!(
@@ -234,6 +235,7 @@ mod tests {
         check(400, &refused("malformed"), "malformed", Exit::Usage, "no");
         check(503, &refused("no_quorum"), "no_quorum", Exit::NoQuorum, "no");
         check(429, &refused("busy"), "busy", Exit::Failed, "no");
+        check(507, &refused("no_space"), "no_space", Exit::Refused, "no");
         let page = "<html>bad gateway</html>";
         check(502, page, "http_502", Exit::Failed, "the server answered 502 Bad Gateway");
         check(500, "", "http_500", Exit::Failed, "the server answered 500 Internal Server Error");

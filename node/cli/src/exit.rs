@@ -21,7 +21,7 @@ pub enum Exit {
     NotAllowed,
     /// No such thing, or not ours (404).
     NotFound,
-    /// Refused by the rules (409, 410, 422).
+    /// Refused by the rules (409, 410, 422), or by a disk that is nearly full (507).
     Refused,
     /// No quorum within the wait (503).
     NoQuorum,

@@ -327,8 +327,7 @@ fn disk(evidence: &Evidence) -> Verdict {
                 free if free < reserve.saturating_add(reserve / 4) => Warn,
                 _ => Ok,
             };
-            let said =
-                format!("{} free of a reserve of {}, node {}", size(free), size(reserve), node.id);
+            let said = format!("{} free, reserve {}, node {}", size(free), size(reserve), node.id);
             if worst.as_ref().is_none_or(|(so_far, _)| grade > *so_far) {
                 worst = Some((grade, said));
             }
