@@ -160,8 +160,14 @@ impl Keyholder {
         let Some(identity) = ledger.cluster() else { return Progress::Waiting };
         let ring = match Keyring::unwrap(ledger, &identity.cluster_id, self.node, kek) {
             Ok(Some(ring)) => Arc::new(ring),
-            // All wraps of a new cluster come in one entry.
-            Ok(None) if ledger.wrapped_data_keys().next().is_none() => return Progress::Waiting,
+            // All wraps of a new cluster come in one entry, and those of a node that joins with its
+            // row.
+            Ok(None)
+                if ledger.wrapped_data_keys().next().is_none()
+                    || ledger.member(self.node).is_none() =>
+            {
+                return Progress::Waiting;
+            }
             Ok(None) => {
                 return Progress::Sealed("the data key is not wrapped to this node".to_owned());
             }
