@@ -168,6 +168,8 @@ fn responses(operation: &Operation, schemas: &mut Schemas) -> utoipa::openapi::r
             }
             AnswerBody::Text => response
                 .content("text/plain", ContentBuilder::new().schema(Some(text_schema())).build()),
+            AnswerBody::Media(media_type) if media_type.ends_with("+json") => response
+                .content(media_type, ContentBuilder::new().schema(Some(Object::new())).build()),
             AnswerBody::Media(media_type) => response
                 .content(media_type, ContentBuilder::new().schema(Some(text_schema())).build()),
             AnswerBody::Bytes => {

@@ -257,7 +257,7 @@ fn parameters() -> Value {
             "required": false,
             "description": "Where the last page ended: `next` of its answer. Left out: the first \
                             page.",
-            "schema": { "type": "string", "minLength": 1, "maxLength": 256 },
+            "schema": { "type": "string" },
         },
         "Limit": {
             "name": "limit",

@@ -44,7 +44,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
         answers: &[Answer {
             status: 200,
             description: "The file. Without its last line, the trailer, it is not whole.",
-            body: AnswerBody::Text,
+            body: AnswerBody::Media("application/jsonl"),
         }],
         failures: &[400, 401, 403, 500, 503],
         handler: |shared, call| Box::pin(calls::audit::export(shared, call)),
