@@ -5,6 +5,8 @@
 //! `protocol::oauth::token`); what any call can meet before or around a decision is listed here. A
 //! code of the ledger belongs to a call when they speak of the same thing: `license_taken` to calls
 //! about licenses, `idempotency_key_reused` to all that take a key.
+//!
+//! Long because half of it is a table.
 
 use std::collections::BTreeSet;
 
@@ -321,6 +323,34 @@ fn imports(operation: &Operation) -> bool {
     operation.id.starts_with("import")
 }
 
+fn changes_members(operation: &Operation) -> bool {
+    matches!(operation.id, "promoteMember" | "removeMember" | "transferLeader")
+}
+
+fn takes_away(operation: &Operation) -> bool {
+    matches!(operation.id, "removeMember" | "drainNode")
+}
+
+fn removes_members(operation: &Operation) -> bool {
+    operation.id == "removeMember"
+}
+
+fn invites(operation: &Operation) -> bool {
+    operation.id == "addMember"
+}
+
+fn lets_in(operation: &Operation) -> bool {
+    operation.id == "joinCluster"
+}
+
+fn certifies(operation: &Operation) -> bool {
+    matches!(operation.id, "addMember" | "joinCluster" | "getAuthorities")
+}
+
+fn orders(operation: &Operation) -> bool {
+    operation.id == "drainNode"
+}
+
 fn makes_pools(operation: &Operation) -> bool {
     operation.id == "createPool"
 }
@@ -390,6 +420,63 @@ const AROUND: &[Frame] = &[
         code: "role_too_narrow",
         title: "The operator's role does not allow this.",
         fits: with_role,
+    },
+    Frame {
+        status: 409,
+        code: "quorum_would_be_lost",
+        title: "The voters that are left would be no quorum.",
+        fits: takes_away,
+    },
+    Frame {
+        status: 409,
+        code: "last_voter",
+        title: "It is the only voter.",
+        fits: removes_members,
+    },
+    Frame {
+        status: 409,
+        code: "change_in_progress",
+        title: "Another change of the members is under way; try again in a moment.",
+        fits: changes_members,
+    },
+    Frame {
+        status: 409,
+        code: "change_not_possible",
+        title: "The members cannot be changed so.",
+        fits: changes_members,
+    },
+    Frame {
+        status: 409,
+        code: "clock_differs",
+        title: "The node's clock differs from the cluster's.",
+        fits: lets_in,
+    },
+    Frame { status: 409, code: "node_id_taken", title: "The id was used before.", fits: lets_in },
+    Frame {
+        status: 409,
+        code: "node_unreachable",
+        title: "The node does not answer.",
+        fits: orders,
+    },
+    Frame { status: 409, code: "order_refused", title: "The node does not do this.", fits: orders },
+    Frame { status: 500, code: "order_failed", title: "The node tried, and failed.", fits: orders },
+    Frame {
+        status: 503,
+        code: "node_unreachable",
+        title: "The node did not answer; it may have obeyed.",
+        fits: orders,
+    },
+    Frame {
+        status: 503,
+        code: "no_authority",
+        title: "This node cannot open the key of the certificate authority; ask another.",
+        fits: certifies,
+    },
+    Frame {
+        status: 409,
+        code: "secret_shown_before",
+        title: "This was done before.",
+        fits: invites,
     },
     Frame { status: 404, code: "not_found", title: "There is nothing at this path.", fits: always },
     Frame {
