@@ -40,7 +40,16 @@ pub(super) fn complete(
     document["components"]["parameters"] = parameters();
     document["components"]["headers"] = headers();
     document["components"]["examples"] = Value::Object(shared);
+    drop_unused(&mut document);
     document
+}
+
+/// Takes out the words of faces that this document has not.
+fn drop_unused(document: &mut Value) {
+    let text = document.to_string();
+    if let Some(schemas) = document["components"]["schemas"].as_object_mut() {
+        schemas.retain(|name, _| text.contains(&format!("\"#/components/schemas/{name}\"")));
+    }
 }
 
 /// Makes one object of a type that holds another's fields beside its own. Said as `allOf`, a part
