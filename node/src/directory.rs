@@ -427,7 +427,7 @@ mod tests {
         let mut bytes = fs::read(&identity).unwrap();
         bytes[14] ^= 1;
         fs::write(&identity, bytes).unwrap();
-        refused(place.open("lh-a", 1, 7), "identity file is damaged");
+        refused(place.open("lh-a", 1, 7), "identity file of node 1 is damaged");
     }
 
     #[test]

@@ -85,7 +85,8 @@ impl Reached {
             None => at(args.peer_listen),
         });
         let gateway_url = format!("https://{gateway}");
-        config::check_addresses(&peer_address, &gateway_url)
+        config::check_addresses(&gateway, &gateway_url)
+            .and_then(|()| config::check_addresses(&peer_address, &gateway_url))
             .map_err(|reason| usage(format!("{reason}; see --advertise and --peer-advertise")))?;
         Ok(Self { gateway_url, peer_address })
     }
