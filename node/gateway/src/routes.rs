@@ -366,7 +366,7 @@ mod tests {
         let at_once = operations().filter(|operation| !operation.needs_recovery());
         assert_eq!(
             at_once.map(|operation| operation.path).collect::<Vec<_>>(),
-            ["/admin/cluster/status"]
+            ["/admin/cluster/status", "/admin/alarms"]
         );
     }
 
