@@ -28,10 +28,19 @@ struct CommandLine {
 #[expect(clippy::large_enum_variant, reason = "one exists, and not for long")]
 enum Command {
     /// Start a whole cluster on this machine and watch it work
+    #[command(after_help = "\
+Example:
+  leasehold dev --nodes 3")]
     Dev(DevOptions),
     /// Run one node
+    #[command(after_help = "\
+Example:
+  leasehold serve --config /var/lib/leasehold/node.toml")]
     Serve(ServeOptions),
     /// Print the OpenAPI document of the HTTP API
+    #[command(after_help = "\
+Example:
+  leasehold openapi > openapi.json")]
     Openapi,
     /// Print the completions of a shell
     #[command(after_help = "\

@@ -186,8 +186,15 @@ Example:
   leasehold checkout --product-id davinci-configurator-se --user alice@bmw.com")]
     Checkout(CheckoutArgs),
     /// Renew a lease, as an application
+    #[command(after_help = "\
+Example:
+  leasehold heartbeat lease-aaaqcaqdaqcqmbyibeflcnvw5no6slnpjxga \\
+      --renewal-token \"$RENEWAL_TOKEN\"")]
     Heartbeat(HeartbeatArgs),
     /// Give a seat back, as an application
+    #[command(after_help = "\
+Example:
+  leasehold return lease-aaaqcaqdaqcqmbyibeflcnvw5no6slnpjxga")]
     Return(ReturnArgs),
     /// Get an access token, as an application; look at offline tokens
     #[command(

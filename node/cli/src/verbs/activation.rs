@@ -35,7 +35,10 @@ Examples:
 Example:
   leasehold activation revoke 0195f3a2-7c11-7d3e-9c55-0d8f2b6a4e10 --reason \"laptop stolen\"")]
     Revoke(RevokeArgs),
-    /// Take a revocation back
+    /// Accept a revoked holder again
+    #[command(after_help = "\
+Example:
+  leasehold activation reinstate 0195f3a2-7c11-7d3e-9c55-0d8f2b6a4e10")]
     Reinstate(ReinstateArgs),
 }
 

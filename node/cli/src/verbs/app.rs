@@ -26,12 +26,24 @@ Example:
       --product-id davinci-configurator-se --vendor vector-de")]
     Register(RegisterArgs),
     /// List the applications
+    #[command(after_help = "\
+Example:
+  leasehold app list")]
     List,
     /// Give an application a new secret; its old secret and tokens end at once
+    #[command(after_help = "\
+Example:
+  leasehold app rotate-secret app-3c9d5e7f01a2b4c6")]
     RotateSecret(AppArgs),
     /// Remove an application; its secret and tokens end at once
+    #[command(after_help = "\
+Example:
+  leasehold app remove app-3c9d5e7f01a2b4c6")]
     Remove(AppArgs),
     /// Show how an application is let in, beside its secret
+    #[command(after_help = "\
+Example:
+  leasehold app show app-3c9d5e7f01a2b4c6")]
     Show(ShowAppArgs),
     /// Change how an application is let in: certificates, rates, what signs its tokens
     #[command(after_help = "\

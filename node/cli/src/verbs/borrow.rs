@@ -28,6 +28,9 @@ use crate::session::Session;
 #[derive(Debug, Clone, Subcommand)]
 pub enum BorrowRulesVerb {
     /// Show the rules of a package, and what is in force
+    #[command(after_help = "\
+Example:
+  leasehold package borrow-rules show vec-davinci-se-bmw-2025-001")]
     Show(RulesArgs),
     /// Replace the rules of a package; they narrow what the package allows
     #[command(after_help = "\

@@ -20,6 +20,9 @@ use crate::world::Stopwatch;
 #[derive(Debug, Clone, Subcommand)]
 pub enum CertsVerb {
     /// Show every node's certificates: for what, from whom, until when, renewed by whom
+    #[command(after_help = "\
+Example:
+  leasehold certs status")]
     Status,
     /// Have nodes make new certificates, or replace the authority they come from
     ///

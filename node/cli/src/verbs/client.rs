@@ -19,6 +19,9 @@ Example:
   leasehold client add alice@bmw.com")]
     Add(ClientAddArgs),
     /// List the clients
+    #[command(after_help = "\
+Example:
+  leasehold client list --state banned")]
     List(ClientListArgs),
     /// Refuse all licenses of a client, on every node from the next call on
     #[command(after_help = "\
@@ -26,6 +29,9 @@ Example:
   leasehold client ban 0195f3a2-7c11-7d3e-9c55-0d8f2b6a4e10 --reason \"charged back\"")]
     Ban(ClientChangeArgs),
     /// Take a ban back
+    #[command(after_help = "\
+Example:
+  leasehold client unban 0195f3a2-7c11-7d3e-9c55-0d8f2b6a4e10")]
     Unban(ClientChangeArgs),
 }
 

@@ -13,6 +13,9 @@ use crate::session::Session;
 #[derive(Debug, Clone, Subcommand)]
 pub enum KeysVerb {
     /// Show which versions there are, and what still depends on which; no key is shown
+    #[command(after_help = "\
+Example:
+  leasehold keys status")]
     Status,
     /// Make a new version of a key, or let the old ones go
     ///

@@ -16,10 +16,19 @@ use crate::session::Session;
 #[derive(Debug, Clone, Subcommand)]
 pub enum LeaseVerb {
     /// List the leases that are out
+    #[command(after_help = "\
+Example:
+  leasehold lease list --package vec-davinci-se-bmw-2025-001 --limit 100")]
     List(ListArgs),
     /// Show one lease
+    #[command(after_help = "\
+Example:
+  leasehold lease show lease-aaaqcaqdaqcqmbyibeflcnvw5no6slnpjxga")]
     Show(ShowArgs),
     /// Take a seat back from its holder
+    #[command(after_help = "\
+Example:
+  leasehold lease release lease-aaaqcaqdaqcqmbyibeflcnvw5no6slnpjxga --reason \"has left\"")]
     Release(ReleaseArgs),
     /// Free the seat of a device that is lost, although an offline token of it is outstanding
     ///
@@ -35,6 +44,10 @@ Example:
       --duration 7d --out offline.jwt")]
     Borrow(BorrowArgs),
     /// Give a borrow back early and keep the lease, as an application
+    #[command(after_help = "\
+Example:
+  leasehold lease return-borrow lease-aaaqcaqdaqcqmbyibeflcnvw5no6slnpjxga \\
+      --renewal-token \"$RENEWAL_TOKEN\"")]
     ReturnBorrow(ReturnBorrowArgs),
 }
 

@@ -41,21 +41,39 @@ Example:
   leasehold license list --protocol device --state suspended")]
     List(LicenseListArgs),
     /// Show one license; its key is shown by nothing
+    #[command(after_help = "\
+Example:
+  leasehold license show 0195f3a2-7c11-7d3e-9c55-0d8f2b6a4e10")]
     Show(LicenseArgs),
     /// Refuse a license until it is resumed; its activations keep their seats
     #[command(after_help = "\
 Example:
   leasehold license suspend 0195f3a2-7c11-7d3e-9c55-0d8f2b6a4e10 --reason \"invoice 4711\"")]
     Suspend(LicenseChangeArgs),
-    /// Take a suspension back
+    /// Accept a suspended license again
+    #[command(after_help = "\
+Example:
+  leasehold license resume 0195f3a2-7c11-7d3e-9c55-0d8f2b6a4e10")]
     Resume(LicenseChangeArgs),
     /// End a license for good; its seats come free
+    #[command(after_help = "\
+Example:
+  leasehold license cancel 0195f3a2-7c11-7d3e-9c55-0d8f2b6a4e10 --reason \"not renewed\"")]
     Cancel(LicenseChangeArgs),
     /// Refuse a license until it is reinstated; its seats come free
+    #[command(after_help = "\
+Example:
+  leasehold license revoke 0195f3a2-7c11-7d3e-9c55-0d8f2b6a4e10 --reason \"key was published\"")]
     Revoke(LicenseChangeArgs),
-    /// Take a revocation back
+    /// Accept a revoked license again
+    #[command(after_help = "\
+Example:
+  leasehold license reinstate 0195f3a2-7c11-7d3e-9c55-0d8f2b6a4e10")]
     Reinstate(LicenseChangeArgs),
     /// Give a license a new key and show it, once; the old key is unknown at once
+    #[command(after_help = "\
+Example:
+  leasehold license rotate 0195f3a2-7c11-7d3e-9c55-0d8f2b6a4e10")]
     Rotate(LicenseRotateArgs),
 }
 

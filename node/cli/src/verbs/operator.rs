@@ -24,6 +24,9 @@ Examples:
   leasehold operator add backup --role auditor")]
     Add(OperatorAddArgs),
     /// List tokens; never the tokens themselves
+    #[command(after_help = "\
+Example:
+  leasehold operator list")]
     List,
     /// End a token at once
     #[command(after_help = "\
@@ -31,6 +34,9 @@ Example:
   leasehold operator remove operator-00000000c0ffee00")]
     Remove(OperatorRemoveArgs),
     /// Show what the token in use is and may do
+    #[command(after_help = "\
+Example:
+  leasehold operator whoami")]
     Whoami,
 }
 

@@ -41,19 +41,37 @@ pub enum ServerVerb {
     #[command(after_help = IMPORT_EXAMPLES)]
     Import(ImportArgs),
     /// List the packages
+    #[command(after_help = "\
+Example:
+  leasehold package list")]
     List,
     /// Show one package
+    #[command(after_help = "\
+Example:
+  leasehold package show vec-davinci-se-bmw-2025-001")]
     Show(PackageArgs),
     /// Stop a package for a while: no new seats
+    #[command(after_help = "\
+Example:
+  leasehold package suspend vec-davinci-se-bmw-2025-001 --reason \"invoice 4711 is open\"")]
     Suspend(ChangeArgs),
-    /// Take a suspension back
+    /// Give out seats of a suspended package again
+    #[command(after_help = "\
+Example:
+  leasehold package resume vec-davinci-se-bmw-2025-001 --reason \"invoice 4711 is paid\"")]
     Resume(ChangeArgs),
     /// End a package for good
+    #[command(after_help = "\
+Example:
+  leasehold package revoke vec-davinci-se-bmw-2025-001 --reason \"contract ended\"")]
     Revoke(ChangeArgs),
     /// Show or set an operator's rules for borrowing
     #[command(subcommand)]
     BorrowRules(BorrowRulesVerb),
     /// Show who holds offline tokens of a package, until when
+    #[command(after_help = "\
+Example:
+  leasehold package offline vec-davinci-se-bmw-2025-001")]
     Offline(OfflineArgs),
 }
 

@@ -21,6 +21,9 @@ use crate::session::Session;
 #[derive(Debug, Clone, Subcommand)]
 pub enum EvaluationVerb {
     /// Show which versions of the signing key are in use; no key is shown
+    #[command(after_help = "\
+Example:
+  leasehold evaluation keys")]
     Keys,
     /// Make a new version of the signing key; it signs from now on
     #[command(after_help = "\
@@ -53,6 +56,9 @@ Example:
   leasehold classic add-vendor --vendor techvendor --secret-file techvendor.txt")]
     AddVendor(AddVendorArgs),
     /// List the vendors whose clients sign
+    #[command(after_help = "\
+Example:
+  leasehold classic vendors")]
     Vendors,
 }
 

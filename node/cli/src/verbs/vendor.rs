@@ -32,6 +32,9 @@ Example:
   leasehold vendor trust add --vendor vector-de --public-key vector-public.pem")]
     Add(AddArgs),
     /// List the pinned keys
+    #[command(after_help = "\
+Example:
+  leasehold vendor trust list")]
     List,
 }
 
