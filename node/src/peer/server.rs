@@ -189,7 +189,8 @@ impl PeerListener {
                 connection.await
             }
             () = identity.until_distrusted(shown) => {
-                return Err(format!("the authority of node {from} is believed no more"));
+                debug!(peer = from, "a peer connection ends: its authority is believed no more");
+                return Ok(());
             }
         };
         if let Err(error) = ended {

@@ -224,8 +224,8 @@ async fn drop_peppers(
     if left > 0 {
         let (verb, them) = if left == 1 { ("is", "it") } else { ("are", "them") };
         return Err(in_use(&format!(
-            "{left} {} {verb} still stored under a former version; {them} being shown once moves \
-             {them}, and so does a new secret",
+            "{left} {} {verb} still stored under a former version; showing {them} once moves {them}, \
+             and so does a new secret",
             if left == 1 { "credential" } else { "credentials" }
         )));
     }
