@@ -190,7 +190,7 @@ impl Node {
         let file = &self.file;
         let mut config = GatewayConfig::new(file.node_id, file.gateway_url.as_str());
         config.faces = self.faces.clone();
-        config.rates = self.rates.clone();
+        config.rates = self.rates;
         let connections = &mut config.limits.max_connections;
         *connections = (*connections).min(connections_within(descriptors));
         let authority = Arc::new(ClusterAuthority {
