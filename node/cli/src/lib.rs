@@ -24,7 +24,10 @@ mod error;
 mod exit;
 mod files;
 pub mod local;
+mod misuse;
 mod options;
+#[cfg(test)]
+mod outputs;
 mod remote;
 mod report;
 mod rounds;
@@ -38,6 +41,7 @@ mod world;
 use clap::Subcommand;
 
 pub use exit::{EXIT_CODES, Exit};
+pub use misuse::misuse;
 pub use options::{
     AppOptions, GlobalOptions, Hidden, MAX_SPAN_SECONDS, MAX_WAIT_MS, MutationOptions,
     OutputFormat, Span, Wait,
@@ -283,7 +287,9 @@ fn act(
             ask(options, var, async |at| shared_secret::evaluation(verb, at).await)
         }
         Verb::Classic(verb) => ask(options, var, async |at| shared_secret::classic(verb, at).await),
-        Verb::Certs(verb) => ask(options, var, async |at| verbs::certs::run(verb, at).await),
+        Verb::Certs(verb) => {
+            ask(options, var, async |at| verbs::certs::run(verb, at, options).await)
+        }
         Verb::Keys(verb) => ask(options, var, async |at| verbs::keys::run(verb, at).await),
         Verb::Token(args) => token(args, options, var),
     }
@@ -475,9 +481,9 @@ mod tests {
             ("leasehold token --client-secret a --client-secret-file b", "cannot be used with"),
             ("leasehold certs rotate", "--node"),
             ("leasehold certs rotate --node 1 --ca", "cannot be used with"),
-            ("leasehold certs rotate --all --finish", "--ca"),
+            ("leasehold certs rotate --all --finish", "cannot be used with"),
             ("leasehold keys rotate", "--data-key"),
-            ("leasehold keys rotate --data-key --node 1", "--token-signing"),
+            ("leasehold keys rotate --data-key --node 1", "cannot be used with"),
             ("leasehold keys rotate --pepper x", "client-secrets"),
             ("leasehold keys rotate --token-signing --finish", "cannot be used with"),
             ("leasehold app set app-1 --certificate a --any-certificate", "cannot be used with"),

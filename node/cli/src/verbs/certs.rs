@@ -11,7 +11,7 @@ use protocol::cloud::admin::{
 use super::{document, words};
 use crate::error::{CliError, Result};
 use crate::exit::Exit;
-use crate::options::{MutationOptions, Wait};
+use crate::options::{GlobalOptions, MutationOptions, Wait};
 use crate::report::{Column, Grid, Part, Report, progress};
 use crate::session::Session;
 use crate::world::Stopwatch;
@@ -53,22 +53,26 @@ pub struct RotateCertsArgs {
     #[arg(long)]
     ca: bool,
     /// End trust in the former authority, once nobody shows a certificate of it
-    #[arg(long, requires = "ca")]
+    #[arg(long, requires = "ca", conflicts_with_all = ["node", "all"])]
     finish: bool,
     /// Go on without nodes that do not answer: after --finish they must be replaced
-    #[arg(long, requires = "ca")]
+    #[arg(long, requires = "ca", conflicts_with_all = ["node", "all"])]
     force: bool,
     /// With --ca: how long to wait for nodes; each looks every two seconds
-    #[arg(long, value_name = "TIME", requires = "ca", default_value = "1m")]
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["node", "all"], default_value = "1m")]
     wait: Wait,
     #[command(flatten)]
     mutation: MutationOptions,
 }
 
-pub(crate) async fn run(verb: CertsVerb, session: &Session<'_>) -> Result<Report> {
+pub(crate) async fn run(
+    verb: CertsVerb,
+    session: &Session<'_>,
+    options: &GlobalOptions,
+) -> Result<Report> {
     match verb {
         CertsVerb::Status => status(session).await,
-        CertsVerb::Rotate(args) => rotate(args, session).await,
+        CertsVerb::Rotate(args) => rotate(args, session, options).await,
     }
 }
 
@@ -129,7 +133,11 @@ async fn status(session: &Session<'_>) -> Result<Report> {
     Ok(Report::done(document(&status)?, parts, ids))
 }
 
-async fn rotate(args: RotateCertsArgs, session: &Session<'_>) -> Result<Report> {
+async fn rotate(
+    args: RotateCertsArgs,
+    session: &Session<'_>,
+    options: &GlobalOptions,
+) -> Result<Report> {
     if args.ca && args.mutation.idempotency_key.is_some() {
         return Err(CliError::Usage(
             "--idempotency-key does not go with --ca: the command is safe to repeat as it is"
@@ -153,7 +161,7 @@ async fn rotate(args: RotateCertsArgs, session: &Session<'_>) -> Result<Report> 
             return report(&response);
         }
         let line = sentence(&response);
-        if line != told {
+        if line != told && options.is_talkative() {
             progress(&line);
             told = line;
         }

@@ -46,14 +46,14 @@ pub struct RotateKeysArgs {
     #[arg(long)]
     token_signing: bool,
     /// With --token-signing: this node alone; all when left out
-    #[arg(long, value_name = "ID", requires = "token_signing",
+    #[arg(long, value_name = "ID", conflicts_with_all = ["data_key", "pepper"],
           value_parser = clap::value_parser!(u64).range(1..))]
     node: Option<u64>,
     /// Let the old versions go
     #[arg(long, visible_alias = "retire", conflicts_with = "token_signing")]
     finish: bool,
     /// With --data-key --finish: without asking nodes that do not answer
-    #[arg(long, requires = "data_key", requires = "finish")]
+    #[arg(long, requires = "finish", conflicts_with_all = ["pepper", "token_signing"])]
     force: bool,
     #[command(flatten)]
     mutation: MutationOptions,
