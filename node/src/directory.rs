@@ -94,7 +94,7 @@ pub enum DirectoryError {
     },
     /// The configuration lists another incarnation of it.
     #[error(
-        "{}: is incarnation {found:016x}, bootstrap.members says {expected:016x}",
+        "{}: is incarnation {found:016x}, the configuration says {expected:016x}",
         path.display()
     )]
     Incarnation {

@@ -64,7 +64,8 @@ pub(super) fn recover(
         .map_err(|error| unusable("configuration", error.to_string()))?;
     let file = &config.file;
     let Some(kek) = &config.kek else {
-        let message = "keys.kek is not set: without it the cluster's secrets cannot be opened";
+        let message = "keys.kek is not set, or its file is not there: without it the cluster's \
+                       secrets cannot be opened";
         return Err(unusable("kek_missing", message));
     };
     let stopped = directory::open_stopped(world.disk.as_ref(), &file.data_dir)
@@ -269,7 +270,9 @@ fn make(
         world.disk.sync_dir(parent).map_err(|error| io_trouble(parent, &error))?;
     }
     let mut next = ConfigFile { node_id: node, data_dir: data_dir.clone(), ..file.clone() };
+    // How it began is over: the new directory is none of those that a founding or a join made.
     next.bootstrap = None;
+    next.join = None;
     next.tls.peer_cert = names.peer_cert;
     next.tls.peer_key = names.peer_key;
     next.keys.token_signing = names.token_signing;
