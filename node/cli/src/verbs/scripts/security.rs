@@ -80,7 +80,7 @@ fn an_authority_is_replaced_by_asking_until_it_is_done() {
     shows(&["certs", "rotate", "--ca", "--finish"], &[finish], Exit::Done, &["it is finished"]);
     let given_up = ask(false, step("trusted", false, &[3]));
     let line = ["certs", "rotate", "--ca", "--wait", "1ms"];
-    shows(&line, &[given_up.clone()], Exit::Degraded, &["waits for node 3"]);
+    shows(&line, std::slice::from_ref(&given_up), Exit::Degraded, &["waits for node 3"]);
     let line = ["certs", "rotate", "--ca", "--idempotency-key", "k"];
     check_fails(&line, &[], Exit::Usage, "safe to repeat");
 }
