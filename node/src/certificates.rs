@@ -21,7 +21,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,7 +35,7 @@ use parking_lot::Mutex;
 use raft::Cluster;
 use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
-use storage::seam::{Clock, Disk, Entropy, RealDisk, replace_file};
+use storage::seam::{Clock, Entropy, RealDisk, replace_file};
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -46,6 +46,7 @@ use crate::config::file::ConfigFile;
 use crate::config::{self, ConfigError, TlsFiles, next_key};
 use crate::peer::PeerIdentity;
 use crate::pki::{self, Issued, PkiError};
+use crate::provision;
 
 /// Why certificates could not be changed; the former ones stay in use.
 #[derive(Debug, Error)]
@@ -477,13 +478,7 @@ pub(crate) fn replace_pair(
 /// Replaces a file that others may read, whole or not at all. Nodes of one machine may share the
 /// file of roots, so each has a way there of its own.
 fn replace_public(path: &Path, node: NodeId, text: &str) -> io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".node-{node}"));
-    let own = path.with_file_name(name);
-    replace_file(&RealDisk, &own, text.as_bytes())?;
-    fs::set_permissions(&own, fs::Permissions::from_mode(0o644))?;
-    RealDisk.rename(&own, path)?;
-    path.parent().map_or(Ok(()), |dir| RealDisk.sync_dir(dir))
+    provision::replace_public(path, &format!(".node-{node}"), text)
 }
 
 /// The ledger's authorities.

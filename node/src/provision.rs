@@ -22,8 +22,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER;
@@ -346,9 +347,28 @@ pub(crate) fn write_private(path: &Path, text: &str) -> Result<(), ProvisionErro
     replace_file(&RealDisk, path, text.as_bytes()).map_err(failed(path))
 }
 
-/// Writes a file that others may read.
+/// Writes a file of mode 0644, whole or not at all.
 pub(crate) fn write_public(path: &Path, text: &str) -> Result<(), ProvisionError> {
-    fs::write(path, text).map_err(failed(path))
+    replace_public(path, ".tmp", text).map_err(failed(path))
+}
+
+/// Replaces a file that others may read so that, after a crash at any point, the old or the new
+/// text is there. On its way the new one has the file's name with that ending.
+pub(crate) fn replace_public(path: &Path, ending: &str, text: &str) -> io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(ending);
+    let temporary = path.with_file_name(name);
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).open(&temporary)?;
+    // Whatever the process's mask of permissions is.
+    file.set_permissions(fs::Permissions::from_mode(0o644))?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    RealDisk.rename(&temporary, path)?;
+    path.parent().map_or(Ok(()), |dir| RealDisk.sync_dir(dir))
 }
 
 fn failed(path: &Path) -> impl FnOnce(io::Error) -> ProvisionError + use<> {

@@ -1,5 +1,7 @@
 //! A node's files in a directory, changed under a running object: what is taken up, what is not.
 
+use std::os::unix::fs::PermissionsExt;
+
 use lease::Ledger;
 use lease::command::{Command, InitCluster};
 use lease::entry::{Entry, EntryHeader, Stamp};
