@@ -61,7 +61,12 @@ Example:
 
 /// Reads the arguments and does what they say.
 pub fn main() -> ExitCode {
-    let CommandLine { options, command } = CommandLine::parse();
+    let words: Vec<String> =
+        std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let CommandLine { options, command } = match CommandLine::try_parse() {
+        Ok(line) => line,
+        Err(error) => return cli::misuse(&error, &words).into(),
+    };
     match command {
         Command::Dev(options) => {
             run(dev::run(&options), |error| (error.exit_code(), error.to_string()))
@@ -145,3 +150,6 @@ const VERSION: &str = match option_env!("LEASEHOLD_COMMIT") {
     Some(commit) => commit,
     None => env!("CARGO_PKG_VERSION"),
 };
+
+#[cfg(test)]
+pub(crate) mod tests;

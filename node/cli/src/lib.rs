@@ -460,7 +460,6 @@ mod tests {
             "leasehold operator add backup --role auditor --expires-in 30d",
             "leasehold operator list",
             "leasehold operator remove operator-1",
-            "leasehold operator whoami",
         ] {
             if let Err(error) = parse(line) {
                 panic!("{line}\n{error}");

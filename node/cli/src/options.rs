@@ -55,6 +55,14 @@ pub struct GlobalOptions {
     pub quiet: bool,
 }
 
+impl GlobalOptions {
+    /// Whether verbs may say more than their report: not to scripts, nor to those who asked for
+    /// quiet.
+    pub(crate) fn is_talkative(&self) -> bool {
+        !self.quiet && self.output == OutputFormat::Table
+    }
+}
+
 /// What to print.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum OutputFormat {

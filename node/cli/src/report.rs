@@ -168,19 +168,20 @@ pub(crate) fn print(
                 }
             }
         }
+        Err(error) if options.output == OutputFormat::Json => print_error(&error),
         Err(error) => {
-            let text = match options.output {
-                OutputFormat::Json => format!("{:#}\n", error.to_json()),
-                OutputFormat::Table | OutputFormat::Csv => {
-                    let color = wants_color(io::stderr().is_terminal(), var);
-                    let label = if color { "\x1b[1;31merror:\x1b[0m" } else { "error:" };
-                    format!("{label} {}\n", escaped(&error.line()))
-                }
-            };
-            write_stderr(&text);
+            let color = wants_color(io::stderr().is_terminal(), var);
+            let label = if color { "\x1b[1;31merror:\x1b[0m" } else { "error:" };
+            write_stderr(&format!("{label} {}\n", escaped(&error.line())));
             error.exit()
         }
     }
+}
+
+/// Prints an error as scripts read it, and gives its exit code.
+pub(crate) fn print_error(error: &CliError) -> Exit {
+    write_stderr(&format!("{:#}\n", error.to_json()));
+    error.exit()
 }
 
 /// What people read on a terminal of 80 columns.
@@ -191,7 +192,7 @@ pub(crate) fn shown(report: &Report) -> String {
 
 /// Says something beside the report, unless told to be quiet or read by a script.
 pub(crate) fn warn(text: &str, options: &GlobalOptions) {
-    if !options.quiet && options.output == OutputFormat::Table {
+    if options.is_talkative() {
         write_stderr(&format!("warning: {}\n", escaped(text)));
     }
 }

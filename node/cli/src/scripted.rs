@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches, Parser};
 use rustls_pki_types::PrivateKeyDer;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,7 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::error::Result;
 use crate::options::GlobalOptions;
 use crate::report::Report;
-use crate::{Verb, act};
+use crate::{Verb, act, outputs};
 
 /// The command line as the binary has it, its own verbs excepted.
 #[derive(Debug, Parser)]
@@ -81,7 +81,8 @@ pub(crate) fn server(dir: &Path, is_trusted: bool) -> (PathBuf, TlsAcceptor) {
 }
 
 /// Plays a command line. Panics unless exactly the scripted requests come, in order; each change
-/// must bring an idempotency key, and every request its credentials.
+/// must bring an idempotency key, and every request its credentials; what comes of it must be what
+/// the schemas of `--output json` say.
 pub(crate) fn play(line: &[&str], script: &[Exchange]) -> Result<Report> {
     let dir = tempfile::tempdir().unwrap();
     let (ca_cert, acceptor) = server(dir.path(), true);
@@ -93,7 +94,8 @@ pub(crate) fn play(line: &[&str], script: &[Exchange]) -> Result<Report> {
     let ca_cert = ca_cert.to_str().unwrap().to_owned();
     let connection = ["leasehold", "--server", &url, "--ca-cert", &ca_cert];
     let words = connection.into_iter().chain(["--token", "lh_op_t"]).chain(line.iter().copied());
-    let CommandLine { options, verb } = CommandLine::try_parse_from(words).unwrap();
+    let matches = CommandLine::command().try_get_matches_from(words).unwrap();
+    let CommandLine { options, verb } = CommandLine::from_arg_matches(&matches).unwrap();
     let home = dir.path().to_str().unwrap();
     let outcome = act(verb, &options, &|name| (name == "HOME").then(|| home.to_owned()));
     if exchanges > 0 && !far.is_finished() {
@@ -102,6 +104,7 @@ pub(crate) fn play(line: &[&str], script: &[Exchange]) -> Result<Report> {
     }
     let answered = far.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     assert_eq!(answered, exchanges, "{line:?}: {outcome:?}");
+    outputs::check(&outputs::verb_of(&matches), &outcome);
     outcome
 }
 

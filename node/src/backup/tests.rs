@@ -26,6 +26,7 @@ use super::save::from_disk;
 use super::schedule::retire;
 use super::{World, write::Writing};
 use crate::config;
+use crate::program::tests::hold;
 use crate::provision::{self, Founding, NodePlan, Plan, Provisioned};
 
 #[derive(Debug, Parser)]
@@ -227,10 +228,12 @@ fn spread(bytes: usize, count: usize) -> impl Iterator<Item = usize> {
 fn a_backup_is_looked_into_and_every_flipped_byte_is_found() {
     let founded = Founded::new();
     let status = inspect::read(&founded.file).unwrap().told();
+    hold("snapshot status", &status.json);
     assert_eq!(status.json["cluster_id"], founded.cluster_id.as_str());
     assert_eq!((&status.json["epoch"], &status.json["index"]), (&1.into(), &"2".into()));
     assert_eq!(status.json["members"].as_array().unwrap().len(), 2);
     let verified = inspect::verify(&founded.file).unwrap();
+    hold("snapshot verify", &verified.json);
     assert_eq!(verified.json["verified"], true);
     assert_eq!(verified.json["sha256"], status.json["sha256"]);
     let bytes = fs::read(&founded.file).unwrap();
@@ -247,6 +250,7 @@ fn a_backup_is_looked_into_and_every_flipped_byte_is_found() {
     refused(inspect::verify(&bad), Exit::Usage, "snapshot_newer", &["newer version"]);
     refused(inspect::verify(Path::new("/nowhere")), Exit::Usage, "file", &["no such file"]);
     let listed = inspect::list(founded.dir.path()).unwrap();
+    hold("snapshot list", &listed.json);
     assert_eq!(listed.json["snapshots"].as_array().unwrap().len(), 1, "{listed:?}");
 }
 
@@ -281,6 +285,7 @@ fn a_restore_makes_a_node_that_can_start_and_recover_another() {
     // As a volume that is mounted there, with what an attempt that died left in it.
     fs::create_dir_all(founded.dir.path().join("restored/.restoring/data")).unwrap();
     let told = founded.restore("restored", &founded.kek(2), &[]).unwrap();
+    hold("snapshot restore", &told.json);
     assert!(!founded.dir.path().join("restored/.restoring").exists());
     assert_eq!((&told.json["epoch"], &told.json["node_id"]), (&2.into(), &3.into()));
     let home = founded.dir.path().join("restored");
@@ -293,7 +298,8 @@ fn a_restore_makes_a_node_that_can_start_and_recover_another() {
     assert_eq!(file.gateway_url, "https://localhost:7404");
     // What it starts from is whole: it can be taken out again, as that of any stopped node.
     let saved = founded.dir.path().join("again.snapshot");
-    from_disk(&saved, &file.data_dir, &World::real()).unwrap();
+    let told = from_disk(&saved, &file.data_dir, &World::real()).unwrap();
+    hold("snapshot save", &told.json);
     let found = inspect::read(&saved).unwrap();
     let ledger = &found.ledger;
     assert_eq!(found.index(), 3);
@@ -337,6 +343,7 @@ fn recovers(founded: &Founded, path: &Path) {
     refused(silent, Exit::Usage, "not_confirmed", &["nothing was changed", "--confirm lh-"]);
     assert_eq!(fs::read_to_string(path).unwrap(), before);
     let told = recover_with(None, Some(&founded.cluster_id)).unwrap();
+    hold("cluster recover", &told.json);
     assert_eq!((&told.json["epoch"], &told.json["node_id"]), (&3.into(), &4.into()));
     assert_eq!(told.json["known"]["index"], "3");
     let config = config::load(path, &RealClock::new()).unwrap();

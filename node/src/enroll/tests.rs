@@ -7,6 +7,7 @@ use protocol::join_token::JoinToken;
 use protocol::secret::Secret;
 
 use super::*;
+use crate::program::tests::hold;
 
 #[derive(Parser)]
 struct Line {
@@ -35,6 +36,7 @@ fn the_first_node_gets_files_that_a_start_takes_and_no_secret_is_open_to_others(
     let dir = root.path().join("lic-1");
     let more = ["--advertise", "lic-1.example.com:7401", "--region", "eu", "--zone", "a"];
     let told = init::init(&args(&dir, &more)).unwrap();
+    hold("cluster init", &told.json);
     assert_eq!(told.json["gateway_url"], "https://lic-1.example.com:7401");
     assert_eq!(told.json["peer_address"], "lic-1.example.com:7411");
     let token = told.json["admin_token"].as_str().unwrap();

@@ -99,7 +99,14 @@ pub(crate) fn fix() -> Result<bool> {
         .env("WRITE_CLIENT_VECTORS", "1")
         .status()
         .context("cannot run cargo")?;
-    Ok(ok && document.status.success() && vectors.success())
+    // So are the schemas of what verbs print.
+    let outputs = Command::new("cargo")
+        .args(["test", "--release", "--quiet", "--package", "cli", "--lib"])
+        .args(["--", "--exact", "outputs::the_committed_schemas_are_what_this_code_prints"])
+        .env("WRITE_CLI_OUTPUT", "1")
+        .status()
+        .context("cannot run cargo")?;
+    Ok(ok && document.status.success() && vectors.success() && outputs.success())
 }
 
 /// Passes through to the load generator.

@@ -17,7 +17,7 @@ use serde_json::json;
 use super::hand_over;
 use super::standing::{self, NodeStanding, Standing};
 use crate::error::{CliError, Result};
-use crate::options::{GlobalOptions, MutationOptions, OutputFormat, Wait};
+use crate::options::{GlobalOptions, MutationOptions, Wait};
 use crate::report::{Part, Report, progress};
 use crate::session::Session;
 use crate::world::Stopwatch;
@@ -44,7 +44,7 @@ pub(crate) async fn run(
     let standing = standing::now(session).await?;
     let mut order = order_of(&standing, &args.node)?;
     let tell = |line: &str| {
-        if !options.quiet && options.output == OutputFormat::Table {
+        if options.is_talkative() {
             progress(line);
         }
     };

@@ -13,7 +13,8 @@ use crate::world::Stopwatch;
 
 /// What is shown.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub(super) struct Picture {
+#[cfg_attr(test, derive(utoipa::ToSchema), schema(as = TopPicture))]
+pub(crate) struct Picture {
     /// The cluster.
     pub(super) cluster_id: String,
     /// Who leads, if anybody does.
@@ -34,6 +35,7 @@ pub(super) struct Picture {
 
 /// A node.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema), schema(as = TopNode))]
 pub(super) struct NodeLine {
     pub(super) id: u64,
     pub(super) role: String,
@@ -46,6 +48,7 @@ pub(super) struct NodeLine {
 
 /// A package.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema), schema(as = TopPackage))]
 pub(super) struct PackageLine {
     pub(super) package_id: String,
     pub(super) state: String,
@@ -56,6 +59,7 @@ pub(super) struct PackageLine {
 
 /// A reason.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema), schema(as = TopRefusal))]
 pub(super) struct RefusalLine {
     pub(super) reason: String,
     pub(super) count: u64,
@@ -64,6 +68,7 @@ pub(super) struct RefusalLine {
 
 /// An operation.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema), schema(as = TopCall))]
 pub(super) struct CallLine {
     pub(super) operation: String,
     pub(super) count: u64,

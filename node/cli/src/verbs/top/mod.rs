@@ -25,6 +25,8 @@ use crate::session::Session;
 
 use draw::View;
 use gather::Gatherer;
+#[cfg(test)]
+pub(crate) use gather::Picture;
 
 /// How to watch.
 #[derive(Debug, Clone, clap::Args)]

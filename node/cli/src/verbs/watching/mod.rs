@@ -29,6 +29,7 @@ use crate::session::Session;
 /// What this release reads of the answer; scripts get all of it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
+#[cfg_attr(test, derive(utoipa::ToSchema), schema(as = StatusDocument))]
 pub(crate) struct Status {
     pub(crate) cluster_id: String,
     pub(crate) leader: Option<u64>,
@@ -44,6 +45,7 @@ pub(crate) struct Status {
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
+#[cfg_attr(test, derive(utoipa::ToSchema), schema(as = StatusEpoch))]
 pub(crate) struct Epoch {
     pub(crate) number: u32,
     pub(crate) incarnation: String,
@@ -51,6 +53,7 @@ pub(crate) struct Epoch {
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
+#[cfg_attr(test, derive(utoipa::ToSchema), schema(as = StatusQuorum))]
 pub(crate) struct Quorum {
     pub(crate) voters: u32,
     pub(crate) needed: u32,
@@ -60,6 +63,7 @@ pub(crate) struct Quorum {
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
+#[cfg_attr(test, derive(utoipa::ToSchema), schema(as = StatusNode))]
 pub(crate) struct Node {
     pub(crate) id: u64,
     pub(crate) role: String,
@@ -79,6 +83,7 @@ pub(crate) struct Node {
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
+#[cfg_attr(test, derive(utoipa::ToSchema), schema(as = StatusDetail))]
 pub(crate) struct Detail {
     pub(crate) version: String,
     pub(crate) preset: String,
