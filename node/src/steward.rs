@@ -170,10 +170,11 @@ fn next_step(ledger: &Ledger, status: &Status) -> Option<Step> {
         if !joining.voter && !has_caught_up(joining, status) {
             continue;
         }
-        if !joining.voter && !ticket.learner {
+        // A promotion that lost its leader half way is finished by asking for it again.
+        if !ticket.learner && !(joining.voter && status.is_settled) {
             return Some(Step::Consensus(Change::Promote { node: ticket.node }));
         }
-        let replaced = ticket.replaces.filter(|old| *old != ticket.node);
+        let replaced = ticket.replaces.filter(|old| joining.voter && *old != ticket.node);
         if let Some(old) = replaced.filter(|old| peer(*old).is_some()) {
             return Some(Step::Consensus(Change::Remove { node: old }));
         }

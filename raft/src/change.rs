@@ -7,14 +7,18 @@
 //! openraft changes voters in two entries (a joint membership and the one after it), one change at
 //! a time; a change that lost its leader in between is finished by asking for it again. A leader
 //! that is to be removed hands leadership on first, and the next one removes it.
+//!
+//! A joint membership that no majority of the new voters acknowledges could never be left again. So
+//! a learner gets its vote only while it answers, has caught up, and a majority with it answers.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use lease::ids::NodeId;
+use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
-use openraft::{BasicNode, ChangeMembers};
+use openraft::{BasicNode, ChangeMembers, RaftMetrics};
 use serde::{Deserialize, Serialize};
 
 use crate::conduct::successor;
@@ -33,7 +37,8 @@ pub enum Change {
         /// Where peers reach it, `host:port`.
         address: String,
     },
-    /// A learner votes.
+    /// A learner votes. Not possible unless it answers, has caught up, and a majority with it
+    /// answers; waited for half the time given.
     Promote {
         /// Its number.
         node: NodeId,
@@ -218,6 +223,9 @@ impl Changer {
             let next = transfer_leader(&self.context, &self.raft, None, wait).await?;
             return Err(ChangeError::NotLeader(Some(next)));
         }
+        if let Change::Promote { node } = change {
+            self.can_vote(*node, wait / 2).await?;
+        }
         let Some((wanted, retain)) = self.missing(change)? else { return Ok(self.context.node) };
         let changing = self.raft.change_membership(wanted, retain);
         match tokio::time::timeout(wait, changing).await {
@@ -225,6 +233,47 @@ impl Changer {
             Ok(Err(error)) => Err(refused(error)),
             Err(_) => Err(ChangeError::Timeout),
         }
+    }
+
+    /// Waits until a learner can be given a vote, or says what is in the way.
+    async fn can_vote(&self, node: NodeId, wait: Duration) -> Result<(), ChangeError> {
+        let deadline = self.context.deadline(wait);
+        loop {
+            let leadership = *self.context.leadership.borrow();
+            if leadership.leader != Some(self.context.node) {
+                return Err(ChangeError::NotLeader(leadership.leader));
+            }
+            let Some(why) = self.in_the_way_of_vote(node, leadership.term) else { return Ok(()) };
+            let left = self.context.left(deadline);
+            if left.is_zero() {
+                return Err(ChangeError::NotPossible(why));
+            }
+            tokio::time::sleep(RETRY_PAUSE.min(left)).await;
+        }
+    }
+
+    fn in_the_way_of_vote(&self, node: NodeId, term: u64) -> Option<String> {
+        let peers = self.context.peers.borrow().clone();
+        let voters = peers.voters.last()?;
+        // A change that lost its leader half way is only to be finished.
+        if voters.contains(&node) || !peers.addresses.contains_key(&node) {
+            return None;
+        }
+        let own = self.context.reading();
+        let fresh_ms = FRESH_ELECTIONS * self.context.timing.election_max_ms;
+        let answers = |peer: NodeId| {
+            let acked = self.context.lead.peer(term, peer, own);
+            peer == self.context.node || acked.is_some_and(|(age_ms, _)| age_ms <= fresh_ms)
+        };
+        let metrics: RaftMetrics<TypeConfig> = self.raft.metrics().borrow_watched().clone();
+        let matched =
+            metrics.replication.as_ref().and_then(|all| all.get(&node).cloned().flatten());
+        let last = metrics.last_log_index.map_or(0, |index| index + 1);
+        let lag = last.saturating_sub(matched.map_or(0, |id| id.index + 1));
+        let with_it: BTreeSet<NodeId> = voters.iter().copied().chain([node]).collect();
+        let silent: BTreeSet<NodeId> =
+            with_it.iter().copied().filter(|peer| !answers(*peer)).collect();
+        hindrance(node, &with_it, &silent, lag)
     }
 
     /// What openraft has to be asked for, and whether voters that lose their vote stay as learners;
@@ -267,6 +316,38 @@ impl Changer {
             Change::TransferLeader { .. } => None,
         })
     }
+}
+
+/// Why a learner gets no vote, `lag` entries behind; `None`: it may have it.
+fn hindrance(
+    node: NodeId,
+    with_it: &BTreeSet<NodeId>,
+    silent: &BTreeSet<NodeId>,
+    lag: u64,
+) -> Option<String> {
+    if silent.contains(&node) {
+        return Some(format!(
+            "node {node} does not answer: it is down, or cut off; start it first, its vote would \
+             count against the quorum"
+        ));
+    }
+    if lag > MAX_LAG {
+        return Some(format!(
+            "node {node} lacks {lag} entries, and {MAX_LAG} are allowed; wait until it has caught up"
+        ));
+    }
+    let (needed, answering) = (with_it.len() / 2 + 1, with_it.len() - silent.len());
+    let names = |nodes: &BTreeSet<NodeId>| {
+        nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    };
+    (answering < needed).then(|| {
+        format!(
+            "with node {node} the voters are {}, a majority of them is {needed}, and {answering} \
+             answer; these do not: {}",
+            names(with_it),
+            names(silent)
+        )
+    })
 }
 
 /// openraft's hand-over is fire and forget, so the outcome is watched for.
@@ -314,3 +395,37 @@ fn refused(error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> Change
 
 /// Between two tries when nothing new is heard of the leader.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
+/// Entries that a learner may lack when it gets its vote: what a busy leader has in flight.
+const MAX_LAG: u64 = 512;
+/// Age of the acknowledgement that shows that a node answers, in upper election timeouts.
+const FRESH_ELECTIONS: u64 = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vote_is_given_where_a_majority_with_it_answers() {
+        let set = |nodes: &[NodeId]| nodes.iter().copied().collect::<BTreeSet<_>>();
+        type Row = (&'static [NodeId], &'static [NodeId], u64, Option<&'static str>);
+        let table: [Row; 8] = [
+            (&[1, 2, 3, 4], &[], 0, None),
+            (&[1, 2, 3, 4], &[], MAX_LAG, None),
+            (&[1, 2, 3, 4], &[], MAX_LAG + 1, Some("lacks 513 entries")),
+            (&[1, 2, 3, 4], &[4], 0, Some("node 4 does not answer")),
+            (&[1, 2, 3, 4], &[3], 0, None),
+            (&[1, 2, 3, 4], &[2, 3], 0, Some("a majority of them is 3, and 2 answer")),
+            (&[1, 4], &[], 0, None),
+            (&[1, 4], &[4], 0, Some("node 4 does not answer")),
+        ];
+        for (with_it, silent, lag, want) in table {
+            let said = hindrance(4, &set(with_it), &set(silent), lag);
+            match want {
+                None => assert_eq!(said, None, "{with_it:?} without {silent:?}"),
+                Some(words) => {
+                    assert!(said.as_ref().is_some_and(|it| it.contains(words)), "{said:?}")
+                }
+            }
+        }
+    }
+}

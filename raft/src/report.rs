@@ -38,6 +38,7 @@ pub(crate) fn status(context: &Context, raft: &Raft, recovered: bool) -> Status 
         applied: context.replica.applied.borrow().position,
         checkpoint: context.replica.checkpointed(),
         peers: peers(context, &metrics, leads, term),
+        is_settled: context.peers.borrow().voters.len() == 1,
         quorum_ack_age_ms,
         leader_contact_age_ms: if leads { None } else { context.leader_contact_age_ms() },
         alarms: alarms.into_iter().collect(),

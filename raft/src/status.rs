@@ -69,7 +69,7 @@ pub struct PeerStatus {
     pub id: NodeId,
     /// Where peers reach it.
     pub address: String,
-    /// Whether it votes; otherwise it is a learner.
+    /// Whether it votes, also in one of two sets while the voters change; otherwise it is a learner.
     pub voter: bool,
     /// Last index known to be in its log; on the leader only.
     pub matched: Option<u64>,
@@ -106,6 +106,9 @@ pub struct Status {
     pub checkpoint: Option<Position>,
     /// All members, itself included, in order of id.
     pub peers: Vec<PeerStatus>,
+    /// Whether there is one set of voters: no change of them is under way, or was left half way by
+    /// a leader that is gone.
+    pub is_settled: bool,
     /// Age of the newest acknowledgement by a quorum; on the leader only. The truth about whether
     /// the cluster works.
     pub quorum_ack_age_ms: Option<u64>,

@@ -116,6 +116,7 @@ fn status(voters: &[NodeId], learners: &[(NodeId, u64)]) -> Status {
         applied: None,
         checkpoint: None,
         peers,
+        is_settled: true,
         quorum_ack_age_ms: Some(1),
         leader_contact_age_ms: None,
         alarms: Vec::new(),
@@ -161,6 +162,8 @@ fn a_node_that_joins_is_brought_in_step_by_step() {
         peer.ack_age_ms = None;
     }
     assert_eq!(next_step(&book.ledger, &silent), None, "one that does not answer gets no vote");
+    let half_way = Status { is_settled: false, ..status(&[1, 2, 3, 4], &[]) };
+    assert_eq!(next_step(&book.ledger, &half_way), promote(4));
     book.apply(Actor::Node(1), Command::CompleteJoin { node: 4 });
     assert_eq!(next_step(&book.ledger, &status(&[1, 2, 3, 4], &[])), None);
 }

@@ -216,3 +216,25 @@ async fn what_is_so_already_is_done_and_what_cannot_be_is_said() {
         soon("the new address", world.node(node).wait_until(knows)).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_learner_that_does_not_answer_gets_no_vote() {
+    let mut world = World::ready(3, 5, 900_000).await;
+    let leader = world.leader().await;
+    let at = world.followers().await[0];
+    change(&world, at, Change::AddLearner { node: 4, address: address(4) }).await;
+    let soon_given_up = Duration::from_secs(2);
+    for asked in [leader, at] {
+        let refused = world.node(asked).change(Change::Promote { node: 4 }, soon_given_up).await;
+        let Err(ChangeError::NotPossible(why)) = refused else { panic!("{refused:?}") };
+        assert!(why.contains("node 4 does not answer"), "{why}");
+    }
+    let status = world.node(leader).status();
+    assert!(status.is_settled && voters(&status) == [1, 2, 3], "{status:?}");
+    // Nothing is left behind: writes and other changes go on, and so does it once it runs.
+    world.write(at, 1_000).await;
+    world.start(4).await;
+    change(&world, at, Change::Promote { node: 4 }).await;
+    let votes = |status: &Status| status.is_settled && voters(status) == [1, 2, 3, 4];
+    soon("the vote", world.node(4).wait_until(votes)).await;
+}
