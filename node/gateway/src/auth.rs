@@ -86,18 +86,19 @@ async fn joiner(
 ) -> Result<Principal, Failure> {
     let invalid = || Failure::unauthenticated(BearerError::InvalidToken);
     let token = JoinToken::decode(text).map_err(|_| invalid())?;
-    let look_up = || {
+    let look_up = |keys: &Keys| {
         let ledger = shared.context.cluster.ledger();
         let ticket = ledger.ticket(token.node)?;
         let macs = join_token_macs(&keys.operator_pepper, token.secret.expose());
         let token_mac = macs.into_iter().find(|mac| *mac == ticket.token_mac)?;
         Some(Principal::Joiner { node: token.node, token_mac })
     };
-    if let Some(principal) = look_up() {
+    if let Some(principal) = look_up(keys) {
         return Ok(principal);
     }
     shared.catch_up(deadline).await?;
-    look_up().ok_or_else(invalid)
+    // It may have been invited under a pepper that came a moment ago.
+    look_up(&*shared.current_keys(deadline).await?).ok_or_else(invalid)
 }
 
 /// Whether what let a request in is still good in a ledger that has caught up since.

@@ -226,7 +226,7 @@ async fn retire(
         facts.anchors.contains(&new) && facts.certificates.iter().all(|it| it.issuer != old)
     };
     let why = "still shows a certificate of the former authority";
-    let (waiting, left_out) = sort_out(&answers, request.force, replaced, why);
+    let (waiting, mut left_out) = sort_out(&answers, request.force, replaced, why);
     if !waiting.is_empty() {
         let message = "nodes replace their certificates";
         let answer = answer(RotationStep::Issuing, false, message);
@@ -238,6 +238,12 @@ async fn retire(
                        --finish";
         let answer = answer(RotationStep::Replaced, true, message);
         return Ok(RotateCertificatesResponse { left_out, ..answer });
+    }
+    for NodeNote { node_id, note } in &mut left_out {
+        *note = format!(
+            "does not answer, and cannot come back as it is: its certificates are of the former \
+             authority; run there: leasehold member replace {node_id} --config <its configuration>"
+        );
     }
     let fingerprint = former.fingerprint;
     submit(shared, call, vec![Command::RemoveTrustAnchor { fingerprint }]).await?;

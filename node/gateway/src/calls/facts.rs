@@ -25,7 +25,8 @@ pub(super) async fn of_members(shared: &Shared) -> Answers {
         .collect()
 }
 
-async fn of_node(shared: &Shared, node: NodeId) -> Option<NodeFacts> {
+/// Asks one node, whichever it is.
+pub(super) async fn of_node(shared: &Shared, node: NodeId) -> Option<NodeFacts> {
     /// The part of a node's report that is of interest here.
     #[derive(Deserialize)]
     struct Told {

@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use lease::Ledger;
 use lease::command::{Command, Sealed, SealedSecret, SigningAlgorithm};
 use lease::ids::{ActivationId, NodeId};
@@ -28,7 +29,7 @@ use super::certs::{members, tell};
 use super::device::record_of;
 use super::facts;
 use crate::call::Call;
-use crate::control::NodeOrder;
+use crate::control::{NodeOrder, OrderError};
 use crate::failure::Failure;
 use crate::keys::{Keys, VaultError};
 use crate::refusal::admin_failure;
@@ -246,12 +247,13 @@ async fn rotate_token_keys(
     request: &RotateKeyRequest,
 ) -> Result<RotateKeyResponse, Failure> {
     let nodes = members(shared, request.node_id)?;
-    let mut failed = Vec::new();
-    for node in &nodes {
-        if let Err(error) = tell(shared, *node, NodeOrder::RotateTokenKeys).await {
-            failed.push(format!("node {node}: {error}"));
-        }
-    }
+    let told = nodes.iter().map(|node| tell(shared, *node, NodeOrder::RotateTokenKeys));
+    let told: Vec<Result<String, OrderError>> = join_all(told).await;
+    let failed: Vec<String> = nodes
+        .iter()
+        .zip(&told)
+        .filter_map(|(node, told)| Some(format!("node {node}: {}", told.as_ref().err()?)))
+        .collect();
     if failed.len() == nodes.len() {
         return Err(Problem::new(409, "not_rotated", "No node signs with a new key.")
             .detail(failed.join("; "))

@@ -1,6 +1,7 @@
 //! Whether the voters that are left are enough: counted before a node is taken away.
 //!
-//! Who answers is asked now, over the peer links; what was last heard of a node counts for nothing.
+//! Who answers is asked now, over the peer links; what was last heard of a node counts for nothing,
+//! and a node that is on its way down is counted as if it were down.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use lease::ids::NodeId;
 use protocol::cloud::problem::Problem;
 use raft::PeerStatus;
 
+use crate::calls::facts;
 use crate::failure::Failure;
 use crate::shared::Shared;
 
@@ -77,7 +79,10 @@ pub(super) async fn answers(shared: &Shared, node: NodeId) -> bool {
 }
 
 async fn silent_among(shared: &Shared, nodes: &BTreeSet<NodeId>) -> Vec<NodeId> {
-    let asked = nodes.iter().map(|node| async { (*node, answers(shared, *node).await) });
+    let asked = nodes.iter().map(|node| async {
+        let facts = facts::of_node(shared, *node).await;
+        (*node, facts.is_some_and(|facts| !facts.draining))
+    });
     let answered = join_all(asked).await;
     answered.into_iter().filter(|(_, up)| !up).map(|(node, _)| node).collect()
 }

@@ -24,17 +24,12 @@ use crate::shared::Shared;
 
 /// `POST /cluster/join`
 pub(crate) async fn join(shared: &Shared, call: &Call) -> Result<Reply, Failure> {
-    let keys = shared.serving_keys()?;
     let Principal::Joiner { node, token_mac } = call.principal else {
         return Err(Failure::internal("a join without a ticket"));
     };
     let request: JoinRequest = call.json()?;
     let member = member_of(node, &request)?;
     check_clock(shared, &request)?;
-    let wraps = keys
-        .vault
-        .wrap_to(node, member.kek_public)
-        .map_err(|error| Failure::field("kek_public", &error.to_string()))?;
     let issue = |csr: &str, subject| {
         shared.context.authority.issue(csr, subject).map_err(|error| authority(&error))
     };
@@ -44,21 +39,18 @@ pub(crate) async fn join(shared: &Shared, call: &Call) -> Result<Reply, Failure>
         Some(csr) => Some(issue(csr, CertificateSubject::Gateway { host: &host })?),
         None => None,
     };
-    let envelope = Envelope {
-        actor: Actor::Node(shared.config.node),
-        request: None,
-        trace: call.trace,
-        cause: None,
-        command: Command::JoinMember(Box::new(JoinMember { token_mac, member, wraps })),
-    };
-    let left = shared.left(call.deadline);
-    let submitted = shared.context.cluster.submit(vec![envelope], left).await?;
-    match submitted.outcomes.first() {
-        Some(Outcome::Done | Outcome::Unchanged) => {}
-        Some(Outcome::Refused(refusal)) => return Err(refused(refusal.code, node, refusal)),
+    let mut outcome = let_in(shared, call, token_mac, &member).await?;
+    if let Outcome::Refused(refusal) = &outcome
+        && refusal.code == RefusalCode::VersionConflict
+    {
+        // The data key was replaced, or a former one retired, in between.
+        outcome = let_in(shared, call, token_mac, &member).await?;
+    }
+    match outcome {
+        Outcome::Done | Outcome::Unchanged => {}
+        Outcome::Refused(refusal) => return Err(refused(refusal.code, node, &refusal)),
         _ => return Err(Failure::internal("a join had the outcome of another command")),
     }
-    shared.seen(call, submitted.index).await?;
     let ca_certificates = anchors_pem(shared)?;
     let peers = shared.context.cluster.status().peers;
     let members = peers
@@ -81,6 +73,37 @@ pub(crate) async fn join(shared: &Shared, call: &Call) -> Result<Reply, Failure>
         ca_certificates,
         members,
     }))
+}
+
+/// Has the ledger decide, with the data key in the versions that are in use now.
+async fn let_in(
+    shared: &Shared,
+    call: &Call,
+    token_mac: [u8; 32],
+    member: &Member,
+) -> Result<Outcome, Failure> {
+    shared.catch_up(call.deadline).await?;
+    let keys = shared.current_keys(call.deadline).await?;
+    let mut wraps = keys
+        .vault
+        .wrap_to(member.node, member.kek_public)
+        .map_err(|error| Failure::field("kek_public", &error.to_string()))?;
+    let in_use = shared.context.cluster.ledger().data_key_versions_in_use();
+    // The vault may still hold one that was retired a moment ago.
+    wraps.retain(|wrap| in_use.contains(&wrap.version));
+    let join = JoinMember { token_mac, member: member.clone(), wraps };
+    let envelope = Envelope {
+        actor: Actor::Node(shared.config.node),
+        request: None,
+        trace: call.trace,
+        cause: None,
+        command: Command::JoinMember(Box::new(join)),
+    };
+    let left = shared.left(call.deadline);
+    let submitted = shared.context.cluster.submit(vec![envelope], left).await?;
+    shared.seen(call, submitted.index).await?;
+    let outcome = submitted.outcomes.into_iter().next();
+    outcome.ok_or_else(|| Failure::internal("a join did not get an outcome"))
 }
 
 /// `GET /cluster/ca.pem`

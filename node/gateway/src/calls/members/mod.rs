@@ -100,6 +100,9 @@ pub(crate) async fn add(shared: &Shared, call: &Call) -> Result<Reply, Failure> 
     if !(1..=MAX_TICKET_MINUTES).contains(&minutes) {
         return Err(Failure::field("valid_minutes", "want 1 to 1440"));
     }
+    if request.learner && request.replaces.is_some() {
+        return Err(Failure::field("learner", "who takes another's place votes"));
+    }
     let mut secret = [0; 32];
     shared.context.entropy.fill(&mut secret);
     let secret = Secret::new(secret);
