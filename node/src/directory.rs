@@ -266,7 +266,7 @@ fn create(
     ticket: Option<&Ticket<'_>>,
 ) -> Result<Identity, DirectoryError> {
     let leftovers = disk.list(path).map_err(failed(path))?;
-    if leftovers.iter().any(|name| name != LOCK && *name != format!("{IDENTITY}.tmp")) {
+    if !leftovers.iter().all(|name| is_no_data(name)) {
         return Err(DirectoryError::NotOurs { path: path.to_owned() });
     }
     let Some(ticket) = ticket else {
@@ -281,6 +281,16 @@ fn create(
         disk.sync_dir(parent).map_err(failed(parent))?;
     }
     Ok(identity)
+}
+
+/// Whether what has that name in a data directory is no data of a node that could start there:
+/// traces of an attempt, what a file system keeps at its root, and what was put aside where the
+/// directory itself could not be moved ([`PUT_ASIDE`]).
+pub(crate) fn is_no_data(name: &str) -> bool {
+    name == LOCK
+        || name.strip_prefix(IDENTITY) == Some(".tmp")
+        || name == "lost+found"
+        || name.starts_with(PUT_ASIDE)
 }
 
 fn failed(path: &Path) -> impl FnOnce(io::Error) -> DirectoryError + use<> {
@@ -331,6 +341,8 @@ fn read_identity(file: &Path, node: NodeId) -> Result<Identity, DirectoryError> 
         .map_err(|source| DirectoryError::Damaged { path: file.to_owned(), node, source })
 }
 
+/// How the names of directories begin that hold what a lost node left.
+pub(crate) const PUT_ASIDE: &str = "lost-";
 const LOCK: &str = "lock";
 const IDENTITY: &str = "identity";
 const IDENTITY_VERSION: u8 = 1;
@@ -419,6 +431,8 @@ mod tests {
         fs::write(place.data().join("homework.txt"), "").unwrap();
         refused(place.open("lh-a", 1, 7), "not a data directory");
         fs::remove_file(place.data().join("homework.txt")).unwrap();
+        RealDisk.create_dir_all(&place.data().join("lost+found")).unwrap();
+        RealDisk.create_dir_all(&place.data().join("lost-1-1")).unwrap();
         fs::set_permissions(place.data(), fs::Permissions::from_mode(0o755)).unwrap();
         refused(place.open("lh-a", 1, 7), "chmod 700");
         fs::set_permissions(place.data(), fs::Permissions::from_mode(0o700)).unwrap();

@@ -120,7 +120,12 @@ pub fn load(path: &Path, clock: &dyn Clock) -> Result<Config, ConfigError> {
         path: path.clone(),
         reason: io_reason(&error),
     })?;
-    let file = parse(&path, &text)?;
+    check(path, &text, clock)
+}
+
+/// Checks the text of a configuration, which is at that absolute path or is to be written there.
+pub(crate) fn check(path: PathBuf, text: &str, clock: &dyn Clock) -> Result<Config, ConfigError> {
+    let file = parse(&path, text)?;
     let loader = Checker { path: &path, file: &file };
     loader.check_values()?;
     let faces = loader.faces()?;
@@ -132,6 +137,29 @@ pub fn load(path: &Path, clock: &dyn Clock) -> Result<Config, ConfigError> {
     let kek = loader.kek()?;
     let signer = loader.token_signing()?;
     Ok(Config { path: path.clone(), tls, kek, signer, faces, rates, backups, file })
+}
+
+/// Checks of a configuration what can be known before its node has keys and certificates: values,
+/// and the gateway's certificate where that is there already.
+pub(crate) fn check_early(
+    path: &Path,
+    text: &str,
+    has_gateway_cert: bool,
+) -> Result<(), ConfigError> {
+    let file = parse(path, text)?;
+    let checker = Checker { path, file: &file };
+    checker.check_values()?;
+    checker.faces()?;
+    checker.rates()?;
+    checker.backups()?;
+    if has_gateway_cert {
+        let tls = &file.tls;
+        checker.certified(
+            ("tls.gateway_cert", &tls.gateway_cert),
+            ("tls.gateway_key", &tls.gateway_key),
+        )?;
+    }
+    Ok(())
 }
 
 /// Reads the certificates of a configuration again.

@@ -10,10 +10,10 @@ use serde_json::json;
 use storage::seam::{RealClock, RealEntropy};
 
 use super::{
-    CONFIG, KEYS, Reached, absolute, config_file, failed, is_unused, line, make_dir, private,
-    public, token_signing_key, unit_hint, usage, write_config, write_context,
+    CONFIG, KEYS, Reached, absolute, check_early, checked, config_file, failed, is_unused, line,
+    make_dir, private, public, token_signing_key, unit_hint, usage, write_config, write_context,
 };
-use crate::config::file::{BootstrapFile, Hex, MemberFile};
+use crate::config::file::{BootstrapFile, ConfigFile, Hex, MemberFile};
 use crate::pki::Authority;
 use crate::provision::{founding_text, new_cluster_id, random};
 use crate::seal::kek::KeyEncryptionKey;
@@ -32,7 +32,11 @@ pub(super) fn init(args: &InitArgs) -> Result<Told, Trouble> {
         }
     }
     let reached = Reached::of(&args.node)?;
-    let (cluster_id, token) = write_files(&dir, args, &reached)?;
+    let cluster_id = new_cluster_id(&RealEntropy);
+    let mut file = config_file(&args.node, &reached, args.preset, (&cluster_id, 1))?;
+    file.tls.leaf_days = args.leaf_days;
+    check_early(&dir.join(CONFIG), &file, args.node.gateway_cert.is_some())?;
+    let token = write_files(&dir, args, &reached, file)?;
     Ok(report(&dir, &cluster_id, &reached, &token))
 }
 
@@ -40,19 +44,20 @@ fn write_files(
     dir: &Path,
     args: &InitArgs,
     reached: &Reached,
-) -> Result<(String, Disclosed), Trouble> {
+    mut file: ConfigFile,
+) -> Result<Disclosed, Trouble> {
     let (clock, entropy) = (RealClock::new(), RealEntropy);
     let keys = dir.join(KEYS);
     make_dir(&keys)?;
-    let cluster_id = new_cluster_id(&entropy);
-    let authority = Authority::generate(&cluster_id, &clock, &entropy)
+    let authority = Authority::generate(&file.cluster_id, &clock, &entropy)
         .map_err(|error| failed(&error))?
         .with_leaf_days(args.leaf_days);
     public(&dir.join("ca.pem"), authority.certificate_pem())?;
     let kek = KeyEncryptionKey::generate(&entropy);
     private(&keys.join("kek.pem"), kek.to_pem().expose())?;
     token_signing_key(&keys.join("token-signing.pem"))?;
-    let peer = authority.issue_node(&cluster_id, 1, &entropy).map_err(|error| failed(&error))?;
+    let peer =
+        authority.issue_node(&file.cluster_id, 1, &entropy).map_err(|error| failed(&error))?;
     public(&dir.join("peer.pem"), &peer.certificate_pem)?;
     private(&keys.join("peer.key"), peer.key_pem.expose())?;
     if args.node.gateway_cert.is_none() {
@@ -63,8 +68,6 @@ fn write_files(
     private(&keys.join("directory.ticket"), "")?;
     let (founding, token) = founding_text(&authority, &entropy);
     private(&keys.join("founding.toml"), founding.expose())?;
-    let mut file = config_file(&args.node, reached, args.preset, (&cluster_id, 1))?;
-    file.tls.leaf_days = args.leaf_days;
     file.bootstrap = Some(BootstrapFile {
         founder: true,
         secrets: Some("keys/founding.toml".into()),
@@ -85,8 +88,9 @@ fn write_files(
     if own {
         write_context(dir, std::slice::from_ref(&reached.gateway_url), "ca.pem")?;
     }
-    write_config(&dir.join(CONFIG), &file)?;
-    Ok((cluster_id, token))
+    let config = dir.join(CONFIG);
+    write_config(&config, &checked(&config, &file)?)?;
+    Ok(token)
 }
 
 fn issue_gateway(authority: &Authority, reached: &Reached) -> Result<crate::pki::Issued, Trouble> {

@@ -26,10 +26,11 @@ use sha2::{Digest, Sha256};
 use storage::seam::{Clock, RealClock, RealEntropy};
 
 use super::{
-    CONFIG, KEYS, Reached, absolute, at, certificate_request, config_file, failed, is_unused,
-    key_pair, line, make_dir, private, public, token_signing_key, unit_hint, usage, write_config,
-    write_context,
+    CONFIG, KEYS, Reached, absolute, at, certificate_request, check_early, checked, config_file,
+    failed, is_unused, key_pair, line, make_dir, private, public, token_signing_key, unit_hint,
+    usage, write_config, write_context,
 };
+use crate::config;
 use crate::config::file::{ConfigFile, Hex, JoinFile, JoinPeerFile};
 use crate::pki::certificate_pem;
 use crate::provision::random;
@@ -39,11 +40,16 @@ pub(super) async fn join(args: &JoinArgs, options: &GlobalOptions) -> Result<Tol
     let dir = absolute(&args.node.dir);
     let (text, token) = read_token(options)?;
     let config = dir.join(CONFIG);
+    let keys = dir.join(KEYS);
     if let Some(found) = joined_before(&config)? {
-        return already(&found, &token, &config).map_err(Failed::from);
+        let told = already(&found, &token, &config)?;
+        remove(&keys.join(JOINING))?;
+        return Ok(told);
     }
     let reached = Reached::of(&args.node)?;
-    let keys = dir.join(KEYS);
+    let named = (token.cluster_id.as_str(), token.node);
+    let mut file = config_file(&args.node, &reached, args.preset, named)?;
+    check_early(&config, &file, args.node.gateway_cert.is_some())?;
     let joining = begin(&dir, &keys, &token)?;
     let kek = key_encryption_key(&keys.join("kek.pem"))?;
     token_signing_key(&keys.join("token-signing.pem"))?;
@@ -70,15 +76,13 @@ pub(super) async fn join(args: &JoinArgs, options: &GlobalOptions) -> Result<Tol
     }
     public(&dir.join("ca.pem"), &answer.ca_certificates)?;
     private(&keys.join("directory.ticket"), "")?;
-    let named = (answer.cluster_id.as_str(), answer.node_id);
-    let mut file = config_file(&args.node, &reached, args.preset, named)?;
     file.join = Some(join_file(&answer, &joining, "keys/directory.ticket"));
     let mut servers = token.gateways.clone();
     servers.push(reached.gateway_url.clone());
     servers.dedup();
     let ca_cert = options.ca_cert.as_ref().map_or_else(|| "ca.pem".into(), |path| absolute(path));
     write_context(&dir, &servers, &ca_cert.to_string_lossy())?;
-    write_config(&config, &file)?;
+    write_config(&config, &checked(&config, &file)?)?;
     remove(&keys.join(JOINING))?;
     Ok(report(&answer, &dir, &config, &reached))
 }
@@ -125,6 +129,10 @@ impl Joining {
         }
     }
 
+    pub(super) fn is_node(&self, cluster_id: &str, node: u64) -> bool {
+        self.cluster_id == cluster_id && self.node_id == node
+    }
+
     pub(super) fn incarnation(&self) -> String {
         self.directory_incarnation.to_string()
     }
@@ -137,9 +145,7 @@ pub(super) fn begin(dir: &Path, keys: &Path, token: &JoinToken) -> Result<Joinin
         let text =
             crate::config::read_private(&path).map_err(|reason| super::named(&path, &reason))?;
         let found: Option<Joining> = toml::from_str(text.expose()).ok();
-        if let Some(found) = found
-            .filter(|found| found.cluster_id == token.cluster_id && found.node_id == token.node)
-        {
+        if let Some(found) = found.filter(|found| found.is_node(&token.cluster_id, token.node)) {
             return Ok(found);
         }
         // Begun with another token: those keys were never a node's.
@@ -159,7 +165,7 @@ pub(super) fn begin(dir: &Path, keys: &Path, token: &JoinToken) -> Result<Joinin
     Ok(joining)
 }
 
-fn remove(path: &Path) -> Result<(), Trouble> {
+pub(super) fn remove(path: &Path) -> Result<(), Trouble> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(at(path, &error)),
         _ => Ok(()),
@@ -186,6 +192,7 @@ fn already(found: &ConfigFile, token: &JoinToken, config: &Path) -> Result<Told,
             found.cluster_id
         )));
     }
+    config::load(config, &RealClock::new()).map_err(|error| usage(error.to_string()))?;
     let mut parts = vec![line(format!("node {} has joined before", found.node_id))];
     parts.extend(unit_hint(config));
     Ok(Told {
@@ -236,7 +243,8 @@ pub(super) async fn ask(
     let cluster = Remote::at(&token.gateways, &trust, options)?;
     let asked = cluster.post(&["cluster", "join"], request, Some(text.expose().trim()), None).await;
     let answer = asked.map_err(|error| match error.status() {
-        Some(401) => Trouble::new(
+        // Not known at all, or known and not to be used (again).
+        Some(401 | 403) => Trouble::new(
             Exit::NotAllowed,
             "join_token_over",
             "the join token was used, has ended or was withdrawn; ask for a new one: leasehold \

@@ -9,6 +9,7 @@
 //!       kek.pem, token-signing.pem, peer.key, gateway.key, directory.ticket
 //!       founding.toml        `init` only: the cluster's secrets, until it is founded
 //!       joining.toml         `join` only: what a repeat goes on with, until all is there
+//! DIR/replacing.toml         `replace` only, 0600: the same
 //! DIR/data/                  made by the node itself
 //! ```
 //!
@@ -139,13 +140,27 @@ fn config_file(
     Ok(file)
 }
 
-/// Writes a configuration, once everything that it names is there, and reads it as a start would.
-fn write_config(path: &Path, file: &ConfigFile) -> Result<(), Trouble> {
+/// Checks what can be known of a configuration before anything is made or asked for: what is wrong
+/// later costs an invitation.
+fn check_early(path: &Path, file: &ConfigFile, has_gateway_cert: bool) -> Result<(), Trouble> {
     let text = toml::to_string(file).map_err(|error| failed(&error))?;
-    storage::seam::replace_file(&RealDisk, path, text.as_bytes())
-        .map_err(|error| at(path, &error))?;
+    config::check_early(path, &text, has_gateway_cert).map_err(|error| usage(error.to_string()))
+}
+
+/// A configuration's text, once a start would take it at that path: everything that it names is
+/// there.
+fn checked(path: &Path, file: &ConfigFile) -> Result<String, Trouble> {
+    let text = toml::to_string(file).map_err(|error| failed(&error))?;
     let clock = storage::seam::RealClock::new();
-    config::load(path, &clock).map(drop).map_err(|error| usage(error.to_string()))
+    match config::check(path.to_owned(), &text, &clock) {
+        Ok(_) => Ok(text),
+        Err(error) => Err(usage(error.to_string())),
+    }
+}
+
+/// Writes the text of a configuration.
+fn write_config(path: &Path, text: &str) -> Result<(), Trouble> {
+    storage::seam::replace_file(&RealDisk, path, text.as_bytes()).map_err(|error| at(path, &error))
 }
 
 /// Where the cluster is, for the `leasehold` command; it holds no token.

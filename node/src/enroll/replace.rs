@@ -1,33 +1,42 @@
-//! `member replace ID --config FILE`: on the machine of a node that was lost or damaged, puts its
-//! data aside and has a new node join in its place, at the same addresses, from the same files.
+//! `member replace ID --config FILE`: on the machine of a node that was lost or damaged, has a new
+//! node join in its place, at the same addresses, from the same files, and puts its data aside.
 //!
 //! ```text
-//! ticket (operator's token) ─ data ▶ data.lost-ID-N ─ keys beside the old ones ─ join ─
-//! FILE ▶ FILE.before-ID ─ FILE
+//! ticket (operator's token) ─ replacing.toml ─ keys beside the old ones ─ join ─
+//! data ▶ data.lost-ID-N ─ FILE ▶ FILE.before-ID ─ FILE
 //! ```
 //!
-//! The configuration is changed last, in one step: until then the old node is what it was, lost;
-//! afterwards starting the service again is all that is left. An attempt that was cut short leaves
-//! an invitation that ends by itself, and is simply made again.
+//! Nothing of the old node is touched before the cluster has let the new one in, and the lock of
+//! its data is held to the end. The configuration is changed last, in one step: until then the old
+//! node is what it was, lost; afterwards starting the service again is all that is left.
+//!
+//! `replacing.toml`, beside FILE and of mode 0600, holds the invitation from before it is used until
+//! all is done: an attempt that was cut short is made again with the same command, and goes on as
+//! the same new node. Without it the cluster would keep a member that nobody can start.
+//!
+//! Where the data directory cannot be renamed, as the root of a file system, what is in it moves
+//! into `lost-ID-N` below it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use cli::local::{Failed, Told, Trouble};
 use cli::{Exit, GlobalOptions, Remote, ReplaceMemberArgs};
-use protocol::cloud::admin::{AddMemberRequest, AddMemberResponse, JoinRequest};
+use protocol::cloud::admin::{AddMemberRequest, AddMemberResponse, JoinRequest, JoinResponse};
 use protocol::join_token::JoinToken;
+use protocol::secret::{Disclosed, Secret};
 use protocol::wire::UtcTime;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use storage::seam::{Clock, Disk, RealClock, RealDisk};
 
-use super::join::{Joining, ask, join_file, key_encryption_key};
+use super::join::{Joining, ask, join_file, key_encryption_key, remove};
 use super::{
-    CONTEXT, absolute, at, certificate_request, key_pair, line, named, private, public,
-    token_signing_key, unit_hint, usage, write_config,
+    CONTEXT, absolute, at, certificate_request, check_early, checked, failed, key_pair, line,
+    make_dir, named, private, public, token_signing_key, unit_hint, usage, write_config,
 };
 use crate::config::file::ConfigFile;
-use crate::directory;
+use crate::directory::{self, DirectoryError};
 
 pub(super) async fn replace(
     args: &ReplaceMemberArgs,
@@ -36,29 +45,110 @@ pub(super) async fn replace(
 ) -> Result<Told, Failed> {
     let config = absolute(config);
     let old = read(&config)?;
+    let home = config.parent().unwrap_or(Path::new("/")).to_owned();
+    let data = home.join(&old.data_dir);
+    let notes = home.join(REPLACING);
+    let begun = Begun::read(&notes)?.filter(|begun| begun.replaces == args.id);
     if old.node_id != args.id {
+        if begun.is_some_and(|begun| begun.joining.is_node(&old.cluster_id, old.node_id)) {
+            // All but this was done.
+            remove(&notes)?;
+            return Ok(report(
+                args.id,
+                old.node_id,
+                &config,
+                last_aside(&data, args.id).as_deref(),
+            ));
+        }
         let line = format!("{}: is the configuration of node {}", config.display(), old.node_id);
         return Err(usage(line).into());
     }
-    let home = config.parent().unwrap_or(Path::new("/")).to_owned();
-    let data = home.join(&old.data_dir);
-    refuse_running(&data)?;
+    check_early(&config, &old, true)?;
+    let _lock = hold(&data)?;
     let options = reach(options, &home, &old);
-    let invited = invite(args, &options).await?;
-    let token =
-        JoinToken::decode(invited.token.expose()).map_err(|error| usage(error.to_string()))?;
-    let aside = put_aside(&data, args.id)?;
-    let (mut file, request, joining) = prepare(&old, &home, &token)?;
-    let answer = ask(&invited.token, &token, &request, &options).await?;
+    let begun = match begun {
+        Some(begun) => begun,
+        None => Begun::new(args.id, invite(args, &options).await?.token, &notes)?,
+    };
+    let token = decoded(&begun.token)?;
+    let (file, request) = prepare(&old, &home, &token, &begun.joining)?;
+    let asked = ask(&begun.token, &token, &request, &options).await;
+    if asked.as_ref().is_err_and(|error| error.exit() == Exit::NotAllowed) {
+        remove(&notes)?;
+        let line = "the invitation was used, has ended or was withdrawn; run the same command \
+                    again: it asks for a new one";
+        return Err(Trouble::new(Exit::NotAllowed, "join_token_over", line).into());
+    }
+    finish(args.id, &config, file, &asked?, &begun).map_err(Failed::from)
+}
+
+/// The cluster has let the new node in: its files, the old data, the configuration.
+fn finish(
+    lost: u64,
+    config: &Path,
+    mut file: ConfigFile,
+    answer: &JoinResponse,
+    begun: &Begun,
+) -> Result<Told, Trouble> {
+    let home = config.parent().unwrap_or(Path::new("/"));
     public(&home.join(&file.tls.peer_cert), &answer.peer_certificate)?;
     public(&home.join(&file.tls.ca_cert), &answer.ca_certificates)?;
-    let ticket = beside(&old.tls.peer_key, "directory", token.node, "ticket");
+    let ticket = beside(&file.tls.peer_key, "directory", file.node_id, "ticket");
     private(&home.join(&ticket), "")?;
-    file.join = Some(join_file(&answer, &joining, &ticket.to_string_lossy()));
-    let before = with_ending(&config, &format!("before-{}", args.id));
-    fs::copy(&config, &before).map_err(|error| at(&before, &error))?;
-    write_config(&config, &file)?;
-    Ok(report(args.id, token.node, &config, aside.as_deref(), &before))
+    file.join = Some(join_file(answer, &begun.joining, &ticket.to_string_lossy()));
+    let text = checked(config, &file)?;
+    let before = former_config(config, lost);
+    fs::copy(config, &before).map_err(|error| at(&before, &error))?;
+    let aside = put_aside(&home.join(&file.data_dir), lost)?;
+    let written = write_config(config, &text).and_then(|()| remove(&home.join(REPLACING)));
+    written.map_err(|trouble| match &aside {
+        Some(aside) => Trouble {
+            message: format!(
+                "{}; the data of node {lost} is in {}, run the same command again",
+                trouble.message,
+                aside.display()
+            ),
+            ..trouble
+        },
+        None => trouble,
+    })?;
+    Ok(report(lost, file.node_id, config, aside.as_deref()))
+}
+
+/// A replacement that was begun: what a repeat goes on with.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Begun {
+    /// The node that is lost.
+    replaces: u64,
+    /// The invitation of the one that takes its place.
+    token: Disclosed,
+    joining: Joining,
+}
+
+impl Begun {
+    /// Notes an invitation before it is used.
+    fn new(replaces: u64, token: Disclosed, path: &Path) -> Result<Self, Trouble> {
+        let joining = Joining::of(&decoded(&token)?);
+        let begun = Self { replaces, token, joining };
+        let text = Secret::new(toml::to_string(&begun).map_err(|error| failed(&error))?);
+        private(path, text.expose())?;
+        Ok(begun)
+    }
+
+    fn read(path: &Path) -> Result<Option<Self>, Trouble> {
+        if !path.exists() {
+            return Ok(None);
+        }
+        let text = crate::config::read_private(path).map_err(|reason| named(path, &reason))?;
+        // The message could quote the token.
+        let begun = toml::from_str(text.expose());
+        begun.map(Some).map_err(|_| named(path, "is not understood; remove it to begin anew"))
+    }
+}
+
+fn decoded(token: &Disclosed) -> Result<JoinToken, Trouble> {
+    JoinToken::decode(token.expose().trim()).map_err(|error| usage(error.to_string()))
 }
 
 /// The file as it is written: relative paths stay relative.
@@ -67,15 +157,15 @@ fn read(config: &Path) -> Result<ConfigFile, Trouble> {
     toml::from_str(&text).map_err(|error| named(config, error.message()))
 }
 
-/// A node that runs is not lost.
-fn refuse_running(data: &Path) -> Result<(), Trouble> {
+/// A node that runs is not lost, and must not be started meanwhile.
+fn hold(data: &Path) -> Result<Option<fs::File>, Trouble> {
     if !data.is_dir() {
-        return Ok(());
+        return Ok(None);
     }
-    match directory::take_lock(data) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(usage(format!("{error}; stop the node first"))),
-    }
+    directory::take_lock(data).map(Some).map_err(|error| match error {
+        DirectoryError::InUse { .. } => usage(format!("{error}; stop the node first")),
+        error => usage(error.to_string()),
+    })
 }
 
 /// Where nothing is said of servers, those that the node knew when it joined.
@@ -119,20 +209,63 @@ async fn invite(
     })
 }
 
-/// Gives what is left of the data another name; where it is now.
+/// Gives what is left of the data another name, or moves what is in the directory where that cannot
+/// be renamed; where it is now.
 fn put_aside(data: &Path, node: u64) -> Result<Option<PathBuf>, Trouble> {
-    if !data.exists() {
-        return Ok(None);
+    let left = left_in(data)?;
+    if left.is_empty() {
+        return Ok(last_aside(data, node));
     }
-    let aside = (1..)
-        .map(|number: u32| with_ending(data, &format!("lost-{node}-{number}")))
-        .find(|path| !path.exists())
-        .ok_or_else(|| usage("there is no name left for the old data"))?;
-    fs::rename(data, &aside).map_err(|error| at(data, &error))?;
-    if let Some(parent) = data.parent() {
-        RealDisk.sync_dir(parent).map_err(|error| at(parent, &error))?;
+    let Some(number) = (1..u32::MAX)
+        .find(|number| places(data, node, *number).iter().all(|place| !place.exists()))
+    else {
+        return Err(usage("there is no name left for the old data"));
+    };
+    let [beside, inside] = places(data, node, number);
+    if fs::rename(data, &beside).is_ok() {
+        sync_dir(data.parent().unwrap_or(Path::new("/")))?;
+        return Ok(Some(beside));
     }
-    Ok(Some(aside))
+    move_contents(data, &left, &inside)?;
+    Ok(Some(inside))
+}
+
+fn move_contents(data: &Path, names: &[String], to: &Path) -> Result<(), Trouble> {
+    make_dir(to)?;
+    for name in names {
+        fs::rename(data.join(name), to.join(name)).map_err(|error| {
+            let reason = crate::config::io_reason(&error);
+            let line = format!("cannot be moved: {reason}; what could be is in {}", to.display());
+            named(&data.join(name), &line)
+        })?;
+    }
+    sync_dir(to)?;
+    sync_dir(data)
+}
+
+/// What a lost node left in its directory.
+fn left_in(data: &Path) -> Result<Vec<String>, Trouble> {
+    let names = match RealDisk.list(data) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        names => names.map_err(|error| at(data, &error))?,
+    };
+    Ok(names.into_iter().filter(|name| !directory::is_no_data(name)).collect())
+}
+
+/// Where it is put: beside the directory, or else inside.
+fn places(data: &Path, node: u64, number: u32) -> [PathBuf; 2] {
+    let name = format!("{}{node}-{number}", directory::PUT_ASIDE);
+    [with_ending(data, &name), data.join(name)]
+}
+
+/// Where an earlier attempt has put it.
+fn last_aside(data: &Path, node: u64) -> Option<PathBuf> {
+    let found = |number| places(data, node, number).into_iter().find(|place| place.exists());
+    (1..u32::MAX).map_while(found).last()
+}
+
+fn sync_dir(dir: &Path) -> Result<(), Trouble> {
+    RealDisk.sync_dir(dir).map_err(|error| at(dir, &error))
 }
 
 /// The new node's keys, beside the old ones, and its configuration but for `[join]`.
@@ -140,7 +273,8 @@ fn prepare(
     old: &ConfigFile,
     home: &Path,
     token: &JoinToken,
-) -> Result<(ConfigFile, JoinRequest, Joining), Trouble> {
+    joining: &Joining,
+) -> Result<(ConfigFile, JoinRequest), Trouble> {
     let node = token.node;
     let mut file = old.clone();
     file.node_id = node;
@@ -153,7 +287,6 @@ fn prepare(
     let kek = key_encryption_key(&home.join(kek))?;
     token_signing_key(&home.join(&file.keys.token_signing))?;
     let peer = key_pair(&home.join(&file.tls.peer_key))?;
-    let joining = Joining::of(token);
     let request = JoinRequest {
         csr_peer: certificate_request(&peer)?,
         // Its names are those of the place, which stays.
@@ -166,7 +299,7 @@ fn prepare(
         zone: old.zone.clone(),
         clock: UtcTime::from_unix_ms(RealClock::new().wall_ms()),
     };
-    Ok((file, request, joining))
+    Ok((file, request))
 }
 
 /// A file of the new node in the directory of another.
@@ -180,7 +313,13 @@ fn with_ending(path: &Path, ending: &str) -> PathBuf {
     path.with_file_name(name)
 }
 
-fn report(old: u64, new: u64, config: &Path, aside: Option<&Path>, before: &Path) -> Told {
+/// What the configuration of a lost node is kept as.
+fn former_config(config: &Path, lost: u64) -> PathBuf {
+    with_ending(config, &format!("before-{lost}"))
+}
+
+fn report(old: u64, new: u64, config: &Path, aside: Option<&Path>) -> Told {
+    let before = former_config(config, old);
     let mut parts = vec![line(format!("node {new} takes the place of node {old}"))];
     if let Some(aside) = aside {
         let aside = aside.display();
@@ -204,3 +343,9 @@ fn report(old: u64, new: u64, config: &Path, aside: Option<&Path>, before: &Path
         ids: vec![new.to_string()],
     }
 }
+
+/// What a repeat goes on with.
+const REPLACING: &str = "replacing.toml";
+
+#[cfg(test)]
+mod tests;

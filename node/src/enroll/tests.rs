@@ -62,7 +62,59 @@ fn what_cannot_be_reached_is_refused_before_anything_is_written() {
     let mut spaced = args(&dir, &[]);
     spaced.client_id = "a b".to_owned();
     refused(init::init(&spaced), 2, "--client-id");
+    let table: [(&[&str], &str); 3] = [
+        (&["--listen", "10.0.0.1:1", "--peer-listen", "10.0.0.1:1"], "peer_listen"),
+        (&["--gateway-cert", "none.pem", "--gateway-key", "none.key"], "tls.gateway_cert"),
+        (&["--region", "a\nb"], "region"),
+    ];
+    for (more, words) in table {
+        refused(init::init(&args(&dir, more)), 2, words);
+    }
     assert!(!dir.exists());
+}
+
+#[test]
+fn a_join_says_what_is_wrong_with_it_before_it_uses_its_token() {
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: JoinArgs,
+        #[command(flatten)]
+        options: GlobalOptions,
+    }
+    crate::pki::install_provider();
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("lic-1");
+    let join = |node: u64, cluster_id: &str, more: &[&str]| {
+        let token = JoinToken {
+            node,
+            secret: Secret::new([1; 32]),
+            authority: [2; 32],
+            cluster_id: cluster_id.to_owned(),
+            gateways: vec!["https://127.0.0.1:1".to_owned()],
+        };
+        let (token, dir) = (token.encode().unwrap(), dir.display().to_string());
+        let words = ["join", "--token", token.expose(), "--dir", &dir];
+        let words = words.iter().chain(more).map(|word| (*word).to_owned());
+        let line = Line::try_parse_from(words).map_err(|error| error.to_string()).unwrap();
+        within_runtime(join::join(&line.args, &line.options))
+    };
+    let same = ["--listen", "10.0.0.1:1", "--peer-listen", "10.0.0.1:1"];
+    let line = join(2, "lh-a", &same).err().unwrap().line();
+    assert!(line.contains("peer_listen"), "{line}");
+    assert!(!dir.exists(), "nothing is begun");
+
+    // A repeat after all was done: only where a start would take what is there.
+    init::init(&args(&dir, &["--advertise", "lic-1.example.com:7401"])).unwrap();
+    let text = fs::read_to_string(dir.join(CONFIG)).unwrap();
+    let file: ConfigFile = toml::from_str(&text).unwrap();
+    let again = || join(1, &file.cluster_id, &[]);
+    assert_eq!(again().unwrap().json["joined_before"], true);
+    let other = join(2, &file.cluster_id, &[]).err().unwrap().line();
+    assert!(other.contains("belongs to node 1"), "{other}");
+    fs::remove_file(dir.join("peer.pem")).unwrap();
+    let line = again().err().unwrap().line();
+    assert!(line.contains("tls.peer_cert"), "{line}");
 }
 
 #[test]
