@@ -36,5 +36,5 @@ pub mod sum;
 
 pub use audit::{AuditEvent, AuditHead, decode_audit_block, verify_chain};
 pub use ledger::{ApplyError, Due, Ledger};
-pub use queries::{Bond, LeaseView, PackageView, PoolSeats, Seats};
+pub use queries::{Bond, LeaseView, PackageView, PepperHolder, PoolSeats, Seats};
 pub use rows::{App, Changes, ClusterIdentity, LoadError, PackageState, Row, SubjectKind, Usage};

@@ -45,7 +45,7 @@ pub const MAX_APPS: usize = 65_536;
 pub const MAX_VENDORS: usize = 4096;
 /// Operator tokens.
 pub const MAX_OPERATORS: usize = 4096;
-/// Member rows, removed nodes included.
+/// Members, and invitations that may become some.
 pub const MAX_MEMBERS: usize = 1024;
 /// Published signing keys.
 pub const MAX_SIGNING_KEYS: usize = 4096;
@@ -121,6 +121,8 @@ pub const MIN_CLASSIC_TTL_MS: u64 = 1000;
 /// Led milliseconds that a seat of the classic face lasts at most: nobody renews it, so one that is
 /// forgotten is gone for so long.
 pub const MAX_CLASSIC_TTL_MS: u64 = 31 * 24 * 3600 * 1000;
+/// Rows kept of nodes that were removed or never came.
+pub const MAX_FORMER_MEMBERS: usize = 1024;
 /// Join tokens that are good at once.
 pub const MAX_TICKETS: usize = 64;
 /// Led milliseconds for which a join token is good at most: a day, for hands that travel.

@@ -121,6 +121,7 @@ impl Keyholder {
     async fn keep_up(&self, kek: &KeyEncryptionKey, mut seen: Seen) {
         // Where the look for what is sealed under a former data key goes on.
         let mut resealing = Some(Resealing::default());
+        let mut unpublished = Vec::new();
         loop {
             let next = self.cluster.status().applied.map_or(0, |applied| applied.index + 1);
             let now = seen_in(&self.cluster.ledger(), self.node);
@@ -130,6 +131,7 @@ impl Keyholder {
                     // Also now and then for its own sake: leadership may have come here.
                     let _ = tokio::time::timeout(LOOK, self.cluster.wait_applied(next)).await;
                     resealing = Some(Resealing::default());
+                    unpublished = self.publish_what_was_left(unpublished).await;
                 }
                 if seen_in(&self.cluster.ledger(), self.node) != seen {
                     continue;
@@ -356,6 +358,19 @@ impl Keyholder {
                 }
             }
         }
+    }
+}
+
+impl Keyholder {
+    /// A change of the signing keys that did not reach the log whole is finished: one that is
+    /// still missing what it was at the look before. Anything else may be under way (`signing`).
+    async fn publish_what_was_left(&self, before: Vec<Command>) -> Vec<Command> {
+        let missing = signing_changes(&self.cluster.ledger(), self.node, &self.signer);
+        if missing.is_empty() || missing != before {
+            return missing;
+        }
+        self.publish_signing_key().await;
+        Vec::new()
     }
 }
 

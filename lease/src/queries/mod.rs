@@ -17,6 +17,7 @@ use crate::outcome::RefusalCode;
 use crate::rows::{App, PackageState, SubjectKind, Usage};
 use crate::state::{Lease, Package};
 
+pub use operate::PepperHolder;
 pub use people::Bond;
 
 /// A package as of the ledger's civil clock.

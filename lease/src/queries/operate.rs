@@ -2,13 +2,25 @@
 
 use std::collections::BTreeSet;
 
-use crate::ids::{AppId, Name, NodeId};
+use crate::entry::Stamp;
+use crate::ids::{AppId, Name, NodeId, OperatorId};
 use crate::ledger::Ledger;
 use crate::operate::{
     AlarmRow, AnchorState, AppPolicy, AuditFloor, CLIENT_SECRET_PEPPER, FormerMember, GraceRow,
     OPERATOR_PEPPER, PoolRule, PoolUsage, ReservedRow, RetiredKey, TicketRow, TrustAnchor,
     pepper_of_secret, pepper_version,
 };
+
+/// Whose credential is stored under a pepper.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PepperHolder {
+    /// An application's client secret.
+    App(AppId),
+    /// An operator's token, or an API key.
+    Operator(OperatorId),
+    /// The join token of a node that is invited.
+    Ticket(NodeId),
+}
 
 impl Ledger {
     /// Nodes that are to join, or have joined and are not done, in order of id.
@@ -118,21 +130,34 @@ impl Ledger {
         versions.into_iter()
     }
 
-    /// Credentials whose stored form is under a version of a pepper.
+    /// Whose stored form is under a version of a pepper and may still be shown: not that of an
+    /// operator token or an invitation that is over at `now`.
+    pub fn holders_under(
+        &self,
+        pepper: &str,
+        version: u32,
+        now: Stamp,
+    ) -> impl Iterator<Item = PepperHolder> {
+        let under = move |mac: &[u8; 32]| pepper_version(mac) == version;
+        let is_secret = pepper == CLIENT_SECRET_PEPPER;
+        let is_token = pepper == OPERATOR_PEPPER;
+        let apps = self.apps().filter(move |app| is_secret && under(&app.secret_mac));
+        let operators = self.operators().filter(move |operator| {
+            let lives = operator.expires_at_ms.is_none_or(|end| now.civil_ms < end);
+            is_token && lives && under(&operator.token_mac)
+        });
+        let tickets = self.tickets().filter(move |ticket| {
+            let is_open = !ticket.joined && now.led_ms < ticket.expires_led_ms;
+            is_token && is_open && under(&ticket.token_mac)
+        });
+        apps.map(|app| PepperHolder::App(app.app))
+            .chain(operators.map(|operator| PepperHolder::Operator(operator.operator)))
+            .chain(tickets.map(|ticket| PepperHolder::Ticket(ticket.node)))
+    }
+
+    /// How many they are by the ledger's clock.
     pub fn stored_under(&self, pepper: &str, version: u32) -> u64 {
-        let under = |mac: &[u8; 32]| u64::from(pepper_version(mac) == version);
-        match pepper {
-            CLIENT_SECRET_PEPPER => self.apps().map(|app| under(&app.secret_mac)).sum(),
-            OPERATOR_PEPPER => {
-                let operators: u64 =
-                    self.operators().map(|operator| under(&operator.token_mac)).sum();
-                let led_ms = self.clock().led_ms;
-                let open = |ticket: &&TicketRow| !ticket.joined && led_ms < ticket.expires_led_ms;
-                operators
-                    + self.tickets().filter(open).map(|row| under(&row.token_mac)).sum::<u64>()
-            }
-            _ => 0,
-        }
+        self.holders_under(pepper, version, self.clock()).count() as u64
     }
 
     /// Versions of the data key that are wrapped to any node; the last is the newest. A node that

@@ -170,6 +170,11 @@ impl State {
         self.operate.former.insert(row.node, row);
     }
 
+    pub(crate) fn drop_former_member(&mut self, node: NodeId) {
+        self.touch(RowKey::FormerMember(node));
+        self.operate.former.remove(&node);
+    }
+
     pub(crate) fn set_retired_key(&mut self, kid: &Name, row: Option<RetiredKey>) {
         self.touch(RowKey::RetiredKey(kid.clone()));
         set(&mut self.operate.retired_keys, kid.clone(), row);

@@ -126,6 +126,10 @@ impl Secrets {
             return Err(unusable("node_id_taken", message));
         }
         let wraps = self.keyring.wrap_to(&self.cluster_id, node, kek_public, entropy);
+        let mut wraps = wraps.map_err(|error| sealed(&error))?;
+        // The keys at hand may be newer or older than the state.
+        let in_use = ledger.data_key_versions_in_use();
+        wraps.retain(|wrap| in_use.contains(&wrap.version));
         let incarnation = number(entropy);
         let member = Member {
             node,
@@ -141,7 +145,7 @@ impl Secrets {
             incarnation: number(entropy),
             reason,
             member,
-            wraps: wraps.map_err(|error| sealed(&error))?,
+            wraps,
             no_borrows_since,
         };
         Ok(NewNode { node, incarnation, opening })

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use lease::command::{Command, Member};
 use lease::entry::Actor;
+use lease::outcome::Outcome;
 use raft::{Alarm, Change, ClusterConfig, StartError};
 
 use crate::world::{World, by, soon};
@@ -85,18 +86,17 @@ async fn a_node_that_speaks_from_another_directory_is_refused() {
     let world = World::ready(3, 5, 900_000).await;
     let at = world.leader().await;
     let followers = world.followers().await;
-    for (node, directory_incarnation) in [(at, 1_000 + at), (followers[0], 1)] {
-        let row = Command::PutMember(Member {
-            node,
-            peer_address: "host:7411".into(),
-            gateway_url: "https://host:7401".into(),
-            region: "".into(),
-            zone: "".into(),
-            directory_incarnation,
-            kek_public: [0; 32],
-        });
-        world.submit(at, vec![by(Actor::Node(at), row)]).await.unwrap();
-    }
+    let row = Command::PutMember(Member {
+        node: followers[0],
+        peer_address: "host:7411".into(),
+        gateway_url: "https://host:7401".into(),
+        region: "".into(),
+        zone: "".into(),
+        directory_incarnation: 1,
+        kek_public: [0; 32],
+    });
+    let put = world.submit(at, vec![by(Actor::Node(at), row)]).await.unwrap();
+    assert_eq!(put.outcomes, [Outcome::Done]);
     let refused = |status: &raft::Status| status.alarms.contains(&Alarm::PeerRefused);
     soon("a refusal", world.node(at).wait_until(refused)).await;
     // The others are a quorum.

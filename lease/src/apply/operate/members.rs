@@ -3,6 +3,9 @@
 //! An id is given out once, by a ticket, and counts up over members, tickets and former members. A
 //! ticket is used once, by one directory; the same use again changes nothing, so a join whose
 //! answer was lost can be asked again. What consensus has to do about it is the leader's work.
+//!
+//! Of former members a bounded number is remembered, with the highest id among them, so that ids
+//! never run out and none is given twice.
 
 use crate::apply::{Context, Decision, is_text, refuse, within};
 use crate::audit::{AuditDetail, AuditKind};
@@ -11,7 +14,8 @@ use crate::entry::Actor;
 use crate::ids::{Name, NodeId};
 use crate::ledger::Ledger;
 use crate::limits::{
-    MAX_MEMBERS, MAX_SIGNING_KEYS, MAX_TICKET_MS, MAX_TICKETS, MAX_WRAPPED_KEYS, TOKEN_LIFETIME_MS,
+    MAX_FORMER_MEMBERS, MAX_MEMBERS, MAX_SIGNING_KEYS, MAX_TICKET_MS, MAX_TICKETS,
+    MAX_WRAPPED_KEYS, TOKEN_LIFETIME_MS,
 };
 use crate::operate::{
     AddTicket, FormerMember, JoinMember, OPERATOR_PEPPER, RemoveMember, RetiredKey, TicketRow,
@@ -26,12 +30,14 @@ impl Ledger {
         {
             return refuse(RefusalCode::UnknownMember);
         }
+        // A voter is not replaced by a node without a vote.
+        within(!(new.learner && new.replaces.is_some()))?;
         self.may_store(OPERATOR_PEPPER, &new.token_mac)?;
         within(new.valid_ms > 0 && new.valid_ms <= MAX_TICKET_MS)?;
         self.forget_old_tickets(context);
-        within(self.state.operate().tickets().len() < MAX_TICKETS)?;
+        let (members, tickets) = (self.state.members().len(), self.state.operate().tickets().len());
+        within(tickets < MAX_TICKETS && members + tickets < MAX_MEMBERS)?;
         let Some(node) = self.next_node_id() else { return refuse(RefusalCode::LimitReached) };
-        within(node <= MAX_MEMBERS as NodeId)?;
         let row = TicketRow {
             node,
             token_mac: new.token_mac,
@@ -159,6 +165,7 @@ impl Ledger {
     ) {
         let removed_at_ms = self.clock().civil_ms;
         self.state.put_former_member(FormerMember { node, directory_incarnation, removed_at_ms });
+        self.forget_former_members(node);
         let wraps: Vec<u32> = self.data_key_versions(node);
         for version in wraps {
             self.state.remove_wrapped_key(node, version);
@@ -168,6 +175,22 @@ impl Ledger {
             self.state.set_alarm(of, kind, None);
         }
         self.retire_signing_keys(context, node, revoke_tokens);
+    }
+
+    /// Makes room by the rows that are missed least: of nodes that never came, then of those that
+    /// left first. The row with the highest id stays, since ids count on from it, and so does the
+    /// one that was just put.
+    fn forget_former_members(&mut self, just_put: NodeId) {
+        while self.state.operate().former().len() > MAX_FORMER_MEMBERS {
+            let rows = self.state.operate().former();
+            let highest = rows.keys().next_back().copied();
+            let may_go = |row: &&FormerMember| row.node != just_put && Some(row.node) != highest;
+            let age =
+                |row: &&FormerMember| (row.directory_incarnation != 0, row.removed_at_ms, row.node);
+            let oldest = rows.values().filter(may_go).min_by_key(age).map(|row| row.node);
+            let Some(oldest) = oldest else { return };
+            self.state.drop_former_member(oldest);
+        }
     }
 
     /// A node's keys sign no more: tokens that they signed end now, or as they would have.
@@ -244,3 +267,85 @@ impl Ledger {
 }
 
 const _: () = assert!(MAX_MEMBERS <= MAX_SIGNING_KEYS, "every node has a signing key");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::{InitCluster, Member, Operator, Role};
+    use crate::entry::{Entry, EntryHeader, Envelope, Stamp};
+    use crate::ids::{OperatorId, TraceId};
+
+    fn member(node: NodeId) -> Member {
+        Member {
+            node,
+            peer_address: "a:1".into(),
+            gateway_url: "https://a:2".into(),
+            region: "".into(),
+            zone: "".into(),
+            directory_incarnation: 1,
+            kek_public: [0; 32],
+        }
+    }
+
+    /// Applies a command in an entry of its own, a second after the one before.
+    fn apply(ledger: &mut Ledger, index: &mut u64, command: Command) -> Outcome {
+        *index += 1;
+        let later_ms = *index * 1_000;
+        let header = EntryHeader {
+            group: 0,
+            epoch: u32::from(*index > 1),
+            incarnation: 0,
+            stamp: Stamp { led_ms: later_ms, civil_ms: later_ms as i64 },
+            origin: 1,
+        };
+        let (request, trace, cause) = (None, TraceId::default(), None);
+        let actor = match command {
+            Command::AddTicket(_) => Actor::Operator(OperatorId(1)),
+            _ => Actor::Node(1),
+        };
+        let commands = vec![Envelope { actor, request, trace, cause, command }];
+        ledger.apply_entry(*index, &Entry { header, commands }).unwrap().remove(0)
+    }
+
+    #[test]
+    fn nodes_come_and_go_without_end() {
+        let (mut ledger, mut index) = (Ledger::new(), 0);
+        let texts = ("lh-1".into(), "c".into(), "o".into());
+        let (cluster_id, client_id, org_domain) = texts;
+        let init = InitCluster { cluster_id, client_id, org_domain, epoch: 1, incarnation: 0 };
+        apply(&mut ledger, &mut index, Command::InitCluster(init));
+        for node in [1, 2] {
+            apply(&mut ledger, &mut index, Command::PutMember(member(node)));
+        }
+        let admin = Command::AddOperator(Operator {
+            operator: OperatorId(1),
+            name: "a".into(),
+            role: Role::Admin,
+            token_mac: [2; 32],
+            expires_at_ms: None,
+        });
+        assert_eq!(apply(&mut ledger, &mut index, admin), Outcome::Done);
+        let remove = |node| {
+            let (revoke_tokens, reason) = (false, "gone".into());
+            Command::RemoveMember(RemoveMember { node, revoke_tokens, reason })
+        };
+        let ticket = Command::AddTicket(AddTicket {
+            token_mac: [1; 32],
+            valid_ms: 60_000,
+            learner: false,
+            replaces: None,
+        });
+        assert_eq!(apply(&mut ledger, &mut index, remove(2)), Outcome::Done);
+        let invited = MAX_FORMER_MEMBERS as NodeId + 100;
+        for node in 3..=invited {
+            let outcome = apply(&mut ledger, &mut index, ticket.clone());
+            assert_eq!(outcome, Outcome::Ticket { node, token_matches: true });
+            assert_eq!(apply(&mut ledger, &mut index, remove(node)), Outcome::Done);
+        }
+        let former: Vec<NodeId> = ledger.former_members().map(|row| row.node).collect();
+        assert_eq!(former.len(), MAX_FORMER_MEMBERS);
+        // One that was here is remembered longer than those that never came.
+        assert_eq!((former[0], former.last()), (2, Some(&invited)));
+        assert_eq!(ledger.next_node_id(), Some(invited + 1));
+    }
+}

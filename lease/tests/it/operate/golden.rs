@@ -100,7 +100,7 @@ fn founding_batch() -> Vec<Envelope> {
 
 fn ticket(mac: u8, replaces: Option<NodeId>) -> Command {
     let token_mac = [mac; 32];
-    Command::AddTicket(AddTicket { token_mac, valid_ms: 900_000, learner: mac == 3, replaces })
+    Command::AddTicket(AddTicket { token_mac, valid_ms: 900_000, learner: mac == 4, replaces })
 }
 
 fn join(node: NodeId, mac: u8, versions: &[u32]) -> Command {
@@ -193,11 +193,7 @@ fn removing_batch() -> Vec<Envelope> {
     let rekey = ReplaceDataKey {
         version: 2,
         wraps: vec![wrap(1, 2), wrap(2, 2)],
-        secrets: vec![
-            secret("ca-key", 2),
-            secret("ca-key-0", 2),
-            secret("operator-pepper", 2),
-        ],
+        secrets: vec![secret("ca-key", 2), secret("ca-key-0", 2), secret("operator-pepper", 2)],
     };
     let reseal = ResealActivation {
         activation: ActivationId(1001),

@@ -119,6 +119,7 @@ fn a_node_joins_by_ticket_once() {
     check_node(
         "ticket replaces=9                -> no UnknownMember
          ticket valid=+25h                -> no LimitReached
+         ticket learner=1 replaces=1      -> no LimitReached     # a voter by a learner
          ticket key=a                     -> node 2
          ticket key=a                     -> node 2
          ticket key=a mac=2               -> node 2 other token
@@ -127,6 +128,8 @@ fn a_node_joins_by_ticket_once() {
          join 3 keys=1                    -> no UnknownTicket
          join 2                           -> no LimitReached     # no data key
          join 2 keys=2                    -> no VersionConflict  # not the one in use
+         join 2 keys=1,2                  -> no VersionConflict  # one that is not in use
+         join 2 keys=1,1                  -> no VersionConflict
          join 2 keys=1 as=1               -> no RoleTooNarrow
          completed 2                      -> no UnknownTicket
          join 2 keys=1
@@ -359,23 +362,24 @@ fn an_epoch_follows_the_one_before_under_a_new_node() {
          epoch 1                          -> no VersionConflict
          epoch 2 same=1                   -> no VersionConflict
          epoch 2 node=4                   -> no NodeIdTaken
-         epoch 2 node=1025                -> no LimitReached
+         epoch 2 node=1029                -> no LimitReached
          epoch 2 keys=2                   -> no VersionConflict
+         epoch 2 keys=1,2                 -> no VersionConflict
          epoch 2 as=1                     -> no RoleTooNarrow
          audit                            -> MemberInvited MemberJoined SigningKeyPublished \
              MemberInvited MemberInvited MemberRemoved AlarmRaised SigningKeyRetired \
              MemberRemoved Refused Refused Refused Refused
-         epoch 2 node=7 keys=1,2
+         epoch 2 node=7
          audit                            -> SigningKeyRetired MemberRemoved MemberRemoved \
              EpochOpened
          members                          -> 7 former:1 former:2 former:3 former:4
-         keys                             -> 7:1 7:2
+         keys                             -> 7:1
          alarms                           -> -
          retired k1                       -> -
          ticket                           -> node 8
-         join 8 keys=1,2 as=n7
+         join 8 keys=1 as=n7
          grace                            -> 900s
-         epoch 3 keys=1,2
+         epoch 3
          members                          -> 9 former:1 former:2 former:3 former:4 former:7 former:8",
     );
 }

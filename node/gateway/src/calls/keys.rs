@@ -2,8 +2,8 @@
 //!
 //! | key | a new version | the old one goes when |
 //! |---|---|---|
-//! | data key | one entry: wrapped to every member, every secret sealed anew | nothing opens under it alone, and every node works with the new one |
-//! | pepper | a secret of its own beside the old | no credential is stored under it; each moves when it is shown |
+//! | data key | one entry: wraps, every secret anew | nothing is sealed under it |
+//! | pepper | a secret of its own beside the old | no credential is stored under it |
 //! | token signing | a node makes it for itself | an hour after, by itself |
 //!
 //! What is sealed or stored under an old version is never guessed: it is counted.
@@ -12,11 +12,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use lease::Ledger;
 use lease::command::{Command, Sealed, SealedSecret, SigningAlgorithm};
 use lease::ids::{ActivationId, NodeId};
 use lease::operate::{CLIENT_SECRET_PEPPER, OPERATOR_PEPPER, pepper_secret};
 use lease::outcome::{Outcome, RefusalCode};
+use lease::{Ledger, PepperHolder};
 use protocol::cloud::admin::{
     DataKeyView, KeyStatus, NodeKeys, PepperVersion, PepperView, RotateKeyRequest,
     RotateKeyResponse, RotatedKey, TokenKeyView,
@@ -28,6 +28,7 @@ use zeroize::Zeroizing;
 use super::certs::{members, tell};
 use super::device::record_of;
 use super::facts;
+use super::operators::id_text;
 use crate::call::Call;
 use crate::control::{NodeOrder, OrderError};
 use crate::failure::Failure;
@@ -35,6 +36,7 @@ use crate::keys::{Keys, VaultError};
 use crate::refusal::admin_failure;
 use crate::reply::Reply;
 use crate::shared::Shared;
+use crate::tokens::app_id_text;
 
 /// `GET /admin/keys`
 pub(crate) async fn status(shared: &Shared, call: &Call) -> Result<Reply, Failure> {
@@ -215,20 +217,17 @@ async fn drop_peppers(
     what: RotatedKey,
     pepper: &str,
 ) -> Result<RotateKeyResponse, Failure> {
+    let now = shared.catch_up(call.deadline).await?;
     let (newest, old, left) = {
         let ledger = shared.context.cluster.ledger();
         let mut versions: Vec<u32> = ledger.pepper_versions(pepper).collect();
         let newest = versions.pop();
-        let left: u64 = versions.iter().map(|old| ledger.stored_under(pepper, *old)).sum();
+        let holders = versions.iter().flat_map(|old| ledger.holders_under(pepper, *old, now));
+        let left: Vec<String> = holders.map(|holder| named(&ledger, holder)).collect();
         (newest, versions, left)
     };
-    if left > 0 {
-        let (verb, them) = if left == 1 { ("is", "it") } else { ("are", "them") };
-        return Err(in_use(&format!(
-            "{left} {} {verb} still stored under a former version; showing {them} once moves {them}, \
-             and so does a new secret",
-            if left == 1 { "credential" } else { "credentials" }
-        )));
+    if !left.is_empty() {
+        return Err(in_use(&still_stored(&left)));
     }
     for version in &old {
         let name = pepper_secret(pepper, *version).as_str().into();
@@ -239,6 +238,34 @@ async fn drop_peppers(
         _ => "the former versions are gone".to_owned(),
     };
     Ok(RotateKeyResponse { dropped: old, message, ..response(what, newest) })
+}
+
+/// Whose credential it is, for people.
+fn named(ledger: &Ledger, holder: PepperHolder) -> String {
+    match holder {
+        PepperHolder::App(app) => format!("application {}", app_id_text(app)),
+        PepperHolder::Operator(id) => {
+            let name = ledger.operator(id).map_or("", |operator| &*operator.name);
+            format!("operator token {} ({name})", id_text(id))
+        }
+        PepperHolder::Ticket(node) => format!("join token of node {node}"),
+    }
+}
+
+/// What is in the way, and what to do about it.
+fn still_stored(left: &[String]) -> String {
+    let (noun, them) =
+        if left.len() == 1 { ("credential is", "it") } else { ("credentials are", "them") };
+    let (shown, more) = left.split_at(left.len().min(HOLDERS_NAMED));
+    let and_more =
+        if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+    format!(
+        "{} {noun} still stored under a former version: {}{and_more}; showing {them} once moves \
+         {them}, and so does a new secret; revoke operator tokens that nobody uses, and withdraw \
+         join tokens: leasehold member remove <node>",
+        left.len(),
+        shown.join(", ")
+    )
 }
 
 /// Tells nodes to sign with new keys.
@@ -367,7 +394,29 @@ fn vault_failure(error: VaultError) -> Failure {
     Failure::internal("a key could not be rotated")
 }
 
+/// Credentials that an answer names.
+const HOLDERS_NAMED: usize = 10;
 /// Activations looked at under one read lock.
 const RECORDS_AT_ONCE: usize = 1_000;
 /// The highest that a stored form can name.
 const MAX_PEPPER_VERSION: u32 = u16::MAX as u32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_in_the_way_is_named_up_to_ten() {
+        let named =
+            |count: u32| (1..=count).map(|id| format!("application {id}")).collect::<Vec<_>>();
+        for (count, has) in [
+            (1, "1 credential is still stored under a former version: application 1; showing it"),
+            (10, "application 9, application 10; showing them"),
+            (12, "12 credentials are"),
+            (12, "application 10 and 2 more; showing them"),
+        ] {
+            let said = still_stored(&named(count));
+            assert!(said.contains(has), "{said}");
+        }
+    }
+}
