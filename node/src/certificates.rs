@@ -7,8 +7,9 @@
 //!
 //! What came from the cluster's own authority is *managed*: half way through its life this node
 //! makes itself a new one, with the sealed key of that authority, and so it does when another
-//! authority has come into charge. What came from elsewhere is watched and never touched. The roots
-//! are those of the ledger once it has any, and the file of roots follows it.
+//! authority has come into charge, or when its gateway is reached at a host that the certificate
+//! does not name. What came from elsewhere is watched and never touched. The roots are those of the
+//! ledger once it has any, and the file of roots follows it.
 //!
 //! ```text
 //! renewal:  KEY.next (fsync) ─ CERTIFICATE (rename) ─ KEY.next becomes KEY (rename)
@@ -21,6 +22,7 @@
 
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -73,7 +75,8 @@ pub(crate) enum CertificatesError {
     },
     /// This node has nothing to issue from.
     #[error(
-        "this node cannot issue certificates: it is sealed, or the cluster has no authority of its own"
+        "this node cannot issue certificates: it is sealed, or the cluster has no authority of its \
+         own"
     )]
     NoAuthority,
     /// None of its certificates came from the cluster.
@@ -108,6 +111,17 @@ struct Live {
     anchors: Vec<CertificateDer<'static>>,
     /// The files when they were read last.
     stamps: Stamps,
+    /// What was found out of the above; `None`: something changed since.
+    known: Option<Known>,
+}
+
+/// What is in use, as reports have it: whoever asks for it, and however often, signatures are
+/// verified once.
+struct Known {
+    /// What it was found out with.
+    authority: Option<Arc<IssuingKey>>,
+    gateway: Option<CertificateFacts>,
+    peer: Option<CertificateFacts>,
 }
 
 /// Which of the two pairs.
@@ -115,6 +129,18 @@ struct Live {
 enum Purpose {
     Gateway,
     Peer,
+}
+
+impl Purpose {
+    /// Both, in the order in which they are renewed.
+    const ALL: [Self; 2] = [Self::Peer, Self::Gateway];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::Peer => "peer",
+        }
+    }
 }
 
 impl Certificates {
@@ -136,6 +162,7 @@ impl Certificates {
             filed: files.roots,
             anchors: Vec::new(),
             stamps,
+            known: None,
         });
         let identity = PeerIdentity::new(roots, files.peer.chain, files.peer.key)
             .map_err(CertificatesError::Tls)?;
@@ -157,11 +184,21 @@ impl Certificates {
 
     /// Certificates in use, for reports.
     pub(crate) fn facts(&self) -> Vec<CertificateFacts> {
-        let live = self.live.lock();
-        [Purpose::Gateway, Purpose::Peer]
-            .into_iter()
-            .filter_map(|purpose| self.facts_of(&live, purpose))
-            .collect()
+        self.with_known(|known| known.gateway.iter().chain(&known.peer).cloned().collect())
+    }
+
+    fn with_known<T>(&self, read: impl FnOnce(&Known) -> T) -> T {
+        let authority = self.authority.get();
+        let mut live = self.live.lock();
+        let is_current = |known: &Known| match (&known.authority, &authority) {
+            (Some(then), Some(now)) => Arc::ptr_eq(then, now),
+            (then, now) => then.is_none() && now.is_none(),
+        };
+        let known = match live.known.take().filter(is_current) {
+            Some(known) => known,
+            None => live.find_out(authority),
+        };
+        read(live.known.insert(known))
     }
 
     /// The authorities that peers are believed by.
@@ -183,7 +220,7 @@ impl Certificates {
                 None
             }
         };
-        let mut last_renewal_ns = None;
+        let mut pace = Pace::default();
         loop {
             let hangup = async {
                 match &mut hangups {
@@ -205,11 +242,11 @@ impl Certificates {
             self.follow(anchors);
             self.store_first_anchor(&cluster).await;
             let now_ns = self.clock.monotonic_ns();
-            let rested = last_renewal_ns
-                .is_none_or(|at_ns| now_ns.saturating_sub(at_ns) >= RENEWAL_PAUSE_NS);
-            if rested && self.is_renewal_due(self.now_ms(&cluster)) {
-                last_renewal_ns = Some(now_ns);
-                match self.renew() {
+            let due = self.due(self.now_ms(&cluster));
+            if !due.is_empty() && pace.is_rested(now_ns) {
+                let renewed = self.renew_these(&due);
+                pace.note(now_ns, renewed.is_ok());
+                match renewed {
                     Ok(told) => info!("{told}"),
                     Err(error) => {
                         error!(error = config::chain(&error), "certificates were not renewed");
@@ -232,28 +269,37 @@ impl Certificates {
     /// Makes new certificates from the cluster's authority in the place of those that came from it
     /// or a former one, and uses them; the answer is a sentence.
     pub(crate) fn renew(&self) -> Result<String, CertificatesError> {
+        self.renew_these(&Purpose::ALL)
+    }
+
+    /// One pair that cannot be renewed does not keep the other from it.
+    fn renew_these(&self, purposes: &[Purpose]) -> Result<String, CertificatesError> {
         let key = self.authority.get().ok_or(CertificatesError::NoAuthority)?;
         let mut renewed = Vec::new();
-        for (purpose, name) in [(Purpose::Peer, "peer"), (Purpose::Gateway, "gateway")] {
-            if self.renew_one(&key, purpose)? {
-                renewed.push(name);
+        let mut failed = None;
+        for purpose in purposes {
+            match self.renew_one(&key, *purpose) {
+                Ok(true) => renewed.push(purpose.name()),
+                Ok(false) => {}
+                Err(error) => failed = Some(error),
             }
         }
-        if renewed.is_empty() {
-            return Err(CertificatesError::Unmanaged);
+        if !renewed.is_empty() {
+            self.reload()?;
         }
-        self.reload()?;
-        Ok(format!("new certificates are in use: {}", renewed.join(", ")))
+        match failed {
+            Some(error) => Err(error),
+            None if renewed.is_empty() => Err(CertificatesError::Unmanaged),
+            None => Ok(format!("new certificates are in use: {}", renewed.join(", "))),
+        }
     }
 
     fn renew_one(&self, key: &IssuingKey, purpose: Purpose) -> Result<bool, CertificatesError> {
-        let leaf = {
-            let live = self.live.lock();
-            if !self.is_managed(&live, purpose) {
-                return Ok(false);
-            }
-            live.chain(purpose).first().cloned()
-        };
+        let is_managed = self.with_known(|known| known.of(purpose).is_some_and(|it| it.managed));
+        if !is_managed {
+            return Ok(false);
+        }
+        let leaf = self.live.lock().chain(purpose).first().cloned();
         let issued = self.issue(key, purpose, leaf.as_deref()).map_err(CertificatesError::Make)?;
         let tls = &self.file.tls;
         let (certificate, private) = match purpose {
@@ -278,25 +324,37 @@ impl Certificates {
             }
             Purpose::Gateway => {
                 let former = former.and_then(pki::particulars_of);
-                let (names, addresses) =
+                let (mut names, mut addresses) =
                     former.map(|former| (former.names, former.addresses)).unwrap_or_default();
+                match host_of(&self.file.gateway_url) {
+                    Some(Host::Address(address)) if !addresses.contains(&address) => {
+                        addresses.push(address);
+                    }
+                    Some(Host::Name(name)) if !names.contains(&name) => names.push(name),
+                    _ => {}
+                }
                 let names: Vec<&str> = names.iter().map(String::as_str).collect();
                 authority.issue_gateway(&names, &addresses, &*self.entropy)
             }
         }
     }
 
-    /// Whether a managed certificate is half way through its life, or from an authority that is no
-    /// longer in charge.
-    pub(crate) fn is_renewal_due(&self, now_ms: i64) -> bool {
-        let Some(key) = self.authority.get() else { return false };
+    /// Managed certificates that are half way through their life, from an authority that is no
+    /// longer in charge, or of a gateway that has moved to another host.
+    fn due(&self, now_ms: i64) -> Vec<Purpose> {
+        let Some(key) = self.authority.get() else { return Vec::new() };
         let in_charge = fingerprint_of(&key);
-        let live = self.live.lock();
-        [Purpose::Gateway, Purpose::Peer].into_iter().any(|purpose| {
-            self.facts_of(&live, purpose).is_some_and(|facts| {
-                let replaced = key.is_in_charge() && facts.issuer != in_charge;
-                facts.managed && (replaced || facts.renew_at_s <= now_ms.div_euclid(1_000))
-            })
+        let host = host_of(&self.file.gateway_url).map(|host| host.to_string());
+        let is_due = |purpose: Purpose, facts: &CertificateFacts| {
+            let replaced = key.is_in_charge() && facts.issuer != in_charge;
+            let moved = purpose == Purpose::Gateway
+                && host.as_ref().is_some_and(|host| !facts.names.contains(host));
+            facts.managed && (replaced || moved || facts.renew_at_s <= now_ms.div_euclid(1_000))
+        };
+        self.with_known(|known| {
+            let mut due = Purpose::ALL.to_vec();
+            due.retain(|purpose| known.of(*purpose).is_some_and(|facts| is_due(*purpose, facts)));
+            due
         })
     }
 
@@ -306,7 +364,10 @@ impl Certificates {
             return;
         }
         let mut live = self.live.lock();
-        live.anchors.clone_from(&anchors);
+        if live.anchors != anchors {
+            live.anchors.clone_from(&anchors);
+            live.known = None;
+        }
         if !same(&live.roots, &anchors) {
             match pki::roots(&anchors).and_then(|roots| self.identity.believe(roots)) {
                 Ok(()) => {
@@ -316,13 +377,18 @@ impl Certificates {
                 Err(error) => error!(%error, "the ledger's authorities cannot be used"),
             }
         }
-        if !same(&live.filed, &anchors) {
+        let is_filed = same(&live.filed, &anchors);
+        // Whoever asks what is in use does not wait for a disk.
+        drop(live);
+        if !is_filed {
             let path = &self.file.tls.ca_cert;
             let pem: String = anchors.iter().map(|anchor| pki::certificate_pem(anchor)).collect();
             match replace_public(path, self.file.node_id, &pem) {
                 Ok(()) => {
+                    let stamp = Stamps::of(&self.file).0[0];
+                    let mut live = self.live.lock();
                     live.filed = anchors;
-                    live.stamps = Stamps::of(&self.file);
+                    live.stamps.0[0] = stamp;
                 }
                 Err(error) => debug!(%error, path = %path.display(), "the roots were not written"),
             }
@@ -378,46 +444,13 @@ impl Certificates {
         live.filed = files.roots;
         live.gateway = files.gateway.chain;
         live.peer = files.peer.chain;
+        live.known = None;
         Ok(())
     }
 
     fn files_changed(&self) -> bool {
         let now = Stamps::of(&self.file);
         self.live.lock().stamps != now
-    }
-
-    fn facts_of(&self, live: &Live, purpose: Purpose) -> Option<CertificateFacts> {
-        let leaf = live.chain(purpose).first()?;
-        let particulars = pki::particulars_of(leaf)?;
-        let issuer = issuer_among(live.authorities(), leaf);
-        let mut names = particulars.names;
-        names.extend(particulars.addresses.iter().map(ToString::to_string));
-        names.extend(pki::uris_of(leaf).unwrap_or_default());
-        let managed = self.is_managed(live, purpose);
-        let (from_s, until_s) = (particulars.not_before_s, particulars.not_after_s);
-        Some(CertificateFacts {
-            purpose: match purpose {
-                Purpose::Gateway => "gateway".to_owned(),
-                Purpose::Peer => "peer".to_owned(),
-            },
-            fingerprint: fingerprint(leaf),
-            issuer: issuer.map(|issuer| fingerprint(issuer)).unwrap_or_default(),
-            not_before_s: from_s,
-            not_after_s: until_s,
-            managed,
-            names,
-            renew_at_s: if managed { half_life_s(from_s, until_s) } else { 0 },
-        })
-    }
-
-    /// Whether a certificate came from the cluster's own authority: that which issues, or another
-    /// of the ledger's.
-    fn is_managed(&self, live: &Live, purpose: Purpose) -> bool {
-        let Some(leaf) = live.chain(purpose).first() else { return false };
-        let Some(key) = self.authority.get() else {
-            return issuer_among(&live.anchors, leaf).is_some();
-        };
-        key.issued(leaf) || issuer_among(&live.anchors, leaf).is_some()
     }
 
     /// Civil time, or the machine's before there is any.
@@ -439,6 +472,88 @@ impl Live {
 
     fn authorities(&self) -> &[CertificateDer<'static>] {
         if self.anchors.is_empty() { &self.roots } else { &self.anchors }
+    }
+
+    fn find_out(&self, authority: Option<Arc<IssuingKey>>) -> Known {
+        Known {
+            gateway: self.facts_of(authority.as_deref(), Purpose::Gateway),
+            peer: self.facts_of(authority.as_deref(), Purpose::Peer),
+            authority,
+        }
+    }
+
+    fn facts_of(&self, key: Option<&IssuingKey>, purpose: Purpose) -> Option<CertificateFacts> {
+        let leaf = self.chain(purpose).first()?;
+        let particulars = pki::particulars_of(leaf)?;
+        let issuer = issuer_among(self.authorities(), leaf);
+        let mut names = particulars.names;
+        names.extend(particulars.addresses.iter().map(ToString::to_string));
+        names.extend(pki::uris_of(leaf).unwrap_or_default());
+        // From the cluster's own authority: that which issues, or another of the ledger's.
+        let managed =
+            key.is_some_and(|key| key.issued(leaf)) || issuer_among(&self.anchors, leaf).is_some();
+        let (from_s, until_s) = (particulars.not_before_s, particulars.not_after_s);
+        Some(CertificateFacts {
+            purpose: purpose.name().to_owned(),
+            fingerprint: fingerprint(leaf),
+            issuer: issuer.map(|issuer| fingerprint(issuer)).unwrap_or_default(),
+            not_before_s: from_s,
+            not_after_s: until_s,
+            managed,
+            names,
+            renew_at_s: if managed { half_life_s(from_s, until_s) } else { 0 },
+        })
+    }
+}
+
+impl Known {
+    fn of(&self, purpose: Purpose) -> Option<&CertificateFacts> {
+        match purpose {
+            Purpose::Gateway => self.gateway.as_ref(),
+            Purpose::Peer => self.peer.as_ref(),
+        }
+    }
+}
+
+/// How others name a gateway's machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Host {
+    Name(String),
+    Address(IpAddr),
+}
+
+impl std::fmt::Display for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Name(name) => name.fmt(f),
+            Self::Address(address) => address.fmt(f),
+        }
+    }
+}
+
+fn host_of(url: &str) -> Option<Host> {
+    let url: http::Uri = url.parse().ok()?;
+    let host = url.host()?.trim_start_matches('[').trim_end_matches(']');
+    Some(host.parse().map_or_else(|_| Host::Name(host.to_owned()), Host::Address))
+}
+
+/// When this node may begin a renewal by itself again.
+#[derive(Debug, Default)]
+struct Pace {
+    last_ns: Option<u64>,
+    /// In a row.
+    failures: u32,
+}
+
+impl Pace {
+    fn is_rested(&self, now_ns: u64) -> bool {
+        let pause_ns = RENEWAL_PAUSE_NS << self.failures.min(MAX_DOUBLINGS);
+        self.last_ns.is_none_or(|at_ns| now_ns.saturating_sub(at_ns) >= pause_ns)
+    }
+
+    fn note(&mut self, now_ns: u64, is_renewed: bool) {
+        self.last_ns = Some(now_ns);
+        self.failures = if is_renewed { 0 } else { self.failures.saturating_add(1) };
     }
 }
 
@@ -505,8 +620,10 @@ impl Stamps {
 
 /// Between two looks at files, roots and dates.
 const LOOK: Duration = Duration::from_secs(2);
-/// Between two renewals that this node begins by itself.
+/// Between two renewals that this node begins by itself; twice as long after each that failed.
 const RENEWAL_PAUSE_NS: u64 = 10 * 1_000_000_000;
+/// Until it is about three quarters of an hour.
+const MAX_DOUBLINGS: u32 = 8;
 /// For one attempt to put something into the log.
 const PATIENCE: Duration = Duration::from_secs(5);
 

@@ -6,7 +6,9 @@
 //! What it leaves to others: where keys and certificates are (`node`), who may have one
 //! (`calls::members`).
 
+use lease::Ledger;
 use lease::ids::NodeId;
+use lease::operate::{AnchorState, TrustAnchor};
 use thiserror::Error;
 
 /// Whom a certificate is for.
@@ -45,6 +47,16 @@ pub trait CertificateAuthority: Send + Sync + 'static {
         subject: CertificateSubject<'_>,
     ) -> Result<String, AuthorityError>;
 
-    /// The authorities that the cluster believes, DER; the one that issues comes first.
+    /// The authorities that the cluster believes, DER; the one that certifies comes first.
     fn anchors(&self) -> Result<Vec<Vec<u8>>, AuthorityError>;
+}
+
+/// The authority by which a node that joins knows the cluster's gateways; `None`: the ledger has
+/// none yet.
+///
+/// All that gateways show while an authority takes another's place leads to the former: what it
+/// issued, and what its successor issues, by the successor's certificate of it.
+pub fn pinned_anchor(ledger: &Ledger) -> Option<&TrustAnchor> {
+    let mut anchors = ledger.trust_anchors();
+    anchors.find(|anchor| anchor.state == AnchorState::Retiring).or_else(|| ledger.issuing_anchor())
 }

@@ -53,9 +53,9 @@ mod tokens;
 mod trace;
 mod view;
 
-pub use calls::device::record_of as session_record;
-pub use authority::{AuthorityError, CertificateAuthority, CertificateSubject};
 pub use address::{NotANetwork, PeerAddress, ProxyNetwork};
+pub use authority::{AuthorityError, CertificateAuthority, CertificateSubject, pinned_anchor};
+pub use calls::device::record_of as session_record;
 pub use context::{ClassicFace, Faces, GatewayConfig, GatewayContext, PeerProbe};
 pub use control::{CertificateFacts, LocalAlarm, NodeControl, NodeFacts, NodeOrder, OrderError};
 pub use credentials::{

@@ -28,6 +28,11 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        Self::moved_to(None)
+    }
+
+    /// One whose gateway is at another URL than when it was made.
+    fn moved_to(gateway_url: Option<&str>) -> Self {
         pki::install_provider();
         let dir = tempfile::tempdir().unwrap();
         let plan = Plan {
@@ -46,7 +51,10 @@ impl World {
         let home = node_dir(dir.path(), 1);
         let founding = read_founding(&home.join("keys/founding.toml")).unwrap();
         let ca_key = String::from_utf8(founding.secrets["ca-key"].expose().clone()).unwrap();
-        let config = config::load(&home.join("node.toml"), &RealClock::new()).unwrap();
+        let mut config = config::load(&home.join("node.toml"), &RealClock::new()).unwrap();
+        if let Some(url) = gateway_url {
+            config.file.gateway_url = url.to_owned();
+        }
         let authority = Arc::new(AuthorityCell::sealed());
         let certificates = Certificates::new(
             config.path,
@@ -171,11 +179,11 @@ fn a_node_renews_what_came_from_the_cluster_half_way_and_nothing_else() {
     let facts = world.certificates.facts();
     let (made_s, until_s) = (facts[0].not_before_s + pki::BACKDATED_S, facts[0].not_after_s);
     let half_ms = (made_s + (until_s - made_s) / 2) * 1_000;
-    assert!(!world.certificates.is_renewal_due(half_ms), "a sealed node issues nothing");
+    assert!(world.certificates.due(half_ms).is_empty(), "a sealed node issues nothing");
     assert!(matches!(world.certificates.renew(), Err(CertificatesError::NoAuthority)));
     world.unseal(&Ledger::new(), &world.ca_key);
-    assert!(!world.certificates.is_renewal_due(half_ms - 1_000));
-    assert!(world.certificates.is_renewal_due(half_ms));
+    assert!(world.certificates.due(half_ms - 1_000).is_empty());
+    assert!(!world.certificates.due(half_ms).is_empty());
     let before = (world.fingerprint("gateway"), world.fingerprint("peer"));
     let told = world.certificates.renew().unwrap();
     assert!(told.contains("gateway") && told.contains("peer"), "{told}");
@@ -197,6 +205,78 @@ fn a_node_renews_what_came_from_the_cluster_half_way_and_nothing_else() {
     assert_eq!((facts[0].managed, facts[0].issuer.as_str(), facts[0].renew_at_s), (false, "", 0));
     assert_eq!(world.certificates.renew().unwrap(), "new certificates are in use: peer");
     assert_eq!(world.fingerprint("gateway"), foreign);
+}
+
+#[test]
+fn a_gateway_that_moved_gets_a_certificate_for_its_new_host_and_keeps_the_names_it_had() {
+    let now_ms = RealClock::new().wall_ms();
+    for (url, host, is_due) in [
+        ("https://127.0.0.1:7401", "127.0.0.1", false),
+        ("https://[0:0::1]:7401", "::1", false),
+        ("https://lic-1.example.com:7401", "lic-1.example.com", true),
+        ("https://10.1.2.3:7401", "10.1.2.3", true),
+        ("https://[fd00::7]:7401", "fd00::7", true),
+    ] {
+        let world = World::moved_to(Some(url));
+        world.unseal(&Ledger::new(), &world.ca_key);
+        let due = if is_due { vec![Purpose::Gateway] } else { Vec::new() };
+        assert_eq!(world.certificates.due(now_ms), due, "{url}");
+        let peer = world.fingerprint("peer");
+        if is_due {
+            world.certificates.renew_these(&due).unwrap();
+        }
+        assert!(world.certificates.due(now_ms).is_empty(), "{url}: it is renewed once");
+        let names = &world.certificates.facts()[0].names;
+        for name in [host, "localhost", "127.0.0.1"] {
+            assert!(names.iter().any(|it| it == name), "{url}: {names:?}");
+        }
+        assert_eq!(world.fingerprint("peer"), peer, "{url}: the other stays");
+    }
+}
+
+#[test]
+fn a_pair_that_cannot_be_written_costs_the_other_one_renewal_and_is_tried_ever_less_often() {
+    let world = World::new();
+    world.unseal(&Ledger::new(), &world.ca_key);
+    let late_ms = world.certificates.facts().iter().map(|it| it.renew_at_s).max().unwrap() * 1_000;
+    assert_eq!(world.certificates.due(late_ms), Purpose::ALL);
+    // Something is where the new certificate would be written.
+    fs::create_dir(world.path("gateway.pem.node-1")).unwrap();
+    let before = (world.fingerprint("gateway"), world.fingerprint("peer"));
+    let failed = world.certificates.renew().unwrap_err();
+    assert!(matches!(failed, CertificatesError::Write { .. }), "{failed}");
+    assert_eq!(world.fingerprint("gateway"), before.0);
+    assert_ne!(world.fingerprint("peer"), before.1, "it is made and in use");
+
+    let mut pace = Pace::default();
+    let mut now_ns = 5;
+    for pause_s in [10, 20, 40, 80, 160, 320, 640, 1280, 2560, 2560] {
+        assert!(pace.is_rested(now_ns));
+        pace.note(now_ns, pause_s == 10);
+        now_ns += pause_s * 1_000_000_000 - 1;
+        assert!(!pace.is_rested(now_ns), "{pause_s} s");
+        now_ns += 1;
+    }
+    pace.note(now_ns, true);
+    assert!(pace.is_rested(now_ns + RENEWAL_PAUSE_NS));
+}
+
+#[test]
+fn facts_are_found_out_once_until_something_changes() {
+    let world = World::new();
+    let is_known = || world.certificates.live.lock().known.is_some();
+    assert!(!is_known());
+    let sealed = world.certificates.facts();
+    assert!(is_known() && !sealed[0].managed);
+    world.unseal(&Ledger::new(), &world.ca_key);
+    assert!(world.certificates.facts()[0].managed, "the authority is known since");
+    world.certificates.follow(world.certificates.roots());
+    assert!(!is_known(), "other anchors");
+    world.certificates.facts();
+    world.certificates.follow(world.certificates.roots());
+    assert!(is_known(), "the same anchors");
+    world.certificates.reload().unwrap();
+    assert!(!is_known(), "other files");
 }
 
 #[test]
@@ -229,6 +309,19 @@ fn another_authority_is_believed_then_used_then_alone() {
     let old = |state| anchor(&old_root, &[], state);
     let next = |state| anchor(&new.certificate, &new.cross_signed, state);
 
+    let first = ledger(&[old(AnchorState::Issuing)]);
+    assert_eq!(gateway::pinned_anchor(&first), Some(&old(AnchorState::Issuing)));
+    // What a join token pins leads to what gateways show before they renew and after.
+    let shown_is_pinned = |ledger: &Ledger, what: &str| {
+        let pinned = gateway::pinned_anchor(ledger).unwrap();
+        let pinned = CertificateDer::from(pinned.certificate_der.clone());
+        assert!(world.certificates.roots().contains(&pinned), "{what}: it can be fetched");
+        let pinned = pki::roots(&[pinned]).unwrap();
+        let shown = fs::read(world.path("gateway.pem")).unwrap();
+        let shown: Vec<_> = CertificateDer::pem_slice_iter(&shown).map(|it| it.unwrap()).collect();
+        pki::chains_to(&pinned, &shown, now_ms).unwrap_or_else(|error| panic!("{what}: {error}"));
+    };
+
     // Believed: in the roots and in their file; certificates stay as they are.
     let trusted = ledger(&[old(AnchorState::Issuing), next(AnchorState::Trusted)]);
     world.certificates.follow(anchors_of(&trusted));
@@ -237,15 +330,26 @@ fn another_authority_is_believed_then_used_then_alone() {
     assert_eq!(CertificateDer::pem_slice_iter(&filed).count(), 2);
     assert!(!world.certificates.files_changed(), "its own writing is no change");
     world.unseal(&trusted, new.key_pem.expose());
-    assert!(!world.certificates.is_renewal_due(now_ms), "it is not in charge yet");
+    assert!(world.certificates.due(now_ms).is_empty(), "it is not in charge yet");
+    shown_is_pinned(&trusted, "believed");
+    let joined = world.authority.get().unwrap().authority(now_ms).unwrap();
+    let joined = joined.issue_node("lh-test", 4, &RealEntropy).unwrap().certificate_pem;
+    let joined: Vec<_> =
+        CertificateDer::pem_slice_iter(joined.as_bytes()).map(|it| it.unwrap()).collect();
+    for root in [&old_root, &new.certificate] {
+        let root = pki::roots(std::slice::from_ref(root)).unwrap();
+        pki::chains_to(&root, &joined, now_ms).unwrap();
+    }
 
     // In charge: certificates of it, which those who know the old one alone believe, too.
     let issuing = ledger(&[old(AnchorState::Retiring), next(AnchorState::Issuing)]);
     world.certificates.follow(anchors_of(&issuing));
     world.unseal(&issuing, new.key_pem.expose());
-    assert!(world.certificates.is_renewal_due(now_ms));
+    assert!(!world.certificates.due(now_ms).is_empty());
+    shown_is_pinned(&issuing, "in charge, not renewed");
     world.certificates.renew().unwrap();
-    assert!(!world.certificates.is_renewal_due(now_ms));
+    shown_is_pinned(&issuing, "in charge, renewed");
+    assert!(world.certificates.due(now_ms).is_empty());
     let new_fingerprint = fingerprint(&new.certificate);
     assert!(world.certificates.facts().iter().all(|it| it.issuer == new_fingerprint));
     let old_alone = pki::roots(std::slice::from_ref(&old_root)).unwrap();
@@ -258,6 +362,7 @@ fn another_authority_is_believed_then_used_then_alone() {
     let alone = ledger(&[next(AnchorState::Issuing)]);
     world.certificates.follow(anchors_of(&alone));
     assert_eq!(world.certificates.anchors(), [new_fingerprint]);
+    shown_is_pinned(&alone, "alone");
     assert_eq!(world.certificates.roots(), std::slice::from_ref(&new.certificate));
     world.certificates.reload().unwrap();
     assert_eq!(world.certificates.roots(), [new.certificate]);

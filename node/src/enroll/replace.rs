@@ -10,9 +10,9 @@
 //! its data is held to the end. The configuration is changed last, in one step: until then the old
 //! node is what it was, lost; afterwards starting the service again is all that is left.
 //!
-//! `replacing.toml`, beside FILE and of mode 0600, holds the invitation from before it is used until
-//! all is done: an attempt that was cut short is made again with the same command, and goes on as
-//! the same new node. Without it the cluster would keep a member that nobody can start.
+//! `replacing.toml`, beside FILE and of mode 0600, holds the invitation from before it is used
+//! until all is done: an attempt that was cut short is made again with the same command, and goes
+//! on as the same new node. Without it the cluster would keep a member that nobody can start.
 //!
 //! Where the data directory cannot be renamed, as the root of a file system, what is in it moves
 //! into `lost-ID-N` below it.

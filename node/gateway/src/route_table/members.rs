@@ -101,7 +101,11 @@ pub(super) static OPERATIONS: &[Operation] = &[
         protocol: Protocol::Operations,
         summary: "The certificate authorities that the cluster believes.",
         request: RequestShape::Nothing,
-        answers: &[Answer { status: 200, description: "PEM.", body: AnswerBody::Media("application/x-pem-file") }],
+        answers: &[Answer {
+            status: 200,
+            description: "PEM.",
+            body: AnswerBody::Media("application/x-pem-file"),
+        }],
         failures: &[503],
         handler: handler!(calls::members::join::authorities),
     },

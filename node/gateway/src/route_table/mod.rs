@@ -30,8 +30,8 @@ mod licenses;
 mod members;
 mod offline;
 mod operations;
-mod security;
 mod pools;
+mod security;
 mod snapshot;
 
 /// Every operation.

@@ -97,9 +97,9 @@ fn removal(node: NodeId, remaining: &BTreeSet<NodeId>, silent: &[NodeId]) -> Opt
     let answering = remaining.len() - silent.len();
     (answering < needed).then(|| {
         format!(
-            "without node {node} the voters are {}, a majority of them is {needed}, and {answering} \
-             answer{}: bring {} back first; --force removes it all the same, and nothing can be \
-             written until enough of them are back",
+            "without node {node} the voters are {}, a majority of them is {needed}, and \
+             {answering} answer{}: bring {} back first; --force removes it all the same, and \
+             nothing can be written until enough of them are back",
             names(remaining.iter().copied()),
             if answering == 1 { "s" } else { "" },
             names(silent.iter().copied()),

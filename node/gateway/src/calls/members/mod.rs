@@ -32,7 +32,7 @@ use sha2::{Digest, Sha256};
 use utoipa::IntoParams;
 use utoipa::openapi::path::Parameter;
 
-use crate::authority::AuthorityError;
+use crate::authority::{AuthorityError, pinned_anchor};
 use crate::call::Call;
 use crate::credentials::join_token_mac;
 use crate::failure::Failure;
@@ -146,14 +146,18 @@ pub(crate) async fn add(shared: &Shared, call: &Call) -> Result<Reply, Failure> 
 
 fn token_of(shared: &Shared, node: NodeId, secret: Secret<[u8; 32]>) -> Result<JoinToken, Failure> {
     let anchors = shared.context.authority.anchors().map_err(|error| authority(&error))?;
-    let issuing = anchors.first().ok_or_else(|| Failure::internal("no authority"))?;
     let ledger = shared.context.cluster.ledger();
+    let authority = match (pinned_anchor(&ledger), anchors.first()) {
+        (Some(anchor), _) => anchor.fingerprint,
+        (None, Some(first)) => Sha256::digest(first).into(),
+        (None, None) => return Err(Failure::internal("no authority")),
+    };
     let cluster_id = ledger.cluster().map(|it| it.cluster_id.to_string()).unwrap_or_default();
     let own = shared.config.public_url.clone();
     let others =
         ledger.members().map(|member| member.gateway_url.to_string()).filter(|url| *url != own);
     let gateways = [own.clone()].into_iter().chain(others).take(MAX_GATEWAYS).collect();
-    Ok(JoinToken { node, secret, authority: Sha256::digest(issuing).into(), cluster_id, gateways })
+    Ok(JoinToken { node, secret, authority, cluster_id, gateways })
 }
 
 /// `POST /admin/members/{node_id}/promote`
