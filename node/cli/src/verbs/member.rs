@@ -24,7 +24,7 @@ pub enum MemberVerb {
     #[command(after_help = "\
 Examples:
   leasehold member add
-  leasehold member add --learner --valid 1h")]
+  leasehold member add --learner --valid 60m")]
     Add(AddMemberArgs),
     /// List members, invited nodes and former ones
     #[command(
