@@ -130,8 +130,12 @@ pub const MAX_TICKET_MS: u64 = 24 * 3600 * 1000;
 /// Civil milliseconds for which tokens of a removed node's key are still believed: as long as an
 /// access token lives.
 pub const TOKEN_LIFETIME_MS: i64 = 3600 * 1000;
-/// Led milliseconds of the grace after an epoch was opened, at the least: the usual term of a lease.
+/// Led milliseconds of the grace after an epoch was opened, at the least: the usual term of a
+/// lease.
 pub const MIN_GRACE_MS: u64 = 15 * 60 * 1000;
+/// Led milliseconds by which activations alone make that grace longer at most: a plan may let a
+/// device go on for years, and nobody new is let in meanwhile.
+pub const MAX_ACTIVATION_GRACE_MS: u64 = 31 * 24 * 3600 * 1000;
 /// Certificate authorities at once: the one that issues, one before it and one after, with room.
 pub const MAX_TRUST_ANCHORS: usize = 8;
 /// Bytes of an authority's certificate, DER.

@@ -50,6 +50,13 @@ pub(crate) struct SeatRequest<'a> {
     pub(crate) not_after_ms: Option<i64>,
 }
 
+/// Whether the seat is one that was granted before, by a state that is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Taking {
+    New,
+    Again,
+}
+
 /// Why a package has no seat for a request.
 enum Full {
     Package,
@@ -65,15 +72,46 @@ impl Ledger {
         slot: u32,
         request: SeatRequest<'_>,
     ) -> Result<&Lease, Refusal> {
+        self.may_take_seat(context)?;
+        let pools = self.pools_for(slot, request.pool, &Asker::of(&request));
+        self.take_from(context, slot, request, &pools, Taking::New)
+    }
+
+    /// Takes a seat again for a holder whose lease is lost. Nobody knows from which pool it came:
+    /// s
+    /// so
+    /// the unassigned seats are tried, then every pool in order of name, whoever it is kept for.
+    /// Its overage was charged when it was granted: neither a cost nor a budget is asked again.
+    pub(in crate::apply) fn take_seat_again(
+        &mut self,
+        context: &Context,
+        slot: u32,
+        request: SeatRequest<'_>,
+    ) -> Result<&Lease, Refusal> {
+        self.may_take_seat(context)?;
+        let named = self.state.at(slot).pools().keys().cloned().map(Some);
+        let pools: Vec<Option<Name>> = std::iter::once(None).chain(named).collect();
+        self.take_from(context, slot, request, &pools, Taking::Again)
+    }
+
+    fn take_from(
+        &mut self,
+        context: &Context,
+        slot: u32,
+        request: SeatRequest<'_>,
+        pools: &[Option<Name>],
+        taking: Taking,
+    ) -> Result<&Lease, Refusal> {
         let taken = Refusal::new(RefusalCode::LeaseIdTaken);
         let group = group_of(&self.state.at(slot).terms().package);
         if request.lease.group != group || self.was_used(request.lease) {
             return Err(taken);
         }
-        self.may_take_seat(context)?;
         let civil_ms = self.clock().civil_ms;
-        let paid_overage = self.payable_overage(slot);
-        let pools = self.pools_for(slot, request.pool, &Asker::of(&request));
+        let paid_overage = match taking {
+            Taking::New => self.payable_overage(slot),
+            Taking::Again => u32::MAX,
+        };
         let first = pools.first().and_then(Option::as_ref);
         let choose = |package: &Package, pool: Option<&Name>| {
             Room { package, civil_ms, paid_overage }.choose(pool, request.quantity)
@@ -83,17 +121,17 @@ impl Ledger {
             matches!(choose(package, first), Ok(SeatClass::Commit))
         });
         let mut full = Full::Pool;
-        for pool in &pools {
+        for pool in pools {
             match choose(self.state.at(slot), pool.as_ref()) {
                 Ok(class) => {
                     let request = SeatRequest { pool: pool.as_ref(), ..request };
-                    self.grant(context, slot, &request, class);
+                    self.grant(context, slot, &request, class, taking);
                     return self.state.lease(request.lease).ok_or(taken);
                 }
                 Err(why) => full = why,
             }
         }
-        Err(self.refuse_full(slot, &request, &pools, &full))
+        Err(self.refuse_full(slot, &request, pools, &full))
     }
 
     /// What a package could give now.
@@ -107,7 +145,14 @@ impl Ledger {
         self.state.lease(lease).is_some() || self.requests.ended(lease).is_some()
     }
 
-    fn grant(&mut self, context: &Context, slot: u32, request: &SeatRequest<'_>, class: SeatClass) {
+    fn grant(
+        &mut self,
+        context: &Context,
+        slot: u32,
+        request: &SeatRequest<'_>,
+        class: SeatClass,
+        taking: Taking,
+    ) {
         let clock = self.clock();
         let mut refer = |kind, named: Option<&Subject>| {
             named.map_or(SubjectRef(0), |subject| self.refer_to(kind, subject))
@@ -117,7 +162,10 @@ impl Ledger {
         let fence = self.next_fence(context);
         let package = self.state.at(slot);
         let name = package.terms().package.clone();
-        let cost = package.cost(class, request.quantity);
+        let cost = match taking {
+            Taking::New => package.cost(class, request.quantity),
+            Taking::Again => None,
+        };
         let row = LeaseRow {
             lease: request.lease,
             app: request.app,

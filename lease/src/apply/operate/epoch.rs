@@ -5,11 +5,14 @@
 //!
 //! * what is live keeps its seat for a full term from here on, however late in its term it stood;
 //! * nobody gets a new seat before the grace is over, which is as long as the longest term of a
-//!   lease, and as the longest offline token where there are some; holders of leases that the state
-//!   does not know come back meanwhile (`reclaim`);
+//!   lease, as the longest offline token where there are some, and as the longest that some
+//!   activation works without asking (31 days of it at most); holders of leases that the state does
+//!   not know come back meanwhile (`reclaim`);
 //! * seats that could have been borrowed are kept until the last such borrow would end.
 //!
-//! What it cannot cover: activations made after the backup that last until they are given back.
+//! Both hold for a state that a survivor goes on from: what the lost majority answered alone is as
+//! unknown as what came after a backup. What it cannot cover: activations that the state does not
+//! know and that last until they are given back, or for longer than 31 days.
 //!
 //! ```text
 //! led   opened ────────────── until_led_ms
@@ -28,9 +31,10 @@ use crate::audit::{AuditDetail, AuditKind};
 use crate::command::{Policy, WrappedDataKey};
 use crate::ids::{LeaseId, Name, NodeId};
 use crate::ledger::Ledger;
-use crate::limits::{MAX_MEMBERS, MAX_WRAPPED_BYTES, MIN_GRACE_MS};
+use crate::license::Plan;
+use crate::limits::{MAX_ACTIVATION_GRACE_MS, MAX_MEMBERS, MAX_WRAPPED_BYTES, MIN_GRACE_MS};
 use crate::offline::HoldRow;
-use crate::operate::{EpochReason, GraceRow, OpenEpoch, ReservedRow};
+use crate::operate::{GraceRow, OpenEpoch, ReservedRow};
 use crate::outcome::{Outcome, Refusal, RefusalCode};
 use crate::record::Event;
 use crate::rows::ClusterIdentity;
@@ -42,8 +46,8 @@ impl Ledger {
         let Some(former) = self.cluster().cloned() else {
             return refuse(RefusalCode::ClusterNotInitialised);
         };
-        let follows = former.epoch.checked_add(1) == Some(open.epoch);
-        if !follows || open.incarnation == former.incarnation {
+        // Not only the next: the state may be from before epochs that began from it already.
+        if open.epoch <= former.epoch || open.incarnation == former.incarnation {
             return refuse(RefusalCode::VersionConflict);
         }
         let node = open.member.node;
@@ -69,7 +73,7 @@ impl Ledger {
         let until_led_ms = self.clock().led_ms.saturating_add(self.longest_term_ms());
         let grace = GraceRow { former_epoch: former.epoch, reason: open.reason, until_led_ms };
         self.state.set_grace(Some(grace));
-        let forgot_borrows = open.reason == EpochReason::Restored && !open.no_borrows_since;
+        let forgot_borrows = !open.no_borrows_since;
         self.lengthen_what_is_live(forgot_borrows);
         if forgot_borrows {
             self.reserve_unknown_borrows();
@@ -163,7 +167,25 @@ impl Ledger {
         let civil_ms = self.clock().civil_ms;
         let packages = self.state.packages();
         let of_use = packages.filter(|package| package.live() > 0 || !package.is_over(civil_ms));
-        of_use.map(|package| self.term_ms(package)).fold(MIN_GRACE_MS, u64::max)
+        let of_leases = of_use.map(|package| self.term_ms(package)).fold(MIN_GRACE_MS, u64::max);
+        of_leases.max(self.longest_activation_ms().min(MAX_ACTIVATION_GRACE_MS))
+    }
+
+    /// How long an activation that the state does not know may go on without asking, at the most,
+    /// of all licenses that anything could have been activated under.
+    fn longest_activation_ms(&self) -> u64 {
+        let civil_ms = self.clock().civil_ms;
+        let mut longest_ms = 0;
+        for license in self.state.licensing().licenses().values() {
+            let terms = &license.terms;
+            let Ok(slot) = self.package_slot(&terms.package) else { continue };
+            let package = self.state.at(slot);
+            let is_over = terms.valid_until_ms.is_some_and(|end| end < civil_ms);
+            if package.live() > 0 || !(is_over || package.is_over(civil_ms)) {
+                longest_ms = longest_ms.max(activation_ms(&terms.plan, package));
+            }
+        }
+        longest_ms
     }
 
     /// Everything live lasts for a full term from now, and so do the tokens that may be out for it.
@@ -186,13 +208,8 @@ impl Ledger {
         let licensing = self.state.licensing();
         let activation = licensing.activation_of_lease(id);
         let plan = activation.and_then(|row| Some(&licensing.license(row.license)?.terms.plan));
-        let skew_ms = u64::from(package.terms().policy.offline_skew_ms);
         let (term_ms, token_ms) = match plan {
-            Some(plan) => {
-                let token_ms = plan.offline_ms;
-                let with_skew = if token_ms > 0 { token_ms.saturating_add(skew_ms) } else { 0 };
-                (plan.slot_ttl_ms.max(with_skew), token_ms)
-            }
+            Some(plan) => (activation_ms(plan, package), plan.offline_ms),
             None => {
                 let ttl_ms = u64::from(package.terms().policy.lease_ttl_ms);
                 let token_ms = if self.allows_tokens(package) { ttl_ms } else { 0 };
@@ -241,4 +258,12 @@ impl Ledger {
             self.state.set_reserved(&package, Some(row));
         }
     }
+}
+
+/// How long an activation works without asking: until its seat is given to others, or its token is
+/// over on a device whose clock is slow by the skew.
+fn activation_ms(plan: &Plan, package: &Package) -> u64 {
+    let skew_ms = u64::from(package.terms().policy.offline_skew_ms);
+    let token_ms = if plan.offline_ms > 0 { plan.offline_ms.saturating_add(skew_ms) } else { 0 };
+    plan.slot_ttl_ms.max(token_ms)
 }

@@ -3,8 +3,11 @@
 //! The gateway has checked that lease id and renewal token are that epoch's. A lease that the state
 //! knows may have been renewed after the backup was taken: so a sequence higher than the one stored
 //! is believed, and a lower one is a replay as ever. One that it does not know was granted after
-//! the backup: it takes a seat again under its own id, where there is one. It comes back without
-//! user, host and features: those were lost.
+//! the backup: it takes a seat again under its own id, where there is one, in whichever pool, and
+//! i
+//! is
+//! charged for nothing again. It comes back without user, host and features: those were lost, and
+//! so was its quantity: it comes back as one seat, however many it had.
 
 use crate::apply::renew::{Shown, is_renewable};
 use crate::apply::seat::SeatRequest;
@@ -94,7 +97,7 @@ impl Ledger {
             expires_led_ms,
             not_after_ms: None,
         };
-        self.take_seat(context, slot, request)?;
+        self.take_seat_again(context, slot, request)?;
         let next = self.sequence_after(slot, sequence);
         self.state.renew_lease(id, led_ms, expires_led_ms, next);
         self.hold_renewed(id, slot);

@@ -358,7 +358,6 @@ fn an_epoch_follows_the_one_before_under_a_new_node() {
          unmember 4
          alarm 2 lag
          unmember 1                                         # its key verifies for an hour more
-         epoch 3                          -> no VersionConflict
          epoch 1                          -> no VersionConflict
          epoch 2 same=1                   -> no VersionConflict
          epoch 2 node=4                   -> no NodeIdTaken
@@ -380,7 +379,7 @@ fn an_epoch_follows_the_one_before_under_a_new_node() {
          join 8 keys=1 as=n7
          grace                            -> 900s
          epoch 3
-         members                          -> 9 former:1 former:2 former:3 former:4 former:7 former:8",
+         members                  -> 9 former:1 former:2 former:3 former:4 former:7 former:8",
     );
 }
 
@@ -438,7 +437,7 @@ fn what_is_live_gets_a_full_term() {
          heartbeat L4:1                   -> seq=2 in=60s token v1 for=60s
          time +40s
          epoch 2
-         grace                            -> 3600s
+         grace                            -> 7210s
          heartbeat L1:1:idle              -> seq=1 in=60s
          heartbeat L2:1:idle              -> seq=1 in=3600s
          heartbeat L3:1:idle              -> seq=1 in=70s
@@ -518,7 +517,7 @@ fn unknown_leases_come_back_where_there_is_room() {
          reclaim L8:1 beta                -> seq=2 in=900s
          reclaim L7:1 beta                -> seq=2 in=900s
          reclaim L6:1 beta                -> no MaxOverageExceeded in=900s
-         usage beta                       -> checkouts 2+2 charged 1000.0 peak 3 ends 1+0+0 \
+         usage beta                       -> checkouts 2+2 charged 0 peak 3 ends 1+0+0 \
              sessions 0 0s files 0 other 0
          seats beta                       -> commit 1+0 overage 2+0 total+0 -:3/3
          heartbeat L9:4 L8:2              -> seq=5 in=900s; seq=3 in=900s
@@ -571,10 +570,76 @@ fn seats_are_kept_for_borrows_that_are_not_known() {
     );
 }
 
-/// An operator who knows that nothing was borrowed, or a state that is not a backup's, keeps none.
+/// What the lost majority lent is as unknown as what was lent after a backup.
+#[test]
+fn a_survivor_keeps_seats_for_borrows_too() {
+    check_node(
+        "entitle beta davinci 1 1 ttl=+60s skew=+10s borrow=+1h seats=2 reserve=1 -> imported
+         epoch 2 why=recovered
+         kept beta                        -> 1 for=3610s
+         reclaim L2:1 beta                -> seq=2 in=60s
+         reclaim L3:1 beta                -> no MaxOverageExceeded in=60s",
+    );
+}
+
+/// More than one cluster may have begun from the same backup: the operator says what was used.
+#[test]
+fn an_epoch_may_be_far_above_the_one_before() {
+    check_node(
+        "checkout L1                      -> commit seq=1 in=900s
+         epoch 7
+         reclaim L1:1 epoch=6             -> no NotReclaimable
+         reclaim L1:1                     -> seq=2 in=900s
+         epoch 6                          -> no VersionConflict
+         epoch 7                          -> no VersionConflict
+         epoch 8",
+    );
+}
+
+/// An activation that the state does not know works on for as long as its plan lets it.
+#[test]
+fn the_grace_is_as_long_as_an_activation_goes_on() {
+    for (plans, grace) in [
+        ("issue K1 device", "900s"),
+        ("issue K1 device ttl=+24h", "86400s"),
+        ("issue K1 device ttl=+1h offline=+2h", "7210s"),
+        ("issue K1 device ttl=+400d", "2678400s"),
+        ("issue K1 device ttl=+24h until=+1h\ntime civil=+2h", "900s"),
+    ] {
+        check_node(&format!(
+            "entitle beta davinci 4 6 ttl=+60s skew=+10s tokens=1 -> imported
+             client C1 anna@x.com
+             {}
+             epoch 2
+             grace                        -> {grace}",
+            plans.replace("device", "device beta client=C1")
+        ));
+    }
+}
+
+/// Whose seat came from which pool is lost: so it comes from any, and is charged for once.
+#[test]
+fn a_lost_lease_takes_a_seat_of_any_pool_and_costs_nothing_again() {
+    check_node(
+        "entitle beta davinci 1 2 ttl=+60s skew=+10s -> imported
+         register 2 davinci               -> app 2 gen=1
+         budget beta 1
+         setpool beta team 2 for=user:anna
+         setpool beta work 1 for=app:2
+         epoch 2
+         reclaim L1:1 beta                -> seq=2 in=60s
+         reclaim L2:1 beta                -> seq=2 in=60s
+         reclaim L3:1 beta                -> seq=2 in=60s
+         reclaim L4:1 beta                -> no MaxOverageExceeded in=60s
+         seats beta                       -> commit 1+0 overage 2+0 total+0 -:0/0 team:2/2 work:1/1
+         spent beta                       -> 0",
+    );
+}
+
+/// An operator who knows that nothing was borrowed keeps none.
 #[test]
 fn no_seats_are_kept_where_no_borrow_is_unknown() {
-    for how in ["borrows=none", "why=recovered"] {
+    for how in ["borrows=none", "why=recovered borrows=none"] {
         check_node(&format!(
             "entitle beta davinci 4 6 ttl=+60s skew=+10s borrow=+1h -> imported
              checkout L1 beta                 -> commit seq=1 in=60s
