@@ -166,6 +166,19 @@ mod tests {
             assert_eq!((counted[0], counted[1]), counts, "{index}: {command:?}");
         }
         assert!(ledger.operator_by_mac(&old).is_none(), "the former form finds nobody");
+        // What is over can be shown no more, and is in nobody's way.
+        let passing = Command::AddOperator(Operator {
+            operator: OperatorId(3),
+            name: "b".into(),
+            role: Role::Admin,
+            token_mac: peppered(2, [5; 32]),
+            expires_at_ms: Some(10),
+        });
+        assert_eq!(refused(&apply(&mut ledger, 20, passing)), None);
+        for (civil_ms, holders) in [(9, 2), (10, 1)] {
+            let now = Stamp { led_ms: 1, civil_ms };
+            assert_eq!(ledger.holders_under(OPERATOR_PEPPER, 2, now).count(), holders);
+        }
         assert_eq!(ledger.operator_by_mac(&new).map(|row| row.operator), Some(OperatorId(1)));
     }
 }

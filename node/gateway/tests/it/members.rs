@@ -98,6 +98,16 @@ async fn a_token_that_was_withdrawn_or_never_made_lets_nobody_in() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_learner_takes_nobodys_place() {
+    let world = World::unsealed().await;
+    let body = json!({ "learner": true, "replaces": 1 });
+    let refused = world.post("/admin/members").bearer(&world.admin).json(&body).send().await;
+    let refused = refused.expect(400);
+    assert_eq!(refused["code"], "invalid_field");
+    assert!(text_of(&refused, "detail").starts_with("learner: "), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_would_leave_nobody_is_refused_with_its_arithmetic() {
     let world = World::unsealed().await;
     let ask = |method: Method, path: &'static str| {

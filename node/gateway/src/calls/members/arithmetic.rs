@@ -12,6 +12,7 @@ use protocol::cloud::problem::Problem;
 use raft::PeerStatus;
 
 use crate::calls::facts;
+use crate::control::NodeFacts;
 use crate::failure::Failure;
 use crate::shared::Shared;
 
@@ -81,10 +82,15 @@ pub(super) async fn answers(shared: &Shared, node: NodeId) -> bool {
 async fn silent_among(shared: &Shared, nodes: &BTreeSet<NodeId>) -> Vec<NodeId> {
     let asked = nodes.iter().map(|node| async {
         let facts = facts::of_node(shared, *node).await;
-        (*node, facts.is_some_and(|facts| !facts.draining))
+        (*node, facts.as_ref().is_some_and(counts))
     });
     let answered = join_all(asked).await;
     answered.into_iter().filter(|(_, up)| !up).map(|(node, _)| node).collect()
+}
+
+/// Whether a node that answers is there to stay: one that drains answers to the end.
+fn counts(facts: &NodeFacts) -> bool {
+    !facts.draining
 }
 
 fn voters_of(peers: &[PeerStatus]) -> BTreeSet<NodeId> {
@@ -169,6 +175,14 @@ mod tests {
                     assert!(said.as_ref().is_some_and(|it| it.contains(words)), "{said:?}")
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_node_on_its_way_down_does_not_count() {
+        for draining in [false, true] {
+            let facts = NodeFacts { draining, ..NodeFacts::default() };
+            assert_eq!(counts(&facts), !draining);
         }
     }
 
