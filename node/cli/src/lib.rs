@@ -84,7 +84,7 @@ pub use verbs::pool::{
 pub use verbs::roll::RollArgs;
 pub use verbs::shared_secret::{AddVendorArgs, ClassicVerb, EvaluationVerb, RotateKeyArgs};
 pub use verbs::snapshot::{
-    DirArgs, FileArgs, NowArgs, RecoverArgs, RestoreArgs, SaveArgs, SnapshotVerb,
+    DirArgs, FileArgs, KnownArgs, NowArgs, RecoverArgs, RestoreArgs, SaveArgs, SnapshotVerb,
 };
 pub use verbs::subject::{EraseArgs, SubjectArgs, SubjectVerb};
 pub use verbs::top::TopArgs;

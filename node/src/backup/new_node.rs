@@ -7,13 +7,14 @@
 
 use std::net::IpAddr;
 
-use cli::Exit;
 use cli::local::Trouble;
+use cli::{Exit, KnownArgs};
 use lease::Ledger;
 use lease::command::Member;
 use lease::ids::{NodeId, TraceId};
 use lease::operate::{EpochReason, OpenEpoch};
 use protocol::secret::Secret;
+use protocol::wire::UtcTime;
 use raft::offline::Opening;
 use rustls::pki_types::CertificateDer;
 use storage::seam::Entropy;
@@ -110,10 +111,11 @@ impl Secrets {
         place: &Place<'_>,
         kek_public: [u8; 32],
         reason: EpochReason,
-        no_borrows_since: bool,
+        known: &KnownArgs,
         entropy: &dyn Entropy,
     ) -> Result<NewNode, Trouble> {
-        let epoch = ledger.cluster().map_or(0, |it| it.epoch).checked_add(1);
+        let former = ledger.cluster().map_or(0, |it| it.epoch);
+        let epoch = known.epoch_above.map_or(former, |used| used.max(former)).checked_add(1);
         let next = ledger.next_node_id();
         let (Some(epoch), Some(next)) = (epoch, next) else {
             return Err(Trouble::new(Exit::Refused, "epoch_refused", "there is no number left"));
@@ -146,7 +148,7 @@ impl Secrets {
             reason,
             member,
             wraps,
-            no_borrows_since,
+            no_borrows_since: known.no_borrows_since,
         };
         Ok(NewNode { node, incarnation, opening })
     }
@@ -195,8 +197,28 @@ pub(super) fn opening_of(command: OpenEpoch, after_term: u64, entropy: &dyn Entr
     Opening { command, trace: TraceId(u128::from_le_bytes(trace)), after_term }
 }
 
+/// Whether this machine's clock can be believed: by it the new epoch judges what is valid, and how
+/// long what it cannot know may last.
+pub(super) fn check_time(ledger: &Ledger, wall_ms: i64, known: &KnownArgs) -> Result<(), Trouble> {
+    let state_ms = ledger.clock().civil_ms;
+    let ahead_ms = wall_ms.saturating_sub(state_ms);
+    if known.civil_time_is_right || (-MAX_BEHIND_MS..=MAX_AHEAD_MS).contains(&ahead_ms) {
+        return Ok(());
+    }
+    let way = if ahead_ms < 0 { "10 minutes behind" } else { "7 days ahead of" };
+    let (wall, state) = (UtcTime::from_unix_ms(wall_ms), UtcTime::from_unix_ms(state_ms));
+    Err(unusable(
+        "clock_doubtful",
+        format!(
+            "this machine's clock says {wall}, the state is of {state}: more than {way} it; set \
+             the clock, or say that it is right: --civil-time-is-right"
+        ),
+    ))
+}
+
 /// What an operator must know of a state that a new epoch was opened in: JSON and sentences.
-pub(super) fn consequences(ledger: &Ledger) -> (serde_json::Value, Vec<String>) {
+/// `state_ms`: when the state was, before.
+pub(super) fn consequences(ledger: &Ledger, state_ms: i64) -> (serde_json::Value, Vec<String>) {
     let clock = ledger.clock();
     let grace_ms = ledger.grace().map_or(0, |it| it.until_led_ms.saturating_sub(clock.led_ms));
     let mut reserved = Vec::new();
@@ -205,10 +227,16 @@ pub(super) fn consequences(ledger: &Ledger) -> (serde_json::Value, Vec<String>) 
          renewing.",
         seconds(grace_ms)
     )];
+    lines.push(
+        "Whoever comes back to a lease that this state does not know has it as one seat, however \
+         many it had. Activations that it does not know and that last until they are given back \
+         are forgotten: their devices activate anew."
+            .to_owned(),
+    );
     for package in ledger.packages() {
         let name = &package.terms.package;
         let Some(row) = ledger.reserved(name) else { continue };
-        let until = protocol::wire::UtcTime::from_unix_ms(row.until_ms);
+        let until = UtcTime::from_unix_ms(row.until_ms);
         lines.push(format!(
             "{} seats of {name} are kept until {until} for borrows that this state cannot know.",
             row.seats
@@ -226,7 +254,17 @@ pub(super) fn consequences(ledger: &Ledger) -> (serde_json::Value, Vec<String>) 
         "Former nodes are no members any more; whatever they still hold must not serve again."
             .to_owned(),
     );
-    (serde_json::json!({ "grace_ms": grace_ms, "reserved": reserved }), lines)
+    let operators: Vec<&str> = ledger.operators().map(|operator| &*operator.name).collect();
+    let since = UtcTime::from_unix_ms(state_ms);
+    lines.push(format!(
+        "What was revoked, rotated or removed after {since} is in force again: check operator \
+         tokens (`leasehold operator list`), applications, API keys. Operators: {}.",
+        operators.join(", ")
+    ));
+    let json = serde_json::json!({
+        "grace_ms": grace_ms, "reserved": reserved, "operators": operators,
+    });
+    (json, lines)
 }
 
 /// The facts of the new epoch.
@@ -285,3 +323,8 @@ pub(super) fn not_certified(error: &PkiError) -> Trouble {
 pub(super) fn not_founded() -> Trouble {
     unusable("not_founded", "there is no cluster in this state")
 }
+
+/// By so much may the clock of a machine be off without anybody noticing.
+const MAX_BEHIND_MS: i64 = 10 * 60 * 1000;
+/// A backup older than this is rarely the one that was meant.
+const MAX_AHEAD_MS: i64 = 7 * 24 * 3600 * 1000;

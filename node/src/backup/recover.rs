@@ -10,14 +10,17 @@
 //! node.toml.before-epoch-E         what it was
 //! DATA_DIR                         kept as it was
 //! DATA_DIR-epoch-E/                the new data directory; .tmp at its end while it is made
+//! DATA_DIR-epoch-E.aside-N/        one that an attempt before made and no node.toml names
 //! peer-epoch-E.pem, keys/…         beside the files that they take the place of
 //! ```
 //!
 //! It is for the worst day only: entries that the lost nodes had and this one had not are gone,
-//! answered or not. Whoever asks for it types the cluster's id.
+//! answered or not. Whoever asks for it types the cluster's id. What the lost nodes lent alone is
+//! among it, so seats are kept for such borrows as after a restore.
 
 use std::fs;
 use std::io::{self, BufRead, IsTerminal, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use cli::local::{Told, ToldPart, Trouble};
@@ -31,9 +34,9 @@ use serde_json::json;
 use storage::seam::replace_file;
 
 use super::new_node::{
-    NewNode, Place, Secrets, consequences, epoch_facts, not_certified, opening_of,
+    NewNode, Place, Secrets, check_time, consequences, epoch_facts, not_certified, opening_of,
 };
-use super::restore::{cluster_id, failed, private, public, refuse_used};
+use super::restore::{RESTORING, cluster_id, failed, move_out, private, public, refuse_used};
 use super::save::SCRATCH;
 use super::{World, fact, io_trouble, offline_trouble, unusable};
 use crate::config::file::ConfigFile;
@@ -73,6 +76,7 @@ pub(super) fn recover(
     check_identity(&stopped, file)?;
     let export = export(file, &stopped, world)?;
     let id = cluster_id(&export.ledger)?.to_owned();
+    check_time(&export.ledger, world.clock.wall_ms(), &args.known)?;
     let known = Known::of(&export, file);
     known.show();
     confirmed(args, &id, confirm, &known)?;
@@ -93,12 +97,13 @@ pub(super) fn recover(
         &place,
         kek.public(),
         EpochReason::Recovered,
-        true,
+        &args.known,
         &*world.entropy,
     )?;
     let made = make(args, &config, &export, &secrets, new, world)?;
+    let state_ms = export.ledger.clock().civil_ms;
     export.remove().map_err(|error| io_trouble(&file.data_dir, &error))?;
-    Ok(report(&known, &made))
+    Ok(report(&known, state_ms, &made))
 }
 
 /// What this node knows, before anything is done.
@@ -227,6 +232,8 @@ struct Made {
     established: Established,
     data_dir: PathBuf,
     former_data_dir: PathBuf,
+    /// What an attempt before had left.
+    set_aside: Option<PathBuf>,
     former_config: PathBuf,
     config: PathBuf,
 }
@@ -242,12 +249,18 @@ fn make(
     let file = &config.file;
     let NewNode { node, incarnation, opening } = new;
     let epoch = opening.epoch;
-    let data_dir = match &args.dir {
-        Some(dir) => std::path::absolute(dir).map_err(|error| io_trouble(dir, &error))?,
-        None => beside(&file.data_dir, &format!("-epoch-{epoch}")),
+    let (data_dir, set_aside) = match &args.dir {
+        Some(dir) => (std::path::absolute(dir).map_err(|error| io_trouble(dir, &error))?, None),
+        None => {
+            let data_dir = beside(&file.data_dir, &format!("-epoch-{epoch}"));
+            let set_aside = set_aside(&data_dir, world)?;
+            (data_dir, set_aside)
+        }
     };
     refuse_used(&data_dir)?;
-    let building = beside(&data_dir, ".tmp");
+    // One that is there may be a volume, which cannot be replaced.
+    let within = data_dir.exists();
+    let building = if within { data_dir.join(RESTORING) } else { beside(&data_dir, ".tmp") };
     if building.exists() {
         fs::remove_dir_all(&building).map_err(|error| io_trouble(&building, &error))?;
     }
@@ -265,10 +278,7 @@ fn make(
     directory::write_identity(world.disk.as_ref(), &building, &identity)
         .map_err(|error| unusable("data_directory", error.to_string()))?;
     let names = certify(config, secrets, node, epoch, world)?;
-    fs::rename(&building, &data_dir).map_err(|error| io_trouble(&data_dir, &error))?;
-    if let Some(parent) = data_dir.parent() {
-        world.disk.sync_dir(parent).map_err(|error| io_trouble(parent, &error))?;
-    }
+    name_directory(&building, &data_dir, within, world)?;
     let mut next = ConfigFile { node_id: node, data_dir: data_dir.clone(), ..file.clone() };
     // How it began is over: the new directory is none of those that a founding or a join made.
     next.bootstrap = None;
@@ -277,7 +287,9 @@ fn make(
     next.tls.peer_key = names.peer_key;
     next.keys.token_signing = names.token_signing;
     let former_config = beside(&config.path, &format!(".before-epoch-{epoch}"));
-    fs::copy(&config.path, &former_config).map_err(|error| io_trouble(&former_config, &error))?;
+    let before = fs::read(&config.path).map_err(|error| io_trouble(&config.path, &error))?;
+    replace_file(world.disk.as_ref(), &former_config, &before)
+        .map_err(|error| io_trouble(&former_config, &error))?;
     let text = toml::to_string(&next).map_err(|error| failed(&error))?;
     // From here on the node is the new one.
     replace_file(world.disk.as_ref(), &config.path, text.as_bytes())
@@ -287,9 +299,48 @@ fn make(
         established,
         data_dir,
         former_data_dir: file.data_dir.clone(),
+        set_aside,
         former_config,
         config: config.path.clone(),
     })
+}
+
+/// Gives the new data directory its name, or its place in the one that is there, durably.
+fn name_directory(
+    building: &Path,
+    data_dir: &Path,
+    within: bool,
+    world: &World,
+) -> Result<(), Trouble> {
+    let sync = |path: &Path| world.disk.sync_dir(path).map_err(|error| io_trouble(path, &error));
+    if within {
+        let mode = fs::Permissions::from_mode(0o700);
+        fs::set_permissions(data_dir, mode).map_err(|error| io_trouble(data_dir, &error))?;
+        move_out(building, data_dir)?;
+        fs::remove_dir(building).map_err(|error| io_trouble(building, &error))?;
+        sync(data_dir)?;
+    } else {
+        fs::rename(building, data_dir).map_err(|error| io_trouble(data_dir, &error))?;
+    }
+    data_dir.parent().map_or(Ok(()), sync)
+}
+
+/// Renames what an attempt that died made under the name of the new directory: the configuration
+/// names another, so it is in use only where a node runs in it.
+fn set_aside(data_dir: &Path, world: &World) -> Result<Option<PathBuf>, Trouble> {
+    if refuse_used(data_dir).is_ok() {
+        return Ok(None);
+    }
+    let stopped = directory::open_stopped(world.disk.as_ref(), data_dir)
+        .map_err(|error| unusable("directory_in_use", error.to_string()))?;
+    let mut names = (1..100).map(|number| beside(data_dir, &format!(".aside-{number}")));
+    let Some(aside) = names.find(|path| !path.exists()) else {
+        let message = format!("{}: is in use; name a new directory: --dir", data_dir.display());
+        return Err(unusable("directory_in_use", message));
+    };
+    fs::rename(data_dir, &aside).map_err(|error| io_trouble(&aside, &error))?;
+    drop(stopped);
+    Ok(Some(aside))
 }
 
 /// Where the new node's own keys and certificates are.
@@ -326,9 +377,9 @@ fn certify(
     Ok(names)
 }
 
-fn report(known: &Known, made: &Made) -> Told {
+fn report(known: &Known, state_ms: i64, made: &Made) -> Told {
     let ledger = &made.established.ledger;
-    let (mut json, lines) = consequences(ledger);
+    let (mut json, lines) = consequences(ledger, state_ms);
     let next = [
         format!("leasehold serve --config {}", made.config.display()),
         "leasehold member add".to_owned(),
@@ -339,6 +390,7 @@ fn report(known: &Known, made: &Made) -> Told {
     json["known"] = known.json();
     json["data_dir"] = json!(made.data_dir);
     json["former_data_dir"] = json!(made.former_data_dir);
+    json["set_aside"] = json!(made.set_aside);
     json["config"] = json!(made.config);
     json["former_config"] = json!(made.former_config);
     json["next"] = json!(next);
@@ -346,6 +398,9 @@ fn report(known: &Known, made: &Made) -> Told {
     facts.push(fact("index", made.established.position.index));
     facts.push(fact("data directory", made.data_dir.display()));
     facts.push(fact("kept aside", made.former_data_dir.display()));
+    if let Some(aside) = &made.set_aside {
+        facts.push(fact("set aside", aside.display()));
+    }
     facts.push(fact("configuration", made.config.display()));
     facts.push(fact("as it was", made.former_config.display()));
     let mut parts = vec![ToldPart::Facts(facts)];

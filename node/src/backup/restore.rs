@@ -23,8 +23,8 @@ use serde_json::json;
 
 use super::inspect::{self, Inspection};
 use super::new_node::{
-    NewNode, Place, Secrets, consequences, epoch_facts, gateway_certificate, not_certified,
-    not_founded, opening_of,
+    NewNode, Place, Secrets, check_time, consequences, epoch_facts, gateway_certificate,
+    not_certified, not_founded, opening_of,
 };
 use super::{World, fact, io_trouble, offline_trouble, unusable};
 use crate::config::file::{ConfigFile, Preset};
@@ -49,6 +49,7 @@ pub(super) fn restore(
     let roots = read_roots(options.ca_cert.as_deref())?;
     let named = args.kek.display().to_string();
     let secrets = Secrets::open(&found.ledger, &kek, &named, &roots)?;
+    check_time(&found.ledger, world.clock.wall_ms(), &args.known)?;
     let building = Building::begin(&home)?;
     let made = building.fill(args, &reached, &found, &secrets, &roots, world)?;
     building.finish(&home)?;
@@ -137,7 +138,7 @@ impl Building {
             &place,
             kek.public(),
             EpochReason::Restored,
-            args.no_borrows_since,
+            &args.known,
             &*world.entropy,
         )?;
         public(&self.path.join("ca.pem"), &anchors_pem(&found.ledger, roots))?;
@@ -198,7 +199,7 @@ impl Building {
         sync_files(&self.path)?;
         sync(&self.path)?;
         if self.path.parent() == Some(home) {
-            self.move_out(home)?;
+            move_out(&self.path, home)?;
             sync(home)?;
             let (from, to) = (self.path.join(CONFIG), home.join(CONFIG));
             fs::rename(&from, &to).map_err(|error| io_trouble(&to, &error))?;
@@ -210,18 +211,18 @@ impl Building {
         self.done = true;
         home.parent().map_or(Ok(()), sync)
     }
+}
 
-    /// Everything but the configuration, without which nothing starts.
-    fn move_out(&self, home: &Path) -> Result<(), Trouble> {
-        let failed = |error: io::Error| io_trouble(home, &error);
-        for entry in fs::read_dir(&self.path).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            if entry.file_name() != CONFIG {
-                fs::rename(entry.path(), home.join(entry.file_name())).map_err(failed)?;
-            }
+/// Moves everything but the configuration, without which nothing starts.
+pub(super) fn move_out(building: &Path, home: &Path) -> Result<(), Trouble> {
+    let failed = |error: io::Error| io_trouble(home, &error);
+    for entry in fs::read_dir(building).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if entry.file_name() != CONFIG {
+            fs::rename(entry.path(), home.join(entry.file_name())).map_err(failed)?;
         }
-        Ok(())
     }
+    Ok(())
 }
 
 /// What was made.
@@ -232,7 +233,7 @@ struct Made {
 
 fn report(home: &Path, found: &Inspection, made: &Made) -> Told {
     let ledger = &made.established.ledger;
-    let (mut json, lines) = consequences(ledger);
+    let (mut json, lines) = consequences(ledger, found.ledger.clock().civil_ms);
     let config = home.join(CONFIG);
     json["directory"] = json!(home);
     json["config"] = json!(config);
@@ -257,11 +258,16 @@ fn report(home: &Path, found: &Inspection, made: &Made) -> Told {
     Told { json, parts, ids: vec![home.display().to_string()] }
 }
 
-/// A directory that is there must be empty: whatever is in it is not overwritten.
+/// A directory that is there must be empty: whatever is in it is not overwritten. What a new file
+/// system has in it by itself counts for nothing.
 pub(super) fn refuse_used(path: &Path) -> Result<(), Trouble> {
-    let is_leftover =
-        |entry: io::Result<fs::DirEntry>| entry.is_ok_and(|entry| entry.file_name() == RESTORING);
-    match fs::read_dir(path).map(|mut entries| entries.all(is_leftover)) {
+    let is_nothing = |entry: io::Result<fs::DirEntry>| {
+        entry.is_ok_and(|entry| {
+            let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            is_dir && (entry.file_name() == RESTORING || entry.file_name() == "lost+found")
+        })
+    };
+    match fs::read_dir(path).map(|mut entries| entries.all(is_nothing)) {
         Ok(true) => Ok(()),
         Ok(false) => {
             let message = format!("{}: is in use; name a new directory", path.display());
@@ -391,7 +397,7 @@ pub(super) fn cluster_id(ledger: &Ledger) -> Result<&str, Trouble> {
 }
 
 /// Ends the name of a directory that is not whole, or is that name inside the one that will be.
-const RESTORING: &str = ".restoring";
+pub(super) const RESTORING: &str = ".restoring";
 const CONFIG: &str = "node.toml";
 const KEYS: &str = "keys";
 const DATA: &str = "data";

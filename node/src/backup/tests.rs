@@ -333,6 +333,7 @@ fn recovers(founded: &Founded, path: &Path) {
             config: path.to_owned(),
             dir: None,
             confirm: confirm.map(str::to_owned),
+            known: cli::KnownArgs::default(),
         };
         // The authority's certificate is in the configuration's file of roots.
         recover::recover(&args, &World::real(), &|_| Ok::<_, io::Error>(typed.clone()))

@@ -139,11 +139,15 @@ shapes! {
         known: KnownBeforeRecovery,
         data_dir: String,
         former_data_dir: String,
+        /// A directory that an attempt before had left, under its present name.
+        set_aside: Option<String>,
         config: String,
         former_config: String,
         /// No new seat is granted for so long.
         grace_ms: u64,
         reserved: Vec<ReservedSeats>,
+        /// Whose tokens are in force, ones that were revoked later among them.
+        operators: Vec<String>,
         /// The commands to go on with.
         next: Vec<String>,
     }
@@ -504,6 +508,8 @@ shapes! {
         /// No new seat is granted for so long.
         grace_ms: u64,
         reserved: Vec<ReservedSeats>,
+        /// Whose tokens are in force, ones that were revoked later among them.
+        operators: Vec<String>,
         /// The commands to go on with.
         next: Vec<String>,
     }

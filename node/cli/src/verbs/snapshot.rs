@@ -117,10 +117,26 @@ pub struct RestoreArgs {
     /// Number of the node; one above all that the snapshot knows when left out
     #[arg(long, value_name = "NODE")]
     pub node_id: Option<u64>,
-    /// Say that nothing was borrowed after the snapshot was taken: no seat is kept for borrows that
-    /// it does not know
+    /// What is known beside the state.
+    #[command(flatten)]
+    pub known: KnownArgs,
+}
+
+/// What whoever opens a new epoch knows and the state cannot.
+#[derive(Debug, Clone, Default, Args)]
+pub struct KnownArgs {
+    /// Say that nothing was borrowed that the state does not know: no seat is kept for it
     #[arg(long)]
     pub no_borrows_since: bool,
+    /// The highest epoch that this cluster ever had (`cluster status`), where that is more than the
+    /// state says: after a restore was done before from this backup or an older one. Two epochs of
+    /// one number would take each other's renewal tokens for their own
+    #[arg(long, value_name = "EPOCH", value_parser = clap::value_parser!(u32).range(1..4_000_000_000))]
+    pub epoch_above: Option<u32>,
+    /// Say that the clock of this machine is right although it is more than 10 minutes behind the
+    /// state, or more than 7 days ahead of it
+    #[arg(long)]
+    pub civil_time_is_right: bool,
 }
 
 /// On which survivor a cluster without a majority goes on.
@@ -135,4 +151,7 @@ pub struct RecoverArgs {
     /// The cluster's id, in place of typing it
     #[arg(long, value_name = "CLUSTER-ID")]
     pub confirm: Option<String>,
+    /// What is known beside the state.
+    #[command(flatten)]
+    pub known: KnownArgs,
 }
