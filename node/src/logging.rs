@@ -3,6 +3,7 @@
 //! Our own crates log at the configured level; libraries only what needs attention, since their
 //! chatter hides ours. `LEASEHOLD_LOG` (the directives of `tracing-subscriber`) overrides both.
 
+use std::io::Write;
 use std::sync::OnceLock;
 
 use tracing_subscriber::EnvFilter;
@@ -28,12 +29,29 @@ pub fn start(log: &LogFile) {
     };
 }
 
-/// What the process says last when it ends badly: in the log's own form where that is JSON.
-pub fn last_words(line: &str) {
-    match FORMAT.get() {
-        Some(LogFormat::Json) => tracing::error!("{line}"),
-        Some(LogFormat::Text) | None => eprintln!("error: {line}"),
+/// What the process says last when it ends badly, once and in one line: in the log's own form where
+/// that is JSON, and whatever the log leaves out.
+pub fn last_words(text: &str) {
+    let is_json = matches!(FORMAT.get(), Some(LogFormat::Json));
+    if is_json && tracing::enabled!(tracing::Level::ERROR) {
+        tracing::error!("{}", one_line(text));
+        return;
     }
+    // In one piece: others may write there, too. Where it cannot be written nobody is left to tell.
+    let _ = std::io::stderr().write_all(last_line(is_json, text).as_bytes());
+}
+
+fn last_line(is_json: bool, text: &str) -> String {
+    let line = one_line(text);
+    if is_json {
+        format!("{}\n", serde_json::json!({ "level": "ERROR", "message": line }))
+    } else {
+        format!("error: {line}\n")
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.lines().collect::<Vec<_>>().join(" ")
 }
 
 fn ours(level: String) -> String {
@@ -43,3 +61,23 @@ fn ours(level: String) -> String {
 
 /// Set once logging has started.
 static FORMAT: OnceLock<LogFormat> = OnceLock::new();
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_words_are_one_whole_line() {
+        for (is_json, text, line) in [
+            (false, "a file is gone", "error: a file is gone\n"),
+            (false, "one\ntwo\n", "error: one two\n"),
+            (
+                true,
+                "say \"it\"\r\ntwo",
+                "{\"level\":\"ERROR\",\"message\":\"say \\\"it\\\" two\"}\n",
+            ),
+        ] {
+            assert_eq!(last_line(is_json, text), line);
+        }
+    }
+}

@@ -128,7 +128,7 @@ fn run<E>(
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("error: the runtime cannot be started: {error}");
+            crate::logging::last_words(&format!("the runtime cannot be started: {error}"));
             return ExitCode::FAILURE;
         }
     };
