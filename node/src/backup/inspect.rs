@@ -15,6 +15,7 @@ use cli::local::{Told, ToldPart, Trouble};
 use data_encoding::HEXLOWER;
 use lease::audit::{AuditHead, decode_audit_block, verify_chain};
 use lease::format::FormatError;
+use lease::ids::NodeId;
 use lease::invariants::{Before, check_all};
 use lease::operate::AuditFloor;
 use lease::rows::table;
@@ -120,7 +121,7 @@ pub(crate) fn list(dir: &Path) -> Result<Told, Trouble> {
         ("WRITTEN", false),
     ];
     let (mut rows, mut items, mut ids) = (Vec::new(), Vec::new(), Vec::new());
-    for SnapshotFile { epoch, index, modified_ms, bytes, name } in files {
+    for SnapshotFile { epoch, index, modified_ms, bytes, name, .. } in files {
         let written = UtcTime::from_unix_ms(modified_ms).to_string();
         items.push(json!({
             "file": name, "epoch": epoch, "index": index.to_string(),
@@ -151,6 +152,9 @@ pub(super) struct SnapshotFile {
     pub(super) modified_ms: i64,
     pub(super) bytes: u64,
     pub(super) name: String,
+    pub(super) cluster_id: String,
+    /// The node that took it by itself; `None`: somebody saved it.
+    pub(super) node: Option<NodeId>,
 }
 
 /// The files of a directory that are named like snapshots; others are none of ours.
@@ -160,22 +164,42 @@ pub(super) fn files_of(dir: &Path) -> Result<Vec<SnapshotFile>, Trouble> {
     for entry in fs::read_dir(dir).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         let Ok(name) = entry.file_name().into_string() else { continue };
-        let Some((epoch, index)) = epoch_and_index(&name) else { continue };
+        let Some(Named { cluster_id, epoch, index, node }) = Named::of(&name) else { continue };
         let metadata = entry.metadata().map_err(failed)?;
         let modified = metadata.modified().ok();
         let since = modified.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
         let modified_ms = since.and_then(|it| i64::try_from(it.as_millis()).ok()).unwrap_or(0);
-        files.push(SnapshotFile { epoch, index, modified_ms, bytes: metadata.len(), name });
+        let bytes = metadata.len();
+        files.push(SnapshotFile { epoch, index, modified_ms, bytes, name, cluster_id, node });
     }
     Ok(files)
 }
 
-/// Of `leasehold-CLUSTER-EPOCH-INDEX.snapshot`.
-fn epoch_and_index(name: &str) -> Option<(u32, u64)> {
-    let stem = name.strip_prefix("leasehold-")?.strip_suffix(".snapshot")?;
-    let (rest, index) = stem.rsplit_once('-')?;
-    let (_, epoch) = rest.rsplit_once('-')?;
-    Some((epoch.parse().ok()?, index.parse().ok()?))
+/// What the name of a snapshot file says.
+pub(super) struct Named {
+    pub(super) cluster_id: String,
+    pub(super) epoch: u32,
+    pub(super) index: u64,
+    pub(super) node: Option<NodeId>,
+}
+
+impl Named {
+    /// Of `leasehold-CLUSTER-EPOCH-INDEX.snapshot`, or with `-nNODE` after the index.
+    pub(super) fn of(name: &str) -> Option<Self> {
+        let stem = name.strip_prefix("leasehold-")?.strip_suffix(".snapshot")?;
+        let by_node =
+            stem.rsplit_once("-n").and_then(|(rest, node)| Some((rest, node.parse().ok()?)));
+        let (stem, node) = by_node.map_or((stem, None), |(rest, node)| (rest, Some(node)));
+        let (rest, index) = stem.rsplit_once('-')?;
+        let (cluster_id, epoch) = rest.rsplit_once('-')?;
+        let (epoch, index) = (epoch.parse().ok()?, index.parse().ok()?);
+        Some(Self { cluster_id: cluster_id.to_owned(), epoch, index, node })
+    }
+}
+
+/// The name of a snapshot file that a node takes by itself: several may share a directory.
+pub(super) fn file_name_of(cluster_id: &str, epoch: u32, index: u64, node: NodeId) -> String {
+    format!("leasehold-{cluster_id}-{epoch}-{index}-n{node}.snapshot")
 }
 
 /// The name of a snapshot file.

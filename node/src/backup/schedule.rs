@@ -2,28 +2,38 @@
 //!
 //! Each is the state that this node has applied, be it behind the others or without a quorum, and
 //! is there whole and verified or not at all. Older ones go only after a new one is there. A backup
-//! that fails is a line in the log and is tried again when the next is due; it stops nothing.
+//! that fails is a line in the log and is tried again in five minutes, or sooner where the period
+//! is shorter; it stops nothing.
 //!
-//! A node that starts looks at what is in the directory: when the newest file is older than the
-//! period, one is due at once.
+//! Nodes, and clusters, may share a directory: a file's name says which node of which cluster took
+//! it, and a node looks at and removes its own alone. A node that starts looks at the newest of
+//! them: when that is older than the period, one is due at once.
+//!
+//! On the file system of the data a backup leaves the node the space below which `NOSPACE` stands:
+//! it is given up before it would take of that.
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use cli::Exit;
 use cli::local::Trouble;
 use gateway::OrderError;
+use lease::ids::NodeId;
 use raft::Cluster;
 use storage::seam::Clock;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
-use super::inspect::{self, SnapshotFile};
+use super::inspect::{self, Named, SnapshotFile};
 use super::write::{TEMPORARY, Writing};
+use crate::config::alarms::MinFree;
 use crate::config::chain;
+use crate::watch::room::{Bounds, Sizes};
 
 /// Where backups go, and how often.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +44,27 @@ pub(crate) struct Schedule {
     pub(crate) every: Duration,
     /// How many are kept.
     pub(crate) keep: usize,
+    /// The cluster of the node that takes them.
+    pub(crate) cluster_id: String,
+    /// That node.
+    pub(crate) node: NodeId,
+    /// Where its data is.
+    pub(crate) data_dir: PathBuf,
+    /// What must stay free there.
+    pub(crate) min_free: MinFree,
+}
+
+impl Schedule {
+    fn is_own(&self, cluster_id: &str, node: Option<NodeId>) -> bool {
+        cluster_id == self.cluster_id && node == Some(self.node)
+    }
+
+    /// The node's own files.
+    fn files(&self) -> Result<Vec<SnapshotFile>, Trouble> {
+        let mut files = inspect::files_of(&self.directory)?;
+        files.retain(|file| self.is_own(&file.cluster_id, file.node));
+        Ok(files)
+    }
 }
 
 type Answer = oneshot::Sender<Result<String, String>>;
@@ -121,21 +152,27 @@ impl Backups {
             };
             let saved = self.save().await;
             match &saved {
-                Ok(done) => info!(backup = done, "backup written"),
-                Err(reason) => error!(reason, "no backup was written"),
+                Ok(done) => {
+                    wait = self.schedule.every;
+                    info!(backup = done, "backup written");
+                }
+                Err(reason) => {
+                    wait = self.schedule.every.min(RETRY);
+                    let again_in_s = wait.as_secs();
+                    error!(reason, again_in_s, "no backup was written");
+                }
             }
             if let Some(answer) = answer {
                 // Whoever asked may have gone.
                 let _ = answer.send(saved);
             }
-            wait = self.schedule.every;
         }
     }
 
     /// Until the first is due: the wall clock tells the age of a file, nothing else does.
     async fn first_wait(&self) -> Duration {
-        let dir = self.schedule.directory.clone();
-        let listed = tokio::task::spawn_blocking(move || newest_ms(&dir)).await;
+        let schedule = self.schedule.clone();
+        let listed = tokio::task::spawn_blocking(move || newest_ms(&schedule)).await;
         let Some(newest_ms) = listed.ok().flatten() else { return Duration::ZERO };
         self.last_at_s.store(newest_ms / 1_000, Ordering::Relaxed);
         let age_ms = self.clock.wall_ms().saturating_sub(newest_ms);
@@ -154,12 +191,12 @@ impl Backups {
         let held = self.cluster.local_backup().await.map_err(|error| chain(&error))?;
         let index = held.meta().applied.map_or(0, |applied| applied.index);
         let schedule = self.schedule.clone();
-        let name = inspect::file_name(&cluster_id, epoch, index);
+        let name = inspect::file_name_of(&cluster_id, epoch, index, schedule.node);
         let written = tokio::task::spawn_blocking(move || {
-            let written = write(&schedule.directory, &name, &held);
+            let written = write(&schedule, &name, &held);
             drop(held);
             let written = written.map_err(|trouble| trouble.message)?;
-            retire(&schedule.directory, schedule.keep);
+            retire(&schedule);
             Ok(written)
         });
         let path = written.await.unwrap_or_else(|panicked| Err(panicked.to_string()))?;
@@ -170,36 +207,93 @@ impl Backups {
 
 /// Writes one, unless the very same is there.
 fn write(
-    dir: &Path,
+    schedule: &Schedule,
     name: &str,
     held: &storage::state::SnapshotHandle,
 ) -> Result<PathBuf, Trouble> {
     use storage::seam::{Disk, RealDisk};
+    let dir = &schedule.directory;
     RealDisk.create_dir_all(dir).map_err(|error| super::io_trouble(dir, &error))?;
-    clear_leftovers(dir);
+    clear_leftovers(schedule);
     let target = dir.join(name);
     if target.exists() {
         return Ok(target);
     }
+    let kept_free = KeptFree::of(schedule)?;
+    kept_free.check()?;
     let mut writing = Writing::begin(target)?;
+    let mut looked_at = 0;
     let chunks = held.chunks().map_err(|error| super::restore::failed(&error))?;
     for chunk in chunks {
         let chunk = chunk.map_err(|error| super::restore::failed(&error))?;
         writing.write(&chunk).map_err(|error| super::write::not_written(dir, &error))?;
+        if writing.bytes - looked_at >= LOOK_EVERY_BYTES {
+            looked_at = writing.bytes;
+            kept_free.check()?;
+        }
     }
     writing.finish().map(|(path, _)| path)
 }
 
+/// Space that a backup leaves free.
+struct KeptFree<'a> {
+    dir: &'a Path,
+    /// 0: it is not on the file system of the data, and may fill it.
+    bytes: u64,
+}
+
+impl<'a> KeptFree<'a> {
+    fn of(schedule: &'a Schedule) -> Result<Self, Trouble> {
+        let (dir, data_dir) = (&schedule.directory, &schedule.data_dir);
+        let device = |path: &Path| {
+            let found = fs::metadata(path).map_err(|error| super::io_trouble(path, &error))?;
+            Ok::<_, Trouble>(found.dev())
+        };
+        if device(dir)? != device(data_dir)? {
+            return Ok(Self { dir, bytes: 0 });
+        }
+        let (total_bytes, _) = space(data_dir)?;
+        let state_bytes = Sizes::of(data_dir).state_bytes;
+        let bounds = Bounds::of(schedule.min_free, total_bytes, state_bytes);
+        Ok(Self { dir, bytes: bounds.alarm_bytes })
+    }
+
+    fn check(&self) -> Result<(), Trouble> {
+        if self.bytes == 0 {
+            return Ok(());
+        }
+        let (_, free_bytes) = space(self.dir)?;
+        if free_bytes >= self.bytes {
+            return Ok(());
+        }
+        let message = format!(
+            "{}: {free_bytes} bytes are free and the node's data, on the same file system, needs \
+             {}; make room, or set [snapshots] directory to another file system",
+            self.dir.display(),
+            self.bytes
+        );
+        Err(Trouble::new(Exit::Failed, "no_space", message))
+    }
+}
+
+/// Bytes of a file system, and those of them that are free.
+fn space(path: &Path) -> Result<(u64, u64), Trouble> {
+    let disk = rustix::fs::statvfs(path)
+        .map_err(|error| super::io_trouble(path, &io::Error::from(error)))?;
+    let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
+    Ok((bytes(disk.f_blocks), bytes(disk.f_bavail)))
+}
+
 /// Removes what is beyond the number that is kept, oldest first; what cannot be removed is said.
-pub(super) fn retire(dir: &Path, keep: usize) {
-    let mut files = match inspect::files_of(dir) {
+pub(super) fn retire(schedule: &Schedule) {
+    let mut files = match schedule.files() {
         Ok(files) => files,
         Err(trouble) => return warn!(reason = trouble.message, "old backups were not looked at"),
     };
     files.sort();
-    let beyond = files.len().saturating_sub(keep.max(1));
+    let beyond = files.len().saturating_sub(schedule.keep.max(1));
     for SnapshotFile { name, .. } in files.drain(..beyond) {
-        let path = dir.join(&name);
+        let path = schedule.directory.join(&name);
         match fs::remove_file(&path) {
             Ok(()) => info!(file = name, "old backup removed"),
             Err(error) => warn!(file = name, %error, "an old backup was not removed"),
@@ -207,20 +301,30 @@ pub(super) fn retire(dir: &Path, keep: usize) {
     }
 }
 
-/// Files of a process that died while it wrote one.
-fn clear_leftovers(dir: &Path) {
-    let Ok(entries) = fs::read_dir(dir) else { return };
+/// Files of a process of this node that died while it wrote one: while this one runs, no other is
+/// there.
+fn clear_leftovers(schedule: &Schedule) {
+    let Ok(entries) = fs::read_dir(&schedule.directory) else { return };
     for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let is_ours = name.starts_with(".leasehold-") && name.ends_with(TEMPORARY);
-        if is_ours && let Err(error) = fs::remove_file(&path) {
+        if is_leftover(schedule, &name)
+            && let Err(error) = fs::remove_file(&path)
+        {
             warn!(file = name, %error, "an unfinished backup was not removed");
         }
     }
 }
 
-fn newest_ms(dir: &Path) -> Option<i64> {
-    match inspect::files_of(dir) {
+/// Whether a name is that of an unfinished file of this node: `.NAME.PROCESS.tmp`.
+fn is_leftover(schedule: &Schedule, name: &str) -> bool {
+    let inner = name.strip_prefix('.').and_then(|name| name.strip_suffix(TEMPORARY));
+    let named = inner.and_then(|it| it.rsplit_once('.')).and_then(|(it, _)| Named::of(it));
+    named.is_some_and(|it| schedule.is_own(&it.cluster_id, it.node))
+}
+
+fn newest_ms(schedule: &Schedule) -> Option<i64> {
+    let dir = &schedule.directory;
+    match schedule.files() {
         Ok(files) => files.iter().map(|file| file.modified_ms).max(),
         Err(trouble) => {
             let exists = fs::metadata(dir).is_err_and(|it| it.kind() == io::ErrorKind::NotFound);
@@ -232,6 +336,11 @@ fn newest_ms(dir: &Path) -> Option<i64> {
     }
 }
 
+/// Until a backup that failed is tried again.
+const RETRY: Duration = Duration::from_secs(5 * 60);
+/// Between two looks at the space that is free.
+const LOOK_EVERY_BYTES: u64 = 4 << 20;
+
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
@@ -239,7 +348,7 @@ mod tests {
     use futures_util::stream::BoxStream;
     use lease::command::{Command, InitCluster};
     use lease::entry::{Actor, Envelope};
-    use lease::ids::{NodeId, TraceId};
+    use lease::ids::TraceId;
     use raft::{ClusterConfig, PeerCall, Transport, TransportError};
     use storage::seam::{RealClock, RealDisk, RealEntropy};
     use tokio::task::JoinSet;
@@ -313,9 +422,30 @@ mod tests {
 
         let directory = home.path().join("backups");
         fs::create_dir(&directory).unwrap();
-        fs::write(directory.join(".leasehold-lh-test-1-1.snapshot.tmp"), "half").unwrap();
+        let half = directory.join(".leasehold-lh-test-1-1-n1.snapshot.77.tmp");
+        let of_others = [
+            ".leasehold-lh-test-1-1-n2.snapshot.77.tmp",
+            ".leasehold-lh-test-1-1.snapshot.77.tmp",
+            "leasehold-lh-test-1-1-n2.snapshot",
+        ];
+        for path in of_others.map(|name| directory.join(name)).iter().chain([&half]) {
+            fs::write(path, "half").unwrap();
+        }
         let every = Duration::from_secs(3_600);
-        let schedule = Schedule { directory: directory.clone(), every, keep: 2 };
+        let mut schedule = Schedule {
+            directory: directory.clone(),
+            every,
+            keep: 2,
+            cluster_id: "lh-test".to_owned(),
+            node: 1,
+            data_dir: home.path().join("data"),
+            min_free: MinFree::Bytes(u64::MAX),
+        };
+        let held = cluster.local_backup().await.unwrap();
+        let full = write(&schedule, "leasehold-lh-test-1-1-n1.snapshot", &held).unwrap_err();
+        assert_eq!(full.code, "no_space", "{full:?}");
+        assert!(!half.exists(), "a leftover");
+        schedule.min_free = MinFree::default();
         let (orders, task) = BackupOrders::new(Some(schedule), &cluster, &clock);
         let mut tasks = JoinSet::new();
         tasks.spawn(task.unwrap().run());
@@ -340,9 +470,10 @@ mod tests {
         let newest = files.last().unwrap();
         inspect::read(Path::new(newest)).unwrap();
         let kept: Vec<String> = backups_in(&directory).into_iter().map(|file| file.name).collect();
-        assert_eq!(kept.len(), 2, "{kept:?}");
+        assert_eq!(kept.len(), 2 + 1, "{kept:?}");
         assert!(kept.iter().any(|name| newest.ends_with(name)), "{kept:?} lacks {newest}");
-        assert_eq!(fs::read_dir(&directory).unwrap().count(), 2, "leftovers");
+        let left = fs::read_dir(&directory).unwrap().count();
+        assert_eq!(left, 2 + of_others.len(), "leftovers, or another's files are gone");
         assert!(orders.last_at_s() > 0);
         // A directory that cannot be written to is said, and ends nothing.
         fs::remove_dir_all(&directory).unwrap();

@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Parser;
 use cli::local::{Told, Trouble};
@@ -23,9 +24,10 @@ use super::inspect;
 use super::recover;
 use super::restore;
 use super::save::from_disk;
-use super::schedule::retire;
+use super::schedule::{Schedule, retire};
 use super::{World, write::Writing};
 use crate::config;
+use crate::config::alarms::MinFree;
 use crate::program::tests::hold;
 use crate::provision::{self, Founding, NodePlan, Plan, Provisioned};
 
@@ -390,18 +392,30 @@ fn a_restore_that_cannot_be_is_refused_and_leaves_nothing() {
 fn the_newest_backups_are_kept_and_nothing_else_is_touched() {
     let dir = tempfile::tempdir().unwrap();
     let names = [
-        "leasehold-lh-a-1-9.snapshot",
-        "leasehold-lh-a-1-10.snapshot",
-        "leasehold-lh-a-1-200.snapshot",
-        "leasehold-lh-a-2-11.snapshot",
+        "leasehold-lh-a-1-9-n1.snapshot",
+        "leasehold-lh-a-1-10-n1.snapshot",
+        "leasehold-lh-a-1-200-n1.snapshot",
+        "leasehold-lh-a-2-11-n1.snapshot",
+        "leasehold-lh-a-1-1-n2.snapshot",
+        "leasehold-lh-b-1-1-n1.snapshot",
+        "leasehold-lh-a-1-1.snapshot",
         "notes.txt",
         ".leasehold-lh-a-2-12.snapshot.tmp",
     ];
     for name in names {
         fs::write(dir.path().join(name), "x").unwrap();
     }
-    retire(dir.path(), 2);
-    for (name, kept) in names.into_iter().zip([false, false, true, true, true, true]) {
+    retire(&Schedule {
+        directory: dir.path().to_owned(),
+        every: Duration::from_secs(60),
+        keep: 2,
+        cluster_id: "lh-a".to_owned(),
+        node: 1,
+        data_dir: dir.path().join("data"),
+        min_free: MinFree::default(),
+    });
+    for (number, name) in names.into_iter().enumerate() {
+        let kept = number >= 2;
         assert_eq!(dir.path().join(name).exists(), kept, "{name}");
     }
 }

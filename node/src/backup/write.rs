@@ -1,7 +1,8 @@
 //! A snapshot file that is there whole and verified, or not at all.
 //!
 //! It is written under a temporary name beside its own, synced, read back from the disk with every
-//! check, renamed, and the directory synced. What a crash leaves is a temporary file that nothing
+//! check, renamed, and the directory synced. The temporary name has the number of the process in it, so
+//! that two which write the same do not meet. What a crash leaves is a temporary file that nothing
 //! takes for a backup.
 
 use std::fs::{self, File};
@@ -36,9 +37,10 @@ impl Writing {
         let (Some(dir), Some(name)) = (target.parent(), target.file_name()) else {
             return Err(unusable("file", format!("{}: is no file name", target.display())));
         };
-        let temporary = directory_of(dir).join(format!(".{}{TEMPORARY}", name.to_string_lossy()));
-        // A leftover of a process that died: two that write at once have different names, or the
-        // same index and so the same bytes.
+        let name = name.to_string_lossy();
+        let temporary = format!(".{name}.{}{TEMPORARY}", std::process::id());
+        let temporary = directory_of(dir).join(temporary);
+        // A leftover of a process that died and had this number.
         if temporary.exists() {
             fs::remove_file(&temporary).map_err(|error| io_trouble(&temporary, &error))?;
         }

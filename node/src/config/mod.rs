@@ -283,6 +283,10 @@ impl Checker<'_> {
             directory: snapshots.directory.clone(),
             every: Duration::from_secs(every.seconds.into()),
             keep: snapshots.keep as usize,
+            cluster_id: self.file.cluster_id.clone(),
+            node: self.file.node_id,
+            data_dir: self.file.data_dir.clone(),
+            min_free: self.file.alarms.min_free,
         }))
     }
 

@@ -19,7 +19,8 @@
 //! room does (`raft`), certificates themselves.
 
 mod judge;
-mod room;
+pub(crate) mod room;
+mod told;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
