@@ -20,7 +20,6 @@
 
 mod judge;
 pub(crate) mod room;
-mod told;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
