@@ -97,12 +97,6 @@ impl BackupOrders {
         (Self { orders: Some(orders), last_at_s }, Some(backups))
     }
 
-    /// Orders that nobody carries out.
-    #[cfg(test)]
-    pub(crate) fn none() -> Self {
-        Self { orders: None, last_at_s: Arc::default() }
-    }
-
     /// Unix seconds of the newest backup that was finished; 0: none.
     pub(crate) fn last_at_s(&self) -> i64 {
         self.last_at_s.load(Ordering::Relaxed)
