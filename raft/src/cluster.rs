@@ -131,6 +131,7 @@ impl Cluster {
             stopping: watch::Sender::new(false),
             may_lead: AtomicBool::new(true),
             has_room: AtomicBool::new(true),
+            reserve_bytes: AtomicU64::new(0),
             leader_heard_ns: AtomicU64::new(0),
             counters: Counters::default(),
             alarms: Mutex::default(),
@@ -289,6 +290,13 @@ impl Cluster {
     /// the segment that is there.
     pub fn set_has_room(&self, has_room: bool) {
         self.inner.context.has_room.store(has_room, Ordering::Relaxed);
+    }
+
+    /// Says how many bytes of the disk must stay free beside what may also wait: a received
+    /// snapshot is not put into place, and the state's file not written anew, unless they leave so
+    /// much. 0 until it is said.
+    pub fn set_reserve_bytes(&self, reserve_bytes: u64) {
+        self.inner.context.reserve_bytes.store(reserve_bytes, Ordering::Relaxed);
     }
 
     /// Hands leadership to `to`, or to the most up-to-date other voter, and waits until another

@@ -80,6 +80,8 @@ pub(crate) struct Context {
     pub(crate) may_lead: AtomicBool,
     /// Whether the disk has room for more than what is under way.
     pub(crate) has_room: AtomicBool,
+    /// Free bytes that must be left over by what could also be done later.
+    pub(crate) reserve_bytes: AtomicU64,
     /// When a leader was last followed, by the monotonic clock; 0 for never.
     pub(crate) leader_heard_ns: AtomicU64,
     pub(crate) counters: Counters,

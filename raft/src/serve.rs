@@ -88,7 +88,8 @@ impl Server {
         }
     }
 
-    /// Receives a snapshot and has openraft install it.
+    /// Receives a snapshot and has openraft install it, as long as the disk has room: a disk that
+    /// fills up meanwhile ends this, and not the node.
     pub(crate) async fn handle_snapshot(
         &self,
         from: NodeId,
@@ -107,7 +108,7 @@ impl Server {
         }
         let body = request.body;
         let membership = decode_membership(&body.membership).map_err(HandleError::Malformed)?;
-        let incoming = self.receive(chunks).await.map_err(HandleError::Snapshot)?.whole();
+        let incoming = self.receive(chunks).await?.whole();
         let meta =
             SnapshotMeta { last_log_id: body.last.map(log_id_of), last_membership: membership };
         let snapshot = RaftSnapshot { meta, snapshot: SnapshotFile::Received(incoming) };
@@ -121,21 +122,28 @@ impl Server {
     async fn receive(
         &self,
         mut chunks: BoxStream<'static, io::Result<Bytes>>,
-    ) -> io::Result<Receiving> {
+    ) -> Result<Receiving, HandleError> {
         let store = self.context.replica.store.clone();
         let mut receiving = blocking(move || {
             store.receive().map(|it| Receiving(Some(it))).map_err(io::Error::other)
         })
-        .await?;
+        .await
+        .map_err(HandleError::Snapshot)?;
         while let Some(chunk) = chunks.next().await {
-            let chunk = chunk?;
+            if !self.context.has_room() {
+                return Err(HandleError::NoRoom);
+            }
+            let chunk = chunk.map_err(HandleError::Snapshot)?;
             receiving = blocking(move || {
                 receiving.write(&chunk)?;
                 Ok(receiving)
             })
-            .await?;
+            .await
+            .map_err(HandleError::Snapshot)?;
         }
-        Ok(receiving)
+        let reserve_bytes = self.context.reserve_bytes.load(Ordering::Relaxed);
+        let is_fitting = self.context.replica.store.has_room_for(receiving.len(), reserve_bytes);
+        if self.context.has_room() && is_fitting { Ok(receiving) } else { Err(HandleError::NoRoom) }
     }
 
     async fn append(&self, from: NodeId, message: &Bytes) -> Result<Bytes, HandleError> {
@@ -290,6 +298,11 @@ impl Receiving {
             Some(incoming) => incoming.write(chunk),
             None => Ok(()),
         }
+    }
+
+    /// Bytes so far.
+    fn len(&self) -> u64 {
+        self.0.as_ref().map_or(0, Incoming::len)
     }
 
     #[expect(clippy::expect_used, reason = "only this takes it, and takes `self` with it")]

@@ -4,6 +4,7 @@
 //! log but for the newest entries. The bound in bytes is ours.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::config::ClusterConfig;
@@ -31,8 +32,7 @@ pub(crate) async fn upkeep(context: Arc<Context>, raft: Raft, config: ClusterCon
                 return;
             }
         }
-        let checkpoints =
-            context.replica.counters.checkpoints.load(std::sync::atomic::Ordering::Relaxed);
+        let checkpoints = context.replica.counters.checkpoints.load(Ordering::Relaxed);
         if checkpoints != last.checkpoints {
             last.checkpoints = checkpoints;
             shed(&context, &raft, config.keep_log_bytes).await;
@@ -60,6 +60,7 @@ impl Last {
 }
 
 /// Lets go of what a finished checkpoint has made unnecessary, in the log and in the state store.
+/// The store's file is written anew only where the disk has room for that beside all else.
 async fn shed(context: &Arc<Context>, raft: &Raft, keep_log_bytes: u64) {
     let covered = context.replica.checkpointed().map(|position| position.index);
     let bound = context.replica.index_before_last_bytes(keep_log_bytes);
@@ -68,7 +69,8 @@ async fn shed(context: &Arc<Context>, raft: &Raft, keep_log_bytes: u64) {
         let _ = raft.trigger().purge_log(bound.min(covered)).await;
     }
     let store = context.replica.store.clone();
-    let maintained = tokio::task::spawn_blocking(move || store.maintain()).await;
+    let reserve_bytes = context.reserve_bytes.load(Ordering::Relaxed);
+    let maintained = tokio::task::spawn_blocking(move || store.maintain(reserve_bytes)).await;
     match maintained {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => context.fatal.fail(format!("the state store has failed: {error}")),

@@ -8,8 +8,10 @@
 //!
 //! A disk without room for the next segment is waited for and not taken for a failure: nothing was
 //! promised yet, the zeros written so far are removed, and the chore is tried again until there is
-//! room or the log is closed. Meanwhile old segments are removed as ever, which is how room may
-//! come back, and the writer goes on until its segment is full. A failed sync is never tried again.
+//! room or the log is closed. The disk is asked first, and a quarter of a segment must be left
+//! over: a log that waits for room must not be what takes the last of it, again and again.
+//! Meanwhile old segments are removed as ever, which is how room may come back, and the writer goes
+//! on until its segment is full. A failed sync is never tried again.
 //!
 //! Old segments are removed one by one, oldest first, each made durable before the next: after a
 //! crash there is never a hole in their numbers, so a hole is always damage.
@@ -191,7 +193,7 @@ impl Worker {
     ) -> Result<(), LogError> {
         match chore {
             Chore::Prepare { len } => {
-                let prepared = self.prepare(len);
+                let prepared = self.prepare_with_room(len);
                 if prepared.as_ref().is_err_and(is_without_room) && !self.shared.is_closing() {
                     if postponed.replace(len).is_none() {
                         tracing::error!("there is no room for the log's next segment; it waits");
@@ -217,6 +219,17 @@ impl Worker {
             Ok(false) => Ok(()),
             Err(error) => Err(LogError::io("look for", &path)(error)),
         }
+    }
+
+    /// As [`Worker::prepare`], but begins only what the disk has room for.
+    fn prepare_with_room(&self, len: u64) -> Result<Prepared, LogError> {
+        // What cannot be asked is found out by writing.
+        let free_bytes = self.disk.free_bytes(&self.dir).unwrap_or(u64::MAX);
+        if free_bytes < len.saturating_add(len / 4) {
+            let path = self.dir.join(PREPARED_NAME);
+            return Err(LogError::io(FILL, &path)(ErrorKind::StorageFull.into()));
+        }
+        self.prepare(len)
     }
 
     fn prepare(&self, len: u64) -> Result<Prepared, LogError> {
@@ -252,16 +265,10 @@ pub(crate) fn prepare(disk: &dyn Disk, dir: &Path, len: u64) -> Result<Prepared,
         disk.remove_file(&path).map_err(LogError::io("remove", &path))?;
     }
     let file = disk.create(&path).map_err(LogError::io(CREATE, &path))?;
-    let mut prepared = Prepared { file: Arc::from(file), len: 0 };
-    lengthen(&mut prepared, &path, len.max(SEGMENT_HEADER_BYTES as u64))?;
-    Ok(prepared)
-}
-
-/// Adds zeros up to `len` and syncs them.
-pub(crate) fn lengthen(prepared: &mut Prepared, path: &Path, len: u64) -> Result<(), LogError> {
-    write_zeros(prepared.file.as_ref(), prepared.len, len).map_err(LogError::io(FILL, path))?;
-    prepared.len = prepared.len.max(len);
-    prepared.file.sync_data().map_err(LogError::io("sync", path))
+    let len = len.max(SEGMENT_HEADER_BYTES as u64);
+    write_zeros(file.as_ref(), 0, len).map_err(LogError::io(FILL, &path))?;
+    file.sync_data().map_err(LogError::io("sync", &path))?;
+    Ok(Prepared { file: Arc::from(file), len })
 }
 
 /// Writes zeros from byte `from` to byte `to`.

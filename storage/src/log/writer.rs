@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::files::{Files, PREPARED_NAME, lengthen, segment_name};
+use super::files::{Files, PREPARED_NAME, segment_name};
 use super::format::{
     Mark, Record, SEGMENT_HEADER_BYTES, SegmentHeader, Summary, finish_group, push_record,
     start_group,
@@ -269,11 +269,15 @@ impl LogWriter {
     /// Starts the next segment, which will hold at least `group_len` bytes of groups.
     fn roll(&mut self, group_len: u64) -> Result<(), LogError> {
         let segment = self.tail.segment + 1;
-        let (mut prepared, waited) = self.files.take_prepared()?;
-        let from = self.config.dir.join(PREPARED_NAME);
+        let (mut prepared, mut waited) = self.files.take_prepared()?;
         let needed = SEGMENT_HEADER_BYTES as u64 + group_len;
         if prepared.len < needed {
-            lengthen(&mut prepared, &from, needed)?;
+            // One group larger than a segment: another file is made ready, which waits for room.
+            drop(prepared);
+            self.files.prepare(needed)?;
+            let (larger, also_waited) = self.files.take_prepared()?;
+            prepared = larger;
+            waited |= also_waited;
         }
         let header = SegmentHeader {
             identity: self.config.identity,

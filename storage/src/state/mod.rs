@@ -286,17 +286,29 @@ impl StateStore {
     /// removes generations that nobody reads, rewrites the current one when most of it is dead
     /// (which takes seconds for a million rows). Call it after a handle was dropped, and now and
     /// then.
-    pub fn maintain(&self) -> Result<Maintenance, CheckpointError> {
+    ///
+    /// A rewrite waits until it leaves `reserve_bytes` of the disk free: it may always come later,
+    /// and a full disk in the middle of it would poison the store.
+    pub fn maintain(&self, reserve_bytes: u64) -> Result<Maintenance, CheckpointError> {
         let _work = self.inner.work.lock();
         self.refuse_when_poisoned()?;
-        let done = self.do_maintenance();
+        let done = self.do_maintenance(reserve_bytes);
         self.poison_on_error(done)
     }
 
-    fn do_maintenance(&self) -> Result<Maintenance, Fault> {
+    /// Whether the disk has room for rows of so many bytes in a generation of their own, and for
+    /// `reserve_bytes` beside it. A disk that cannot be asked is taken to have it.
+    pub fn has_room_for(&self, row_bytes: u64, reserve_bytes: u64) -> bool {
+        let free_bytes = self.inner.disk.free_bytes(&self.inner.config.dir).unwrap_or(u64::MAX);
+        let needed = row_bytes.saturating_mul(GENERATION_PER_ROWS).saturating_add(reserve_bytes);
+        free_bytes >= needed
+    }
+
+    fn do_maintenance(&self, reserve_bytes: u64) -> Result<Maintenance, Fault> {
         let replayed = self.replay()?;
         let mut removed = self.remove_retired()?;
-        let rewritten = self.should_rewrite()?;
+        let rewritten =
+            self.should_rewrite()? && self.has_room_for(self.totals().bytes, reserve_bytes);
         if rewritten {
             self.rewrite()?;
             removed += self.remove_retired()?;
@@ -348,6 +360,9 @@ pub const MAX_KEY_BYTES: usize = 1024;
 pub const MAX_VALUE_BYTES: usize = 64 * 1024;
 /// Longest block in bytes.
 pub const MAX_BLOCK_BYTES: usize = 32 * 1024;
+/// What a new generation takes for each byte of its rows, at most: the engine's pages are filled by
+/// half at least.
+const GENERATION_PER_ROWS: u64 = 2;
 
 #[cfg(test)]
 mod tests;

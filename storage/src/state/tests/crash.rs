@@ -54,7 +54,7 @@ fn workload(
     checkpoint(&store, 4, 20, promise)?;
     checkpoint(&store, 5, 20, promise)?;
     drop(handle);
-    assert_eq!(store.maintain()?.replayed, 2);
+    assert_eq!(store.maintain(0)?.replayed, 2);
     checkpoint(&store, 6, 20, promise)?;
     drop(store);
     let store = open_on(disk, dir)?;
@@ -67,7 +67,7 @@ fn workload(
     for step in 8..=14 {
         checkpoint(&store, step, 40, promise)?;
     }
-    assert!(store.maintain()?.rewritten, "the workload makes enough dead space");
+    assert!(store.maintain(0)?.rewritten, "the workload makes enough dead space");
     checkpoint(&store, 15, 20, promise)?;
     Ok(())
 }

@@ -285,6 +285,6 @@ fn a_failed_write_poisons_the_store() {
     fs::remove_file(redo::path(&dir, 2).with_extension("tmp")).unwrap();
     let refused = store.checkpoint(meta(2), Vec::new(), Vec::new());
     assert!(matches!(refused, Err(CheckpointError::Poisoned)), "{refused:?}");
-    assert!(matches!(store.maintain(), Err(CheckpointError::Poisoned)));
+    assert!(matches!(store.maintain(0), Err(CheckpointError::Poisoned)));
     assert_eq!(store.get(1, b"key").unwrap(), Some(b"value".to_vec()));
 }

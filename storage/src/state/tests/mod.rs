@@ -212,10 +212,24 @@ fn a_snapshot_of_waiting_checkpoints_comes_in_bounded_chunks() {
     assert_eq!(read_snapshot(&bytes).unwrap(), (model.meta.clone().unwrap(), model.rows.clone()));
     assert_eq!(read_snapshot(&snapshot_bytes(&first)).unwrap().1, Rows::new());
     drop(first);
-    assert_eq!(store.maintain().unwrap().replayed, 0, "another handle reads the generation");
+    assert_eq!(store.maintain(0).unwrap().replayed, 0, "another handle reads the generation");
     drop(waiting);
-    assert_eq!(store.maintain().unwrap().replayed, 3);
+    assert_eq!(store.maintain(0).unwrap().replayed, 3);
     assert_eq!(snapshot_bytes(&store.snapshot()), bytes);
+}
+
+#[test]
+fn a_rewrite_waits_until_it_leaves_the_reserve() {
+    let dir = scratch();
+    let (store, _) = open(&dir.path().join("state")).unwrap();
+    for step in 0..60_u64 {
+        let (rows, blocks) = step_rows(step, 40);
+        store.checkpoint(meta(step), rows, blocks).unwrap();
+        assert!(!store.maintain(u64::MAX).unwrap().rewritten);
+    }
+    let before = loaded(&store).unwrap();
+    assert!(store.maintain(0).unwrap().rewritten, "there is enough dead space by now");
+    assert_eq!(loaded(&store).unwrap(), before);
 }
 
 #[test]

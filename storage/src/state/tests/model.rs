@@ -70,7 +70,7 @@ impl Run {
             Step::Unpin => self.pinned = None,
             Step::Install => self.install(),
             Step::Maintain => {
-                self.store.maintain().unwrap();
+                self.store.maintain(0).unwrap();
             }
             Step::Restart => self.restart(),
         }

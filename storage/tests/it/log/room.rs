@@ -20,6 +20,9 @@ struct Tight {
     disk: MemoryDisk,
     full: Arc<AtomicBool>,
     refusals: Arc<AtomicU64>,
+    /// Says that nothing is free, to who asks.
+    says_full: Arc<AtomicBool>,
+    asked: Arc<AtomicU64>,
 }
 
 struct TightFile {
@@ -68,6 +71,12 @@ impl Disk for Tight {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         self.disk.sync_dir(dir)
+    }
+
+    fn free_bytes(&self, _dir: &Path) -> io::Result<u64> {
+        let says_full = self.says_full.load(Ordering::SeqCst);
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        Ok(if says_full { 0 } else { u64::MAX })
     }
 }
 
@@ -146,4 +155,49 @@ fn a_log_that_waits_for_room_can_be_closed() {
     }
     assert!(log.close().is_err(), "what waits was not written");
     assert!(answers[19].recv_timeout(LIVENESS).unwrap().is_err());
+}
+
+#[test]
+fn a_log_that_waits_for_room_writes_no_zeros_meanwhile() {
+    let tight = Tight::default();
+    tight.says_full.store(true, Ordering::SeqCst);
+    // Zeros would be refused, and counted.
+    tight.full.store(true, Ordering::SeqCst);
+    let clock = Arc::new(ManualClock::new(0));
+    let opened = Log::open(Arc::new(tight.clone()), clock, small_config());
+    let Ok((log, _)) = opened else { panic!("{:?}", opened.err()) };
+    let answers: Vec<_> = (1..=20).map(|index| append(&log, index)).collect();
+    let asked = tight.asked.load(Ordering::SeqCst);
+    while tight.asked.load(Ordering::SeqCst) < asked + 3 {
+        std::thread::yield_now();
+    }
+    assert_eq!(tight.refusals.load(Ordering::SeqCst), 0, "it began what it had no room for");
+    assert!(answers[19].try_recv().is_err() && !log.metrics().poisoned);
+    tight.full.store(false, Ordering::SeqCst);
+    tight.says_full.store(false, Ordering::SeqCst);
+    for answer in answers {
+        assert!(answer.recv_timeout(LIVENESS).unwrap().is_ok());
+    }
+    log.close().unwrap();
+}
+
+#[test]
+fn a_group_larger_than_a_segment_waits_for_room_too() {
+    let tight = Tight::default();
+    let clock = Arc::new(ManualClock::new(0));
+    let (log, _) = Log::open(Arc::new(tight.clone()), clock, small_config()).unwrap();
+    // The next segment is ready: it was asked for first.
+    assert!(append(&log, 1).recv_timeout(LIVENESS).unwrap().is_ok());
+    tight.full.store(true, Ordering::SeqCst);
+    let payload = Bytes::from(vec![7; 3 * usize::try_from(small_config().segment_bytes).unwrap()]);
+    let (done, answer) = sync_channel(1);
+    let entry = LogEntry { index: 2, term: 1, kind: 0, payload };
+    log.append(vec![entry], Box::new(move |result| drop(done.send(result))));
+    while tight.refusals.load(Ordering::SeqCst) < 3 {
+        std::thread::yield_now();
+    }
+    assert!(answer.try_recv().is_err() && !log.metrics().poisoned);
+    tight.full.store(false, Ordering::SeqCst);
+    assert!(answer.recv_timeout(LIVENESS).unwrap().is_ok());
+    log.close().unwrap();
 }
