@@ -72,6 +72,7 @@ pub(crate) struct Finding {
 }
 
 /// What this node has found so far.
+#[derive(Debug, Clone)]
 pub(crate) struct Judge {
     node: NodeId,
     conditions: BTreeMap<(NodeId, AlarmKind), Condition>,

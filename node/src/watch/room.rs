@@ -10,17 +10,23 @@
 //!            changed them is at most 64 MiB, a command of 60 bytes changes a row of
 //!            200: 4 x 64 MiB, and never more than all rows there are            ≤ state
 //!            the same rows into sled, whose file only grows                     ≤ state
-//! rewrite    of a file that is three times its rows into a new one              ≤ state / 3,
-//!            never beside a checkpoint
 //! what comes of 500 ms until the next look, at 100 MB/s of somebody else            50 MiB
 //! ```
 //!
 //! So the lower bound, under which a node stores nothing more, is 122 MiB and twice the state, the
-//! latter at most 512 MiB. The upper bound, under which `NOSPACE` stands, is that and what the
-//! cluster goes on to write then: heartbeats, returns and removals make the log as long as it ever
-//! gets, which is 64 MiB kept, 64 MiB since the checkpoint and the segments that these begin and
-//! end in: two more than a young log has, 128 MiB. An operator may raise the upper bound, in bytes
-//! or percent, and cannot lower it.
+//! latter at most 512 MiB. That limit is the table's estimate and no proof: commands that change
+//! far more rows than they have bytes, one after the other on a state of more than 256 MiB, make a
+//! larger checkpoint. Who has such a state raises the upper bound, which stops them earlier.
+//!
+//! Two things that take more are not in it, because they can wait: a snapshot that is received is
+//! given up once the lower bound is crossed, and put into place only where that leaves as much free;
+//! and the state's file is written anew only under the same condition.
+//!
+//! The upper bound, under which `NOSPACE` stands, is the lower one and what the cluster goes on to
+//! write then: heartbeats, returns and removals make the log as long as it ever gets, which is
+//! 64 MiB kept, 64 MiB since the checkpoint and the segments that these begin and end in: two more
+//! than a young log has, 128 MiB. An operator may raise the upper bound, in bytes or percent, and
+//! cannot lower it.
 //!
 //! Both bounds have to be left behind by a quarter before they are forgotten, so that a disk at the
 //! edge does not change the cluster's mind twice a second.
