@@ -32,7 +32,7 @@ use crate::context::{GatewayConfig, GatewayContext};
 use crate::deadline::Deadline;
 use crate::face;
 use crate::failure::{self, Failure};
-use crate::rates::{Caller, RateOf, Standing};
+use crate::rates::{Caller, RateOf, Standing, Use};
 use crate::reply::Reply;
 use crate::routes::{self, Credential, Operation, Protocol, is_probe};
 use crate::server::{self, ClientCertificate, ListenerLimits};
@@ -256,10 +256,15 @@ impl Default for Progress {
 
 impl Progress {
     /// Counts a request of a caller, or turns it away.
-    fn count(&mut self, shared: &Shared, caller: Option<Caller>) -> Result<(), Failure> {
+    fn count(
+        &mut self,
+        shared: &Shared,
+        caller: Option<Caller>,
+        purpose: Use,
+    ) -> Result<(), Failure> {
         let Some(caller) = caller else { return Ok(()) };
-        let standing =
-            shared.rates.count(caller, |app| RateOf::app(&shared.context.cluster.ledger(), app));
+        let rate_of = |app| RateOf::app(&shared.context.cluster.ledger(), app);
+        let standing = shared.rates.count(caller, purpose, rate_of);
         self.standing = standing;
         match standing.and_then(Standing::refusal) {
             None => Ok(()),
@@ -300,20 +305,23 @@ async fn admit(
         .get::<PeerAddress>()
         .map(|peer| address::caller(peer.0, &parts.headers, &shared.config.faces.trusted_proxies));
     let stranger = address.map(Caller::Address);
+    let purpose = if operation.is_for_what_is_held() { Use::Holding } else { Use::Taking };
     if operation.counts_addresses() {
-        progress.count(shared, stranger)?;
+        progress.count(shared, stranger, purpose)?;
     }
     let principal = match identify(shared, operation, &parts, deadline).await {
         Ok(principal) => principal,
-        // Whoever guesses is a stranger.
+        // Whoever guesses is a stranger, and counted once.
         Err(failure) if failure.status() == StatusCode::UNAUTHORIZED => {
-            progress.count(shared, stranger)?;
+            if !operation.counts_addresses() {
+                progress.count(shared, stranger, Use::Taking)?;
+            }
             return Err(failure);
         }
         Err(failure) => return Err(failure),
     };
     if let Principal::App(app) = &principal {
-        progress.count(shared, Some(Caller::App(app.app)))?;
+        progress.count(shared, Some(Caller::App(app.app)), purpose)?;
     }
     progress.asker = principal.asker();
     let asked_ns = clock.monotonic_ns();

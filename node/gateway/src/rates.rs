@@ -6,12 +6,16 @@
 //! told apart by address, IPv6 by its /64. Operators and probes are not counted: they are needed
 //! most when something runs wild.
 //!
+//! Whatever keeps or gives back what a caller holds (renewals, returns, verifications) is counted in
+//! a bucket of its own, so that an application that asks for too much does not lose what it has.
+//! That bucket is as large as the other and never smaller than the default one.
+//!
 //! Every answer that was counted says where the caller stands, in the fields of
 //! draft-ietf-httpapi-ratelimit-headers-10: a bucket of 200 that fills by 100 a second is
 //! `RateLimit-Policy: "app";q=200;w=2`, and `RateLimit: "app";r=199;t=1` says that 199 requests are
 //! left and that it is full again in a second.
 //!
-//! Memory is bounded by [`MAX_CALLERS`] of each kind. Beyond, those who have been quiet long enough
+//! Memory is bounded by [`MAX_CALLERS`] of each kind, for each of the two. Beyond, those who have been quiet long enough
 //! for their bucket to be full are forgotten, which changes nothing for them; where nobody is, all
 //! are: a flood from so many addresses is not one caller's doing.
 
@@ -66,6 +70,12 @@ impl Rate {
         Some(Self { per_second, burst })
     }
 
+    /// As fast and as large as either.
+    fn at_least(self, other: Self) -> Self {
+        let per_second = self.per_second.max(other.per_second);
+        Self { per_second, burst: self.burst.max(other.burst) }
+    }
+
     /// Seconds in which an empty bucket fills.
     fn window_s(self) -> u32 {
         self.burst.get().div_ceil(self.per_second.get())
@@ -79,6 +89,15 @@ pub(crate) enum Caller {
     App(AppId),
     /// Whoever asks from an address.
     Address(IpAddr),
+}
+
+/// What a request is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// Something new, or a look.
+    Taking,
+    /// What the caller holds already: to keep it or to give it back.
+    Holding,
 }
 
 /// Where a caller stands after a request.
@@ -119,31 +138,41 @@ impl Standing {
 /// The buckets of one node.
 pub(crate) struct Rates {
     limits: RateLimits,
-    apps: Buckets<AppId>,
-    addresses: Buckets<IpAddr>,
+    apps: Pair<AppId>,
+    addresses: Pair<IpAddr>,
 }
 
 impl Rates {
     pub(crate) fn new(limits: RateLimits, clock: &Arc<dyn Clock>) -> Self {
-        Self { limits, apps: Buckets::new(clock), addresses: Buckets::new(clock) }
+        Self { limits, apps: Pair::new(clock), addresses: Pair::new(clock) }
     }
 
     /// Counts a request; `None` where nothing bounds the caller.
     pub(crate) fn count(
         &self,
         caller: Caller,
+        purpose: Use,
         rate_of: impl FnOnce(AppId) -> RateOf,
     ) -> Option<Standing> {
         match caller {
             Caller::App(app) => {
-                let rate = match rate_of(app) {
-                    RateOf::Own(rate) => rate,
-                    RateOf::Default => self.limits.app?,
+                let rate = match (rate_of(app), purpose) {
+                    (RateOf::Default, _) => self.limits.app?,
+                    (RateOf::Own(rate), Use::Taking) => rate,
+                    (RateOf::Own(rate), Use::Holding) => rate.at_least(self.limits.app?),
                 };
-                Some(self.apps.count(app, rate, "app"))
+                let (buckets, name) = match purpose {
+                    Use::Taking => (&self.apps.taking, "app"),
+                    Use::Holding => (&self.apps.holding, "app-holding"),
+                };
+                Some(buckets.count(app, rate, name))
             }
             Caller::Address(address) => {
-                Some(self.addresses.count(network(address), self.limits.address?, "address"))
+                let (buckets, name) = match purpose {
+                    Use::Taking => (&self.addresses.taking, "address"),
+                    Use::Holding => (&self.addresses.holding, "address-holding"),
+                };
+                Some(buckets.count(network(address), self.limits.address?, name))
             }
         }
     }
@@ -178,6 +207,18 @@ fn network(address: IpAddr) -> IpAddr {
             let [a, b, c, d, ..] = address.segments();
             IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
         }
+    }
+}
+
+/// The buckets of callers of one kind, by what they ask for.
+struct Pair<K> {
+    taking: Buckets<K>,
+    holding: Buckets<K>,
+}
+
+impl<K: Eq + Hash> Pair<K> {
+    fn new(clock: &Arc<dyn Clock>) -> Self {
+        Self { taking: Buckets::new(clock), holding: Buckets::new(clock) }
     }
 }
 
@@ -254,7 +295,8 @@ impl GovernorClock for SeamClock {
     }
 }
 
-/// Callers of one kind that are remembered: at about 200 bytes each, 13 MB at most.
+/// Callers of one kind and use that are remembered: at about 200 bytes each, 13 MB at most, and
+/// 52 MB in all.
 const MAX_CALLERS: usize = 65_536;
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -311,13 +353,13 @@ mod tests {
         ];
         for (at, (pass_ms, want)) in table.into_iter().enumerate() {
             hand.pass_ms(pass_ms);
-            let standing = rates.count(caller, by_default).expect("a bound");
+            let standing = rates.count(caller, Use::Taking, by_default).expect("a bound");
             let got = standing.retry_after_s.map_or(Ok(standing.remaining), Err);
             assert_eq!(got, want, "{at}");
             let status = standing.refusal().map(|failure| failure.status().as_u16());
             assert_eq!(status, want.is_err().then_some(429), "{at}");
         }
-        let other = rates.count(Caller::App(AppId(8)), by_default).expect("a bound");
+        let other = rates.count(Caller::App(AppId(8)), Use::Taking, by_default).expect("a bound");
         assert_eq!(other.remaining, 3, "each has its own");
     }
 
@@ -325,7 +367,8 @@ mod tests {
     fn answers_say_where_the_caller_stands() {
         let (_hand, rates) = rates(Rate::new(100, 200), None);
         let mut headers = HeaderMap::new();
-        let standing = rates.count(Caller::App(AppId(1)), by_default).expect("a bound");
+        let standing =
+            rates.count(Caller::App(AppId(1)), Use::Taking, by_default).expect("a bound");
         standing.dress(&mut headers);
         assert_eq!(headers[POLICY], "\"app\";q=200;w=2");
         assert_eq!(headers[LIMIT], "\"app\";r=199;t=1");
@@ -335,12 +378,34 @@ mod tests {
     fn an_operator_sets_a_rate_and_another_at_any_time() {
         let (_hand, rates) = rates(None, None);
         let caller = Caller::App(AppId(1));
-        assert_eq!(rates.count(caller, by_default), None, "no bound");
+        assert_eq!(rates.count(caller, Use::Taking, by_default), None, "no bound");
         for burst in [1, 3, 2] {
             let own = |_| RateOf::Own(Rate::new(1, burst).expect("a rate"));
-            let standing = rates.count(caller, own).expect("a bound");
+            let standing = rates.count(caller, Use::Taking, own).expect("a bound");
             assert_eq!(standing.remaining, burst - 1, "a new rate, a new bucket");
         }
+    }
+
+    #[test]
+    fn what_is_held_is_kept_whatever_was_asked_for_beside_it() {
+        let (_hand, rates) = rates(Rate::new(5, 10), Rate::new(1, 1));
+        let narrow = |_| RateOf::Own(Rate::new(1, 2).expect("a rate"));
+        let wide = |_| RateOf::Own(Rate::new(8, 9).expect("a rate"));
+        let count = |caller, of, rate_of: fn(AppId) -> RateOf| {
+            let standing = rates.count(caller, of, rate_of).expect("a bound");
+            standing.retry_after_s.map_or(Ok(standing.remaining), Err)
+        };
+        let app = Caller::App(AppId(1));
+        assert_eq!(count(app, Use::Taking, narrow), Ok(1));
+        assert_eq!(count(app, Use::Taking, narrow), Ok(0));
+        assert_eq!(count(app, Use::Taking, narrow), Err(1), "used up");
+        assert_eq!(count(app, Use::Holding, narrow), Ok(9), "at least the default's");
+        assert_eq!(count(Caller::App(AppId(2)), Use::Holding, wide), Ok(9), "the larger of each");
+        let address = Caller::Address("192.0.2.1".parse().expect("an address"));
+        assert_eq!(count(address, Use::Taking, narrow), Ok(0));
+        assert_eq!(count(address, Use::Taking, narrow), Err(1));
+        assert_eq!(count(address, Use::Holding, narrow), Ok(0));
+        assert_eq!(count(address, Use::Holding, narrow), Err(1), "bounded as well");
     }
 
     #[test]
@@ -356,7 +421,7 @@ mod tests {
         ];
         for (address, remaining) in table {
             let caller = Caller::Address(address.parse().expect("an address"));
-            let standing = rates.count(caller, by_default).expect("a bound");
+            let standing = rates.count(caller, Use::Taking, by_default).expect("a bound");
             assert_eq!(standing.remaining, remaining, "{address}");
         }
     }
@@ -369,15 +434,19 @@ mod tests {
             Caller::Address(IpAddr::V4(number.into()))
         };
         for number in 0..MAX_CALLERS {
-            rates.count(address(number), by_default);
+            rates.count(address(number), Use::Taking, by_default);
         }
         hand.pass_ms(2_001);
-        rates.count(address(0), by_default);
-        rates.count(address(MAX_CALLERS), by_default);
-        assert_eq!(rates.addresses.callers.lock().len(), 2, "the one that asked lately, and a new");
+        rates.count(address(0), Use::Taking, by_default);
+        rates.count(address(MAX_CALLERS), Use::Taking, by_default);
+        assert_eq!(
+            rates.addresses.taking.callers.lock().len(),
+            2,
+            "the one that asked lately, and a new"
+        );
         for number in 0..=MAX_CALLERS {
-            rates.count(address(number), by_default);
+            rates.count(address(number), Use::Taking, by_default);
         }
-        assert!(rates.addresses.callers.lock().len() <= MAX_CALLERS);
+        assert!(rates.addresses.taking.callers.lock().len() <= MAX_CALLERS);
     }
 }

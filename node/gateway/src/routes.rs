@@ -233,10 +233,33 @@ impl Operation {
             && !is_probe(self.path)
     }
 
+    /// Whether it keeps, verifies or gives back what the caller holds, and takes nothing new: no
+    /// other request may use up the rate of these.
+    pub(crate) fn is_for_what_is_held(&self) -> bool {
+        FOR_WHAT_IS_HELD.contains(&self.id)
+    }
+
     pub(crate) fn takes_body(&self) -> bool {
         !matches!(self.request, RequestShape::Nothing | RequestShape::Query(_))
     }
 }
+
+/// Renewals, returns, verifications, deactivations, by the ids of their operations.
+pub(crate) const FOR_WHAT_IS_HELD: &[&str] = &[
+    "renewLease",
+    "renewLeases",
+    "returnLease",
+    "returnBorrow",
+    "validateOfflineToken",
+    "heartbeatCluster",
+    "deactivateCluster",
+    "verifyDevice",
+    "checkTrial",
+    "queryTrial",
+    "validateEvaluation",
+    "validateEvaluationAlias",
+    "classicReturn",
+];
 
 /// Every operation, of every part of the face.
 pub fn operations() -> impl Iterator<Item = &'static Operation> {
@@ -340,6 +363,13 @@ mod tests {
     /// A node with everything switched on.
     fn everything() -> Faces {
         Faces { classic: Some(ClassicFace::default()), ..Faces::default() }
+    }
+
+    #[test]
+    fn what_is_for_what_is_held_exists() {
+        for id in FOR_WHAT_IS_HELD {
+            assert!(operations().any(|operation| operation.id == *id), "{id}");
+        }
     }
 
     #[test]
