@@ -14,6 +14,7 @@ use protocol::cloud::denial::Remedy;
 use protocol::offline::OfflineClaims;
 use protocol::wire::{Id64, Money, UtcTime};
 use serde::Serialize;
+use serde_json::Value;
 use utoipa::ToSchema;
 
 macro_rules! shapes {
@@ -272,10 +273,15 @@ shapes! {
     /// The signed package itself, where standard output is its file. Its own schema is
     /// `package.schema.json`.
     PackageDocument {
-        #[serde(rename = "$schema")]
-        schema: Option<String>,
         package_id: String,
-        signature: String,
+        #[schema(value_type = Object)]
+        product: Value,
+        #[schema(value_type = Object)]
+        client: Value,
+        #[schema(value_type = Object)]
+        entitlement: Value,
+        #[schema(value_type = Object)]
+        validity: Value,
     }
     /// A package that is genuine.
     GenuinePackage {

@@ -2,6 +2,7 @@
 //! to what people read. Here: licenses and clients; beside it, devices and activations, offline
 //! use.
 
+mod documents;
 mod holders;
 mod members;
 mod offline;

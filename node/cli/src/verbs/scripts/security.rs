@@ -110,7 +110,8 @@ fn keys_are_shown_and_rotated() {
         ],
     );
     const ROTATE: &str = "POST /admin/keys/rotate";
-    let done = |what: &str| json!({"what": what, "version": 3, "dropped": [1, 2], "message": "it is done"});
+    let said = "it is done";
+    let done = |what: &str| json!({"what": what, "version": 3, "dropped": [1, 2], "message": said});
     let cases: [(&[&str], Value); 4] = [
         (&["--data-key"], json!({"what": "data-key", "finish": false, "force": false})),
         (
