@@ -105,7 +105,7 @@ fn prints(script: &str, expected: &str, dir: &Path) -> Result<()> {
 }
 
 /// Whether a line is as the pattern, in which `…` stands for anything.
-fn fits(line: &str, pattern: &str) -> bool {
+pub(crate) fn fits(line: &str, pattern: &str) -> bool {
     let mut parts = pattern.split('…');
     let Some(mut rest) = parts.next().and_then(|first| line.strip_prefix(first)) else {
         return false;
@@ -141,7 +141,7 @@ fn readme() -> Result<String> {
     Ok(std::fs::read_to_string(root().join("README.md"))?)
 }
 
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 

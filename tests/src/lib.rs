@@ -12,4 +12,5 @@ pub mod holds;
 pub mod operated;
 pub mod packages;
 pub mod tenant;
+pub mod upkeep;
 pub mod wait;

@@ -307,6 +307,11 @@ impl Operated {
         child.is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
+    /// Whether a node was started and its end was not taken note of yet.
+    pub fn has_process(&self, id: u64) -> Result<bool> {
+        Ok(self.node(id)?.child.is_some())
+    }
+
     fn child(&mut self, id: u64) -> Result<Child> {
         let node = self.nodes.get_mut(&id).with_context(|| format!("no node {id}"))?;
         node.child.take().with_context(|| format!("node {id} is down"))

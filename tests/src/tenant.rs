@@ -4,8 +4,8 @@
 //! Every request that may have happened is sent again, to the next node, with the same
 //! `Idempotency-Key`, until it is answered; so every hold ends definite.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
@@ -40,6 +40,10 @@ pub struct Run {
     pub denied: AtomicU64,
     /// Requests that had to be sent again.
     pub retried: AtomicU64,
+    /// The most times that one request had to be sent again.
+    pub most_retries: AtomicU64,
+    /// Why requests had to be sent again that had been sent again before.
+    pub repeated: Mutex<Vec<String>>,
 }
 
 impl Run {
@@ -57,6 +61,8 @@ impl Run {
             longest_gap_ns: AtomicU64::new(0),
             denied: AtomicU64::new(0),
             retried: AtomicU64::new(0),
+            most_retries: AtomicU64::new(0),
+            repeated: Mutex::new(Vec::new()),
         })
     }
 }
@@ -145,6 +151,8 @@ impl Tenant<'_> {
     {
         let start = self.run.clock.monotonic_ns();
         let mut attempt = self.number + self.round;
+        let mut retries = 0;
+        let mut whys = Vec::new();
         loop {
             let node = self.run.nodes[attempt % self.run.nodes.len()];
             match send(node).await? {
@@ -158,14 +166,23 @@ impl Tenant<'_> {
                     ensure!(answer.header("retry-after").is_some(), "no Retry-After: {answer:?}");
                     let outcome = answer.body["outcome"].as_str().context("503 without outcome")?;
                     ensure!(["not_executed", "unknown"].contains(&outcome), "{answer:?}");
+                    whys.push(format!("node {node}: {}", answer.body));
                 }
-                Reply::Unknown(_) => {}
+                Reply::Unknown(why) => whys.push(format!("node {node}: {why}")),
             }
             let waited = self.run.clock.monotonic_ns() - start;
             if u128::from(waited) > LIVENESS.as_nanos() {
                 bail!("tenant {} got no answer for {LIVENESS:?}", self.number);
             }
             self.run.retried.fetch_add(1, Ordering::Relaxed);
+            retries += 1;
+            self.run.most_retries.fetch_max(retries, Ordering::Relaxed);
+            if retries > 1
+                && let Ok(mut repeated) = self.run.repeated.lock()
+            {
+                repeated.truncate(16);
+                repeated.push(whys.join("; "));
+            }
             attempt += 1;
             // A client backs off between tries; nothing waits for a condition here.
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
