@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,7 @@ use storage::seam::{Clock, RealClock, RealDisk, RealEntropy};
 use storage::state::{Applied, CheckpointMeta, Row, SnapshotHandle, StateConfig, StateStore};
 
 use super::inspect;
+use super::new_node::check_time;
 use super::recover;
 use super::restore;
 use super::save::from_disk;
@@ -285,6 +287,7 @@ fn a_backup_holds_no_secret_in_the_clear() {
 fn a_restore_makes_a_node_that_can_start_and_recover_another() {
     let founded = Founded::new();
     // As a volume that is mounted there, with what an attempt that died left in it.
+    fs::create_dir_all(founded.dir.path().join("restored/lost+found")).unwrap();
     fs::create_dir_all(founded.dir.path().join("restored/.restoring/data")).unwrap();
     let told = founded.restore("restored", &founded.kek(2), &[]).unwrap();
     hold("snapshot restore", &told.json);
@@ -321,7 +324,10 @@ fn a_restore_makes_a_node_that_can_start_and_recover_another() {
 #[test]
 fn a_restore_into_a_directory_that_is_not_there_makes_it() {
     let founded = Founded::new();
-    founded.restore("new", &founded.kek(1), &["--no-borrows-since", "--node-id", "9"]).unwrap();
+    let more = ["--no-borrows-since", "--node-id", "9", "--epoch-above", "7"];
+    let told = founded.restore("new", &founded.kek(1), &more).unwrap();
+    assert_eq!(told.json["epoch"], 8);
+    assert_eq!(told.json["operators"], serde_json::json!(["admin"]));
     let home = founded.dir.path().join("new");
     let config = config::load(&home.join("node.toml"), &RealClock::new()).unwrap();
     assert_eq!(config.file.node_id, 9);
@@ -329,17 +335,19 @@ fn a_restore_into_a_directory_that_is_not_there_makes_it() {
 }
 
 fn recovers(founded: &Founded, path: &Path) {
-    let recover_with = |confirm: Option<&str>, typed: Option<&str>| {
+    let recover_into = |dir: Option<PathBuf>, confirm: Option<&str>, typed: Option<&str>| {
         let typed = typed.map(str::to_owned);
+        let epoch_above = dir.is_some().then_some(5);
         let args = cli::RecoverArgs {
             config: path.to_owned(),
-            dir: None,
+            dir,
             confirm: confirm.map(str::to_owned),
-            known: cli::KnownArgs::default(),
+            known: cli::KnownArgs { epoch_above, ..Default::default() },
         };
         // The authority's certificate is in the configuration's file of roots.
         recover::recover(&args, &World::real(), &|_| Ok::<_, io::Error>(typed.clone()))
     };
+    let recover_with = |confirm, typed| recover_into(None, confirm, typed);
     let before = fs::read_to_string(path).unwrap();
     refused(recover_with(Some("lh-other"), None), Exit::Usage, "not_confirmed", &["not the id"]);
     let silent = recover_with(None, None);
@@ -360,6 +368,44 @@ fn recovers(founded: &Founded, path: &Path) {
     let found = inspect::read(&saved).unwrap();
     assert_eq!(found.ledger.cluster().unwrap().epoch, 3);
     assert_eq!(found.ledger.members().map(|member| member.node).collect::<Vec<_>>(), [4]);
+    // As after an attempt that died before its last step: what it made is kept under another name.
+    fs::write(path, &before).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+    let told = recover_with(None, Some(&founded.cluster_id)).unwrap();
+    hold("cluster recover", &told.json);
+    let aside = path.with_file_name("data-epoch-3.aside-1");
+    assert_eq!(told.json["set_aside"], serde_json::json!(aside));
+    assert!(aside.join("log").is_dir() && path.with_file_name("data-epoch-3/log").is_dir());
+    // Into a volume that is mounted there.
+    let volume = founded.dir.path().join("volume");
+    fs::create_dir_all(volume.join("lost+found")).unwrap();
+    let told = recover_into(Some(volume.clone()), Some(&founded.cluster_id), None).unwrap();
+    assert_eq!((&told.json["epoch"], &told.json["set_aside"]), (&6.into(), &().into()));
+    let saved = founded.dir.path().join("volume.snapshot");
+    from_disk(&saved, &volume, &World::real()).unwrap();
+    assert!(!volume.join(restore::RESTORING).exists());
+}
+
+/// A clock that is far from the state's is said before anything is made.
+#[test]
+fn a_clock_that_is_far_off_is_refused_unless_it_is_right() {
+    let ledger = Founded::new().ledger();
+    let state_ms = ledger.clock().civil_ms;
+    let (minute, day) = (60_000, 86_400_000);
+    for (ahead_ms, believed) in
+        [(0, true), (-10 * minute, true), (-10 * minute - 1, false), (7 * day, true)]
+            .into_iter()
+            .chain([(7 * day + 1, false), (4_000 * day, false)])
+    {
+        for civil_time_is_right in [false, true] {
+            let known = cli::KnownArgs { civil_time_is_right, ..Default::default() };
+            let checked = check_time(&ledger, state_ms + ahead_ms, &known);
+            let refusal = checked.err().map(|trouble| (trouble.exit, trouble.code));
+            let expected =
+                (!believed && !civil_time_is_right).then_some((Exit::Usage, "clock_doubtful"));
+            assert_eq!(refusal, expected, "{ahead_ms} ms ahead, {known:?}");
+        }
+    }
 }
 
 #[test]
