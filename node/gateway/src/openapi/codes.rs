@@ -351,6 +351,10 @@ fn orders(operation: &Operation) -> bool {
     operation.id == "drainNode"
 }
 
+fn watches(operation: &Operation) -> bool {
+    operation.id == "watchEvents"
+}
+
 fn makes_pools(operation: &Operation) -> bool {
     operation.id == "createPool"
 }
@@ -477,6 +481,18 @@ const AROUND: &[Frame] = &[
         code: "secret_shown_before",
         title: "This was done before.",
         fits: invites,
+    },
+    Frame {
+        status: 410,
+        code: "events_pruned",
+        title: "Events behind this one were pruned.",
+        fits: watches,
+    },
+    Frame {
+        status: 410,
+        code: "epoch_changed",
+        title: "The event is of another epoch: the cluster was restored or recovered since.",
+        fits: watches,
     },
     Frame { status: 404, code: "not_found", title: "There is nothing at this path.", fits: always },
     Frame {

@@ -100,7 +100,7 @@ pub(super) fn meaning(status: u16) -> &'static str {
         404 => "There is no such thing for this caller.",
         408 => "The body took longer than 10 seconds (3 before a credential was shown) to arrive.",
         409 => "Refused as things stand.",
-        410 => "The lease has ended.",
+        410 => "It is over: the lease has ended, or the events asked for are gone.",
         413 => {
             "The body is longer than 256 KiB; at the token endpoint, than 8 KiB; at a face that \
              takes its proof in the body, than 64 KiB (1 MiB to activate and verify a device)."

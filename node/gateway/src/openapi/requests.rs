@@ -30,11 +30,10 @@ pub(super) fn of(id: &str) -> Option<Value> {
             "protocol": "device",
             "package_id": "vec-davinci-se-bmw-2025-001",
             "email": "alice@bmw.com",
-            "organization": "BMW AG",
             "duration_days": 365,
         }),
         "pruneAuditLog" => json!({
-            "upto_seq": "4711",
+            "upto_seq": "12",
             "hash": "3b8f0a7de1c94c1d3b8f0a7de1c94c1d3b8f0a7de1c94c1d3b8f0a7de1c94c1d",
         }),
         "addDeviceProduct" => json!({ "name": "CAD Suite", "slug": "cad-suite" }),

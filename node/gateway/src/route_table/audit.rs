@@ -59,8 +59,8 @@ pub(super) static OPERATIONS: &[Operation] = &[
         request: RequestShape::Query(calls::audit::events::parameters),
         answers: &[Answer {
             status: 200,
-            description: "Ids are numbers of audit events, data is an audit event. The stream ends \
-                          now and then: come back with `Last-Event-ID`.",
+            description: "An id is the epoch and the number of an audit event (`3-4712`), data is \
+                          the event. The stream ends now and then: come back with `Last-Event-ID`.",
             body: AnswerBody::Media("text/event-stream"),
         }],
         failures: &[400, 401, 403, 410, 500, 503],

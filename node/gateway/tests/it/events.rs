@@ -27,7 +27,7 @@ impl Stream {
     async fn open(world: &World, query: &str, last_id: Option<u64>) -> Self {
         let mut ask = world.get(&format!("/admin/events{query}")).bearer(&world.auditor);
         if let Some(id) = last_id {
-            ask = ask.header("last-event-id", &id.to_string());
+            ask = ask.header("last-event-id", &format!("1-{id}"));
         }
         let response = ask.open().await;
         assert_eq!(response.status().as_u16(), 200);
@@ -43,7 +43,7 @@ impl Stream {
                     text.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned)
                 };
                 let sent = field("id: ").map(|id| Sent {
-                    id: id.parse().expect("a number"),
+                    id: id.strip_prefix("1-").expect("epoch 1").parse().expect("a number"),
                     kind: field("event: ").expect("a kind"),
                     data: serde_json::from_str(&field("data: ").expect("data")).expect("JSON"),
                 });
@@ -109,6 +109,7 @@ async fn a_watcher_that_cannot_go_on_is_told_why() {
     };
     for (query, last_id, field) in [
         ("", "yesterday", "Last-Event-ID"),
+        ("", "1-yesterday", "Last-Event-ID"),
         (&*format!("?after={}", newest + 1), "", "after"),
         ("?kind=party", "", "kind"),
     ] {
@@ -117,10 +118,15 @@ async fn a_watcher_that_cannot_go_on_is_told_why() {
     }
     let third = world.get("/admin/audit?after=2&limit=1").bearer(&world.auditor).send().await;
     let third = third.expect(200)["events"][0].clone();
-    let body = json!({ "upto_seq": 3, "hash": third["hash"] });
+    let body = json!({ "upto_seq": "3", "hash": third["hash"] });
     world.post("/admin/audit/prune").bearer(&world.admin).json(&body).send().await.expect(200);
     let problem = ask("?after=2", "").await.expect(410);
     assert_eq!(problem["code"], "events_pruned");
+    let problem = ask("", "7-3").await.expect(410);
+    assert_eq!(problem["code"], "epoch_changed");
+    assert!(problem["detail"].to_string().contains("the epoch now is 1"), "{problem}");
+    let bare = world.get("/admin/events").bearer(&world.auditor).header("last-event-id", "3");
+    assert_eq!(bare.open().await.status().as_u16(), 200, "a number is one of this epoch");
     let mut behind = Stream::open(&world, "?after=3", None).await;
     assert_eq!(behind.next().await.expect("the fourth").id, 4);
 }

@@ -2,17 +2,21 @@
 //!
 //! ```text
 //! retry: 200
-//! id: 4712
+//! id: 3-4712                                    epoch and number
 //! event: lease_granted
 //! data: {"seq":"4712", …}                       as in `GET /admin/audit`
 //! : nothing new                                 every 15 seconds of silence
 //! ```
 //!
 //! An event is sent once this node has applied it, in order, none twice and none left out: the id
-//! is its number, and a watcher that comes back with the last id it saw goes on behind it, on
-//! whichever node. A stream ends before its connection would count as idle, when the credential
-//! does, or when the node stops; `EventSource` comes back by itself. Events that were pruned before
-//! a watcher came back cannot be sent: the answer to that is 410, and the watcher begins anew.
+//! is its number in the cluster's epoch, and a watcher that comes back with the last id it saw goes
+//! on behind it, on whichever node. A number alone is one of the epoch now. A stream ends before its
+//! connection would count as idle, when the credential does, when the epoch does, or when the node
+//! stops; `EventSource` comes back by itself.
+//!
+//! What cannot be sent is said, with 410: events that were pruned before a watcher came back, and
+//! events behind one of another epoch. A cluster that was restored from a snapshot uses the numbers
+//! behind it again, for other events; a watcher of the epoch before then begins anew.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -35,6 +39,7 @@ use crate::failure::Failure;
 use crate::keys::Keys;
 use crate::reply::Reply;
 use crate::shared::Shared;
+use crate::view::Epoch;
 
 /// Parameters of the stream, for the OpenAPI document.
 pub(crate) fn parameters() -> Vec<Parameter> {
@@ -45,16 +50,20 @@ pub(crate) fn parameters() -> Vec<Parameter> {
 pub(crate) async fn open(shared: Arc<Shared>, call: Call) -> Result<Reply, Failure> {
     let keys = shared.serving_keys()?;
     let query: EventsQuery = call.query()?;
-    let last_id = match call.header("last-event-id") {
-        Some(text) => Some(text.parse().map_err(|_| {
-            Failure::field("Last-Event-ID", "want the number of an event, as its id said")
-        })?),
-        None => query.after,
-    };
-    let filter = {
+    let last_id = call.header("last-event-id").map(|text| {
+        let reason = "want the id of an event, as the stream said it: 3-4712";
+        EventId::parse(text).ok_or_else(|| Failure::field("Last-Event-ID", reason))
+    });
+    let last_id = last_id.transpose()?;
+    let (filter, epoch) = {
         let ledger = shared.read(&call).await?;
-        Filter::of(&audit_query(&query), &keys, &ledger)?
+        let filter = Filter::of(&audit_query(&query), &keys, &ledger)?;
+        (filter, crate::view::epoch(&ledger)?)
     };
+    if last_id.and_then(|id| id.epoch).is_some_and(|seen| seen != epoch.number) {
+        return Err(epoch_changed(epoch.number));
+    }
+    let last_id = last_id.map(|id| id.seq).or(query.after);
     let bounds = shared.context.cluster.audit_bounds();
     let seen = last_id.unwrap_or(bounds.head.seq);
     if seen < bounds.floor.seq {
@@ -83,6 +92,7 @@ pub(crate) async fn open(shared: Arc<Shared>, call: Call) -> Result<Reply, Failu
         shared,
         keys,
         filter,
+        epoch,
         seen,
         ready: VecDeque::from([Bytes::from_static(b"retry: 200\n\n")]),
         started_ns,
@@ -90,6 +100,35 @@ pub(crate) async fn open(shared: Arc<Shared>, call: Call) -> Result<Reply, Failu
         _permit: permit,
     };
     Ok(Reply::stream(EVENT_STREAM, Body::from_stream(events(watching))))
+}
+
+/// The id of an event: `EPOCH-SEQ`, or its number alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct EventId {
+    epoch: Option<u32>,
+    seq: u64,
+}
+
+impl EventId {
+    fn parse(text: &str) -> Option<Self> {
+        match text.split_once('-') {
+            None => Some(Self { epoch: None, seq: text.parse().ok()? }),
+            Some((epoch, seq)) => {
+                Some(Self { epoch: Some(epoch.parse().ok()?), seq: seq.parse().ok()? })
+            }
+        }
+    }
+}
+
+fn epoch_changed(now: u32) -> Failure {
+    let detail =
+        format!("the epoch now is {now}; read `/admin/audit` again, and come back without an id");
+    let problem = protocol::cloud::problem::Problem::new(
+        StatusCode::GONE.as_u16(),
+        "epoch_changed",
+        "The event is of another epoch: the cluster was restored or recovered since.",
+    );
+    problem.detail(detail).into()
 }
 
 fn audit_query(query: &EventsQuery) -> AuditQuery {
@@ -114,6 +153,8 @@ struct Watching {
     keys: Arc<Keys>,
     principal: Principal,
     filter: Filter,
+    /// Of every id of this stream.
+    epoch: Epoch,
     /// The last event that was looked at.
     seen: u64,
     /// To be sent.
@@ -174,11 +215,14 @@ impl Watching {
             let event = stored.decode().ok()?;
             if self.filter.fits(&event) {
                 let ledger = cluster.ledger();
-                let epoch = crate::view::epoch(&ledger).ok()?;
-                let shown = view::event(&self.keys, &ledger, epoch, stored, &event);
+                if crate::view::epoch(&ledger).ok()? != self.epoch {
+                    return None;
+                }
+                let shown = view::event(&self.keys, &ledger, self.epoch, stored, &event);
                 let data = serde_json::to_string(&shown).ok()?;
-                let (seq, kind) = (stored.seq, event.kind.name());
-                let text = format!("id: {seq}\nevent: {kind}\ndata: {data}\n\n");
+                let (epoch, seq) = (self.epoch.number, stored.seq);
+                let kind = event.kind.name();
+                let text = format!("id: {epoch}-{seq}\nevent: {kind}\ndata: {data}\n\n");
                 self.ready.push_back(text.into());
             }
         }
@@ -221,3 +265,25 @@ const QUIET_NS: u64 = 15_000_000_000;
 /// How often to look whether the credential still holds.
 const LOOK_AROUND: Duration = Duration::from_millis(500);
 const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_an_epoch_and_a_number() {
+        for (text, want) in [
+            ("3-4712", Some((Some(3), 4712))),
+            ("4712", Some((None, 4712))),
+            ("0", Some((None, 0))),
+            ("", None),
+            ("-4712", None),
+            ("3-", None),
+            ("3-4-5", None),
+            ("yesterday", None),
+        ] {
+            let id = EventId::parse(text).map(|id| (id.epoch, id.seq));
+            assert_eq!(id, want, "{text}");
+        }
+    }
+}
