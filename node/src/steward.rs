@@ -171,7 +171,8 @@ fn next_step(ledger: &Ledger, status: &Status) -> Option<Step> {
             continue;
         }
         // A promotion that lost its leader half way is finished by asking for it again.
-        if !ticket.learner && !(joining.voter && status.is_settled) {
+        let votes_for_good = joining.voter && status.is_settled;
+        if !(votes_for_good || ticket.learner) {
             return Some(Step::Consensus(Change::Promote { node: ticket.node }));
         }
         let replaced = ticket.replaces.filter(|old| joining.voter && *old != ticket.node);
