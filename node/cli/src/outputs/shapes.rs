@@ -186,7 +186,8 @@ shapes! {
         replaces: u64,
         config: String,
         former_config: String,
-        former_data: String,
+        /// Where what was left of its data is now; null where nothing was left.
+        former_data: Option<String>,
         /// The commands to go on with.
         next: Vec<String>,
     }
