@@ -355,6 +355,10 @@ fn watches(operation: &Operation) -> bool {
     operation.id == "watchEvents"
 }
 
+fn reads_on(operation: &Operation) -> bool {
+    matches!(operation.id, "watchEvents" | "listAuditEvents")
+}
+
 fn makes_pools(operation: &Operation) -> bool {
     operation.id == "createPool"
 }
@@ -492,7 +496,7 @@ const AROUND: &[Frame] = &[
         status: 410,
         code: "epoch_changed",
         title: "The event is of another epoch: the cluster was restored or recovered since.",
-        fits: watches,
+        fits: reads_on,
     },
     Frame { status: 404, code: "not_found", title: "There is nothing at this path.", fits: always },
     Frame {

@@ -18,7 +18,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
         summary: "Lists what happened, page by page, from either end.",
         request: RequestShape::Query(calls::audit::list_parameters),
         answers: &[ok(schema_of::<admin::AuditList>, "One page.")],
-        failures: &[400, 401, 403, 500, 503],
+        failures: &[400, 401, 403, 410, 500, 503],
         handler: handler!(calls::audit::list),
     },
     Operation {

@@ -99,6 +99,9 @@ async fn pages_have_every_event_once_from_either_end() {
     let after = numbers(&all(&world, &format!("after={}&order=desc", head - 2)).await);
     assert_eq!(after, [head, head - 1]);
     assert!(seqs(&list(&world, &format!("after={head}")).await.expect(200)).is_empty());
+    let gone = list(&world, "cursor=7-3").await.expect(410);
+    assert_eq!(gone["code"], "epoch_changed");
+    list(&world, "cursor=1-3").await.expect(200);
     for wrong in ["cursor=x", "kind=nonsense", "limit=0", "order=up", "lease_id=x", "since=now"] {
         list(&world, wrong).await.expect(400);
     }

@@ -32,6 +32,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use utoipa::IntoParams;
 use utoipa::openapi::path::Parameter;
 
+use super::event_id::EventId;
 use super::view::{self, Filter};
 use crate::auth;
 use crate::call::{Call, Principal};
@@ -60,10 +61,7 @@ pub(crate) async fn open(shared: Arc<Shared>, call: Call) -> Result<Reply, Failu
         let filter = Filter::of(&audit_query(&query), &keys, &ledger)?;
         (filter, crate::view::epoch(&ledger)?)
     };
-    if last_id.and_then(|id| id.epoch).is_some_and(|seen| seen != epoch.number) {
-        return Err(epoch_changed(epoch.number));
-    }
-    let last_id = last_id.map(|id| id.seq).or(query.after);
+    let last_id = last_id.map(|id| id.of_epoch(epoch)).transpose()?.or(query.after);
     let bounds = shared.context.cluster.audit_bounds();
     let seen = last_id.unwrap_or(bounds.head.seq);
     if seen < bounds.floor.seq {
@@ -100,35 +98,6 @@ pub(crate) async fn open(shared: Arc<Shared>, call: Call) -> Result<Reply, Failu
         _permit: permit,
     };
     Ok(Reply::stream(EVENT_STREAM, Body::from_stream(events(watching))))
-}
-
-/// The id of an event: `EPOCH-SEQ`, or its number alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct EventId {
-    epoch: Option<u32>,
-    seq: u64,
-}
-
-impl EventId {
-    fn parse(text: &str) -> Option<Self> {
-        match text.split_once('-') {
-            None => Some(Self { epoch: None, seq: text.parse().ok()? }),
-            Some((epoch, seq)) => {
-                Some(Self { epoch: Some(epoch.parse().ok()?), seq: seq.parse().ok()? })
-            }
-        }
-    }
-}
-
-fn epoch_changed(now: u32) -> Failure {
-    let detail =
-        format!("the epoch now is {now}; read `/admin/audit` again, and come back without an id");
-    let problem = protocol::cloud::problem::Problem::new(
-        StatusCode::GONE.as_u16(),
-        "epoch_changed",
-        "The event is of another epoch: the cluster was restored or recovered since.",
-    );
-    problem.detail(detail).into()
 }
 
 fn audit_query(query: &EventsQuery) -> AuditQuery {
@@ -220,9 +189,8 @@ impl Watching {
                 }
                 let shown = view::event(&self.keys, &ledger, self.epoch, stored, &event);
                 let data = serde_json::to_string(&shown).ok()?;
-                let (epoch, seq) = (self.epoch.number, stored.seq);
-                let kind = event.kind.name();
-                let text = format!("id: {epoch}-{seq}\nevent: {kind}\ndata: {data}\n\n");
+                let (id, kind) = (EventId::new(self.epoch, stored.seq), event.kind.name());
+                let text = format!("id: {id}\nevent: {kind}\ndata: {data}\n\n");
                 self.ready.push_back(text.into());
             }
         }
@@ -265,25 +233,3 @@ const QUIET_NS: u64 = 15_000_000_000;
 /// How often to look whether the credential still holds.
 const LOOK_AROUND: Duration = Duration::from_millis(500);
 const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_id_is_an_epoch_and_a_number() {
-        for (text, want) in [
-            ("3-4712", Some((Some(3), 4712))),
-            ("4712", Some((None, 4712))),
-            ("0", Some((None, 0))),
-            ("", None),
-            ("-4712", None),
-            ("3-", None),
-            ("3-4-5", None),
-            ("yesterday", None),
-        ] {
-            let id = EventId::parse(text).map(|id| (id.epoch, id.seq));
-            assert_eq!(id, want, "{text}");
-        }
-    }
-}

@@ -5,6 +5,7 @@
 //! events and says where it ended; the civil clock never goes back, so a time is found by halving.
 
 mod detail;
+mod event_id;
 pub(crate) mod events;
 mod export;
 pub(super) mod view;
@@ -23,6 +24,7 @@ use raft::{AuditBounds, AuditError, StoredEvent};
 use utoipa::IntoParams;
 use utoipa::openapi::path::Parameter;
 
+use self::event_id::EventId;
 use self::view::Filter;
 use crate::call::Call;
 use crate::failure::Failure;
@@ -51,11 +53,13 @@ pub(crate) fn export_parameters() -> Vec<Parameter> {
 pub(crate) async fn list(shared: &Shared, call: &Call) -> Result<Reply, Failure> {
     let keys = shared.serving_keys()?;
     let query: AuditQuery = call.query()?;
-    let cursor = query.cursor.as_deref().map(parse_cursor).transpose()?;
+    let cursor = query.cursor.as_deref();
+    let cursor = cursor.map(|text| EventId::parse(text).ok_or_else(not_a_cursor)).transpose()?;
     let (filter, epoch) = {
         let ledger = shared.read(call).await?;
         (Filter::of(&query, &keys, &ledger)?, crate::view::epoch(&ledger)?)
     };
+    let cursor = cursor.map(|id| id.of_epoch(epoch)).transpose()?;
     let bounds = shared.context.cluster.audit_bounds();
     let mut span = Span {
         first: bounds.floor.seq.max(query.after.unwrap_or(0)).saturating_add(1),
@@ -82,7 +86,7 @@ pub(crate) async fn list(shared: &Shared, call: &Call) -> Result<Reply, Failure>
         events: found.iter().map(shown).collect(),
         floor: Id64(bounds.floor.seq),
         head: Id64(bounds.head.seq),
-        next: next.map(|seq| seq.to_string()),
+        next: next.map(|seq| EventId::new(epoch, seq).to_string()),
     }))
 }
 
@@ -338,15 +342,11 @@ async fn holds(
     ))
 }
 
-fn parse_cursor(text: &str) -> Result<u64, Failure> {
-    text.parse().map_err(|_| not_a_cursor())
-}
-
 /// Where a check ended: number and hash.
 fn parse_position(text: &str) -> Result<AuditHead, Failure> {
     let (seq, hash) = text.split_once(':').ok_or_else(not_a_cursor)?;
     let EventHash(hash) = EventHash::parse(hash).ok_or_else(not_a_cursor)?;
-    Ok(AuditHead { seq: parse_cursor(seq)?, hash })
+    Ok(AuditHead { seq: seq.parse().map_err(|_| not_a_cursor())?, hash })
 }
 
 fn not_a_cursor() -> Failure {
