@@ -135,7 +135,7 @@ fn fails(words: &[&str], exit: i32, code: &str) -> Result<String> {
     Ok(said["error"]["message"].as_str().unwrap_or_default().to_owned())
 }
 
-fn operator<'a>(dev: &'a DevFile, node: u64) -> Result<[&'a str; 6]> {
+fn operator(dev: &DevFile, node: u64) -> Result<[&str; 6]> {
     let node = dev.nodes.iter().find(|known| known.id == node).context("no such node")?;
     let ca = dev.ca_cert.to_str().context("a path")?;
     Ok(["--server", &node.gateway, "--ca-cert", ca, "--token", &dev.admin_token])
@@ -203,7 +203,9 @@ async fn all_come_back_at_once(
     seats: &[Seat],
 ) -> Result<Vec<Seat>> {
     let token = shop.token(api, node).await?;
-    let item = |lease_id: &str, renewal_token: &str| json!({ "lease_id": lease_id, "renewal_token": renewal_token });
+    let item = |lease_id: &str, renewal_token: &str| -> Value {
+        json!({ "lease_id": lease_id, "renewal_token": renewal_token })
+    };
     let mut leases: Vec<Value> =
         seats.iter().map(|seat| item(&seat.lease_id, &seat.renewal_token)).collect();
     let [one, other, ..] = seats else { bail!("too few seats") };
