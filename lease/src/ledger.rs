@@ -120,8 +120,8 @@ impl Ledger {
     ///
     /// # Errors
     /// When the entry does not belong here; then nothing was changed. An entry proposed before its
-    /// proposer knew of the founding has epoch and incarnation 0 and is accepted until another epoch
-    /// than the first is opened.
+    /// proposer knew of the founding has epoch and incarnation 0 and is accepted until another
+    /// epoch than the first is opened.
     pub fn apply_entry(&mut self, index: u64, entry: &Entry) -> Result<Vec<Outcome>, ApplyError> {
         self.belongs_here(index, entry)?;
         self.move_clocks(index, &entry.header);

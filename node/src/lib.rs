@@ -27,8 +27,8 @@
 
 mod assembly;
 mod authority;
-mod certificates;
 mod backup;
+mod certificates;
 pub mod config;
 mod control;
 pub mod dev;
@@ -45,6 +45,6 @@ pub mod program;
 pub mod provision;
 pub mod seal;
 pub mod serve;
-mod steward;
 mod signing;
+mod steward;
 mod watch;

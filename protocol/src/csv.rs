@@ -1,8 +1,8 @@
 //! Tables as text that spreadsheets read (RFC 4180).
 //!
 //! Names come from packages and people, and a spreadsheet runs what begins like a formula. So a
-//! cell that begins with `=`, `+`, `-`, `@`, a tab or a carriage return gets an apostrophe in front,
-//! as OWASP advises; a number stays a number. Rows end with CR LF.
+//! cell that begins with `=`, `+`, `-`, `@`, a tab or a carriage return gets an apostrophe in
+//! front, as OWASP advises; a number stays a number. Rows end with CR LF.
 
 use ::csv::{QuoteStyle, Terminator, WriterBuilder};
 

@@ -1,4 +1,5 @@
-//! Join tokens: what a new node is handed, so that it finds the cluster and both believe each other.
+//! Join tokens: what a new node is handed, so that it finds the cluster and both believe each
+//! other.
 //!
 //! ```text
 //! lhj1_<base64url>   RFC 4648 section 5, no padding

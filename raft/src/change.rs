@@ -333,7 +333,8 @@ fn hindrance(
     }
     if lag > MAX_LAG {
         return Some(format!(
-            "node {node} lacks {lag} entries, and {MAX_LAG} are allowed; wait until it has caught up"
+            "node {node} lacks {lag} entries, and {MAX_LAG} are allowed; wait until it has caught \
+             up"
         ));
     }
     let (needed, answering) = (with_it.len() / 2 + 1, with_it.len() - silent.len());

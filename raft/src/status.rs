@@ -69,7 +69,8 @@ pub struct PeerStatus {
     pub id: NodeId,
     /// Where peers reach it.
     pub address: String,
-    /// Whether it votes, also in one of two sets while the voters change; otherwise it is a learner.
+    /// Whether it votes, also in one of two sets while the voters change; otherwise it is a
+    /// learner.
     pub voter: bool,
     /// Last index known to be in its log; on the leader only.
     pub matched: Option<u64>,

@@ -63,8 +63,8 @@ impl Ledger {
         Ok(Outcome::Done)
     }
 
-    /// Whether a node may be put that no ticket let in: those that found the cluster are, before its
-    /// first operator, or the one that is the first of all.
+    /// Whether a node may be put that no ticket let in: those that found the cluster are, before
+    /// its first operator, or the one that is the first of all.
     fn may_found(&self, node: NodeId) -> Result<(), Refusal> {
         if self.state.operate().former().contains_key(&node) {
             return Err(Refusal::new(RefusalCode::NodeIdTaken));

@@ -1,5 +1,5 @@
-//! Random histories of pools and checkouts against a naive model, which keeps plain lists and shares
-//! only the types of commands with the ledger.
+//! Random histories of pools and checkouts against a naive model, which keeps plain lists and
+//! shares only the types of commands with the ledger.
 
 use std::collections::BTreeMap;
 

@@ -11,7 +11,8 @@
 //! release L1 · suspend alpha · resume alpha · revoke alpha · transfer alpha team 3 [from=x]
 //! import beta davinci 1 2 · pin vector-de · register 2 davinci · rotate 1 · remove 1
 //! setpool alpha team [3] [for=user:anna,host:wks-1,app:1] [text=note] · rmpool alpha team
-//! pooluse alpha [team] · operator 7 admin [until=+60s] · seats alpha · usage alpha · audit · refusals · rows · due
+//! pooluse alpha [team] · operator 7 admin [until=+60s] · seats alpha · usage alpha · audit ·
+//! refusals · rows · due
 //! ```
 //! Operators' commands take `as=ID` (default: the first administrator).
 

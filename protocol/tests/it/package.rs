@@ -180,9 +180,15 @@ fn check_unverifiable(
     offered: Option<&PublicKey>,
     (code, field): (&str, &str),
 ) {
-    let error = parse(document).unwrap().verify(pinned, offered).unwrap_err();
+    let error = UnverifiedPackage::parse(document.to_string().as_bytes())
+        .unwrap()
+        .verify(pinned, offered)
+        .unwrap_err();
     assert_eq!((error.code(), error.field()), (code, Some(field)), "{error}");
     assert_eq!(error.category(), Category::Unverifiable);
+    // A signature of no known form is found when it is verified; the schema sees it at once.
+    let misshapen = (code == "package_signature_form").then_some(&error);
+    check_schema(document, misshapen);
 }
 
 #[test]
@@ -574,7 +580,7 @@ fn every_package_that_was_ever_made_fits_the_schema() {
     {
         check_schema(&with(golden.clone(), &format!("/{field}"), json!(signature.trim())), None);
     }
-    let key = ed25519_key();
+    let key = ed25519_key(9);
     for document in [journey(), standard()] {
         let signed = sign_document(document.to_string().as_bytes(), &key).unwrap();
         check_schema(&serde_json::from_str(&signed).unwrap(), None);

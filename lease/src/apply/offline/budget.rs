@@ -44,8 +44,8 @@ impl Ledger {
         Some(BudgetRow { month, charged, ..stored })
     }
 
-    /// What overage of a package has cost this month. Without a row nothing was charged by month: it
-    /// is all that was ever charged where the package came this month, else what is still out.
+    /// What overage of a package has cost this month. Without a row nothing was charged by month:
+    /// it is all that was ever charged where the package came this month, else what is still out.
     pub(crate) fn overage_of_month_at(&self, slot: u32) -> Money {
         let package = self.state.at(slot);
         if let Some(budget) = self.budget_now(&package.terms().package) {

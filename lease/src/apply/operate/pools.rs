@@ -1,7 +1,8 @@
 //! Pools: named shares of a package's seats, for whom they are kept, and how much they are used.
 //!
 //! A pool grows out of the unassigned seats that are free and shrinks back into them, so shares
-//! never add up to more than the package has. A rule keeps a pool for users, hosts and applications:
+//! never add up to more than the package has. A rule keeps a pool for users, hosts and
+//! applications:
 //! nobody else gets a seat of it, and those it names are given its seats first when they name no
 //! pool. What a rule says counts for the next grant; seats that are out stay where they are.
 //!

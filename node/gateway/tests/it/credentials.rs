@@ -173,8 +173,11 @@ async fn a_sealed_node_says_so_and_lives() {
     assert!(ready.text.contains("[-]unsealed failed"), "{}", ready.text);
     world.keys.unseal(crate::world::keys());
     let ready = world.get("/readyz?verbose").send().await;
-    assert_eq!(ready.text, "[+]recovered ok\n[+]unsealed ok\n[+]staying ok\n[+]undamaged ok\n[+]quorum ok\n\
-         readyz check passed\n");
+    assert_eq!(
+        ready.text,
+        "[+]recovered ok\n[+]unsealed ok\n[+]staying ok\n[+]undamaged ok\n\
+         [+]quorum ok\nreadyz check passed\n"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -25,8 +25,8 @@ mod people;
 mod pools;
 mod rates;
 mod recorded;
-mod snapshot;
 mod security;
+mod snapshot;
 mod world;
 
 use gateway::{DeviceSigner, Keys, NewAuthority, OfflineSigner, Peppers, Vault, VaultError};

@@ -267,7 +267,9 @@ async fn use_refusals_and_costs_are_reported() {
     }
 
     let refusals = world.report("/admin/usage/refusals").await;
-    let row = |reason: &str, count: u32| json!({ "package_id": PACKAGE, "reason": reason, "count": count });
+    let row = |reason: &str, count: u32| -> Value {
+        json!({ "package_id": PACKAGE, "reason": reason, "count": count })
+    };
     assert_eq!(refusals["refusals"], json!([row("pool_reserved", 2), row("unknown_feature", 1)]));
     let page = world.report("/admin/usage/refusals?limit=1").await;
     let next = text_of(&page, "next").replace('/', "%2F");

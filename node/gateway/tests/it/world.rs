@@ -11,9 +11,9 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use gateway::{
-    AuthorityError, CertificateAuthority, CertificateSubject, ClassicFace, ClientCertificate, Faces, Gateway,
-    GatewayConfig, GatewayContext, KeysCell, NodeControl, NodeFacts, NodeOrder, OrderError,
-    PeerAddress, PeerProbe, RateLimits, TokenSigner,
+    AuthorityError, CertificateAuthority, CertificateSubject, ClassicFace, ClientCertificate,
+    Faces, Gateway, GatewayConfig, GatewayContext, KeysCell, NodeControl, NodeFacts, NodeOrder,
+    OrderError, PeerAddress, PeerProbe, RateLimits, TokenSigner,
 };
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::Full;
