@@ -1,9 +1,9 @@
 //! A snapshot file that is there whole and verified, or not at all.
 //!
 //! It is written under a temporary name beside its own, synced, read back from the disk with every
-//! check, renamed, and the directory synced. The temporary name has the number of the process in it, so
-//! that two which write the same do not meet. What a crash leaves is a temporary file that nothing
-//! takes for a backup.
+//! check, renamed, and the directory synced. The temporary name has the number of the process in
+//! it, so that two which write the same do not meet. What a crash leaves is a temporary file that
+//! nothing takes for a backup.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
