@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use crate::api::Api;
 use crate::cluster::DevNode;
 use crate::holds::{Hold, fences_against_real_time, most_seats_held_at_once};
-use crate::operated::{Operated, bare, error_of};
+use crate::operated::{Operated, bare, error_of, json_of};
 use crate::tenant::{Run, live};
 use crate::wait::eventually;
 
@@ -118,13 +118,18 @@ async fn states_are_equal(cluster: &Operated) -> Result<()> {
             let variables = cluster.environment(&cluster.node(id).ok()?.gateway.clone());
             let words = ["-o", "json", "snapshot", "save", &file.display().to_string()];
             let saved = bare(&words, &variables).ok().filter(|it| it.status.success())?;
-            states.push(serde_json::from_slice::<Value>(&saved.stdout).ok()?);
+            let shown =
+                bare(&["-o", "json", "snapshot", "status", &file.display().to_string()], &[]);
+            states.push(json_of(&shown.ok()?).ok()?);
         }
         states.iter().all(|state| state["index"] == states[0]["index"]).then_some(states)
     })
     .await?;
     for state in &states {
-        ensure!(state["sha256"] == states[0]["sha256"], "{state} {}", states[0]);
+        ensure!(state["state_sum"].is_string(), "no sum: {state}");
+        for name in ["state_sum", "audit_hash"] {
+            ensure!(state[name] == states[0][name], "{name}: {state} {}", states[0]);
+        }
     }
     Ok(())
 }

@@ -258,6 +258,8 @@ impl Inspection {
             "packages": self.ledger.packages().count(),
             "leases": self.ledger.live_leases(),
             "audit_events": self.audit_events,
+            "audit_hash": HEXLOWER.encode(&self.ledger.audit_head().hash),
+            "state_sum": HEXLOWER.encode(&self.meta.state_sum),
             "members": members,
             "tables": tables,
         })

@@ -487,6 +487,8 @@ shapes! {
         packages: u64,
         leases: u64,
         audit_events: u64,
+        audit_hash: String,
+        state_sum: String,
         members: Vec<SnapshotMember>,
         tables: Vec<SnapshotTable>,
         /// Of `snapshot verify`: every hash, every row and every rule was checked.
