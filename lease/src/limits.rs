@@ -133,9 +133,9 @@ pub const TOKEN_LIFETIME_MS: i64 = 3600 * 1000;
 /// Led milliseconds of the grace after an epoch was opened, at the least: the usual term of a
 /// lease.
 pub const MIN_GRACE_MS: u64 = 15 * 60 * 1000;
-/// Led milliseconds by which activations alone make that grace longer at most: a plan may let a
-/// device go on for years, and nobody new is let in meanwhile.
-pub const MAX_ACTIVATION_GRACE_MS: u64 = 31 * 24 * 3600 * 1000;
+/// Led milliseconds for which activations alone make that grace last at most: a plan may let a
+/// device go on for a month without asking, and nobody new is let in meanwhile.
+pub const MAX_ACTIVATION_GRACE_MS: u64 = 3600 * 1000;
 /// Certificate authorities at once: the one that issues, one before it and one after, with room.
 pub const MAX_TRUST_ANCHORS: usize = 8;
 /// Bytes of an authority's certificate, DER.

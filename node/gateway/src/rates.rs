@@ -6,8 +6,8 @@
 //! told apart by address, IPv6 by its /64. Operators and probes are not counted: they are needed
 //! most when something runs wild.
 //!
-//! Whatever keeps or gives back what a caller holds (renewals, returns, verifications) is counted in
-//! a bucket of its own, so that an application that asks for too much does not lose what it has.
+//! Whatever keeps or gives back what a caller holds (renewals, returns, verifications) is counted
+//! in a bucket of its own, so that an application that asks for too much does not lose what it has.
 //! That bucket is as large as the other and never smaller than the default one.
 //!
 //! Every answer that was counted says where the caller stands, in the fields of
@@ -15,7 +15,8 @@
 //! `RateLimit-Policy: "app";q=200;w=2`, and `RateLimit: "app";r=199;t=1` says that 199 requests are
 //! left and that it is full again in a second.
 //!
-//! Memory is bounded by [`MAX_CALLERS`] of each kind, for each of the two. Beyond, those who have been quiet long enough
+//! Memory is bounded by [`MAX_CALLERS`] of each kind, for each of the two. Beyond, those who have
+//! been quiet long enough
 //! for their bucket to be full are forgotten, which changes nothing for them; where nobody is, all
 //! are: a flood from so many addresses is not one caller's doing.
 

@@ -191,10 +191,10 @@ impl Watch {
                         warn!(node, kind, detail = %alarm.detail, "an alarm is raised");
                     }
                 }
-                Command::ClearAlarm { node, kind } => {
-                    if telling.told.say((*node, *kind), Word::Clear, now_ns) {
-                        info!(node, kind = kind.name(), "an alarm is cleared");
-                    }
+                Command::ClearAlarm { node, kind }
+                    if telling.told.say((*node, *kind), Word::Clear, now_ns) =>
+                {
+                    info!(node, kind = kind.name(), "an alarm is cleared");
                 }
                 _ => {}
             }

@@ -19,8 +19,8 @@
 //! larger checkpoint. Who has such a state raises the upper bound, which stops them earlier.
 //!
 //! Two things that take more are not in it, because they can wait: a snapshot that is received is
-//! given up once the lower bound is crossed, and put into place only where that leaves as much free;
-//! and the state's file is written anew only under the same condition.
+//! given up once the lower bound is crossed, and put into place only where that leaves as much
+//! free; and the state's file is written anew only under the same condition.
 //!
 //! The upper bound, under which `NOSPACE` stands, is the lower one and what the cluster goes on to
 //! write then: heartbeats, returns and removals make the log as long as it ever gets, which is

@@ -6,13 +6,13 @@
 //! * what is live keeps its seat for a full term from here on, however late in its term it stood;
 //! * nobody gets a new seat before the grace is over, which is as long as the longest term of a
 //!   lease, as the longest offline token where there are some, and as the longest that some
-//!   activation works without asking (31 days of it at most); holders of leases that the state does
+//!   activation works without asking (an hour of it at most); holders of leases that the state does
 //!   not know come back meanwhile (`reclaim`);
 //! * seats that could have been borrowed are kept until the last such borrow would end.
 //!
 //! Both hold for a state that a survivor goes on from: what the lost majority answered alone is as
 //! unknown as what came after a backup. What it cannot cover: activations that the state does not
-//! know and that last until they are given back, or for longer than 31 days.
+//! know and that last until they are given back, or that go on for more than an hour without asking.
 //!
 //! ```text
 //! led   opened ────────────── until_led_ms

@@ -131,7 +131,11 @@ pub struct KnownArgs {
     /// The highest epoch that this cluster ever had (`cluster status`), where that is more than the
     /// state says: after a restore was done before from this backup or an older one. Two epochs of
     /// one number would take each other's renewal tokens for their own
-    #[arg(long, value_name = "EPOCH", value_parser = clap::value_parser!(u32).range(1..4_000_000_000))]
+    #[arg(
+        long,
+        value_name = "EPOCH",
+        value_parser = clap::value_parser!(u32).range(1..4_000_000_000)
+    )]
     pub epoch_above: Option<u32>,
     /// Say that the clock of this machine is right although it is more than 10 minutes behind the
     /// state, or more than 7 days ahead of it
