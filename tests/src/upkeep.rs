@@ -117,7 +117,7 @@ async fn states_are_equal(cluster: &Operated) -> Result<()> {
             let _ = fs::remove_file(&file);
             let variables = cluster.environment(&cluster.node(id).ok()?.gateway.clone());
             let words = ["-o", "json", "snapshot", "save", &file.display().to_string()];
-            let saved = bare(&words, &variables).ok().filter(|it| it.status.success())?;
+            bare(&words, &variables).ok().filter(|it| it.status.success())?;
             let shown =
                 bare(&["-o", "json", "snapshot", "status", &file.display().to_string()], &[]);
             states.push(json_of(&shown.ok()?).ok()?);

@@ -93,17 +93,20 @@ async fn readers_miss_nothing_while_checkpoints_run() {
 }
 
 async fn prune(world: &World, upto_seq: u64) {
-    let last = world.node(1).audit_events(upto_seq, 1).await.unwrap().remove(0);
+    let last = world.node(1).audit_events(upto_seq, 1).await.expect("the event").remove(0);
     let hash = Sha256::digest(&last.bytes).into();
     let command = Command::PruneAudit { upto_seq, hash };
-    let submitted = world.submit(1, vec![by(Actor::Operator(ROOT), command)]).await.unwrap();
+    let submitted =
+        world.submit(1, vec![by(Actor::Operator(ROOT), command)]).await.expect("applied");
     assert_eq!(submitted.outcomes, [lease::outcome::Outcome::Done]);
 }
 
 /// First sequence numbers of the stored blocks.
 fn blocks(cluster: &Cluster) -> Vec<u64> {
-    let rows = cluster.stored_rows(table::AUDIT, &[], 1_000).unwrap();
-    rows.iter().map(|(key, _)| u64::from_be_bytes(key.as_slice().try_into().unwrap())).collect()
+    let rows = cluster.stored_rows(table::AUDIT, &[], 1_000).expect("rows");
+    rows.iter()
+        .map(|(key, _)| u64::from_be_bytes(key.as_slice().try_into().expect("8 bytes")))
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -118,26 +118,7 @@ impl Story {
                 self.world.clock.led_ms += real_ms as u64 * led_percent / 100;
                 self.world.apply(Actor::Node(1), None, Command::Tick);
             }
-            Step::Checkout { package } => {
-                let id = self.next;
-                let checkout = checkout(PACKAGES[package], "davinci", lease_id(id));
-                let command = Command::Checkout(Box::new(checkout));
-                if let Outcome::Granted(grant) = self.world.apply(app, None, command) {
-                    assert!(self.world.ledger.grace().is_none(), "nobody new in the grace");
-                    self.next += 1;
-                    let wait = i64::try_from(grant.expires_in_ms).expect("it ends");
-                    let holder = Holder {
-                        package,
-                        sequence: grant.sequence,
-                        epoch: self.epoch,
-                        online_until_ms: self.world.clock.civil_ms + wait,
-                        device_until_ms: i64::MIN,
-                        holds: true,
-                        behind: false,
-                    };
-                    self.holders.insert(id, holder);
-                }
-            }
+            Step::Checkout { package } => self.check_out(package),
             Step::Renew { lease, lost } => {
                 let Some((id, holder)) = self.pick(lease) else { return };
                 if holder.epoch != self.epoch {
@@ -187,6 +168,27 @@ impl Story {
                 });
                 self.reclaim(id, sequence.min(most));
             }
+        }
+    }
+
+    fn check_out(&mut self, package: usize) {
+        let id = self.next;
+        let checkout = checkout(PACKAGES[package], "davinci", lease_id(id));
+        let command = Command::Checkout(Box::new(checkout));
+        if let Outcome::Granted(grant) = self.world.apply(app_actor(1, 1), None, command) {
+            assert!(self.world.ledger.grace().is_none(), "nobody new in the grace");
+            self.next += 1;
+            let wait = i64::try_from(grant.expires_in_ms).expect("it ends");
+            let holder = Holder {
+                package,
+                sequence: grant.sequence,
+                epoch: self.epoch,
+                online_until_ms: self.world.clock.civil_ms + wait,
+                device_until_ms: i64::MIN,
+                holds: true,
+                behind: false,
+            };
+            self.holders.insert(id, holder);
         }
     }
 
@@ -336,7 +338,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (wait, prop_oneof![3 => Just(100_u64), 1 => 0_u64..100])
             .prop_map(|(real_ms, led_percent)| Step::Pass { real_ms, led_percent }),
         8 => (0_usize..3).prop_map(|package| Step::Checkout { package }),
-        8 => (lease.clone(), lost.clone()).prop_map(|(lease, lost)| Step::Renew { lease, lost }),
+        8 => (lease.clone(), lost).prop_map(|(lease, lost)| Step::Renew { lease, lost }),
         4 => (lease.clone(), 1_u64..3_000_000, lost)
             .prop_map(|(lease, duration_ms, lost)| Step::Borrow { lease, duration_ms, lost }),
         2 => lease.clone().prop_map(|lease| Step::ReturnBorrow { lease }),

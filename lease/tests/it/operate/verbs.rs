@@ -437,7 +437,7 @@ fn what_is_live_gets_a_full_term() {
          heartbeat L4:1                   -> seq=2 in=60s token v1 for=60s
          time +40s
          epoch 2
-         grace                            -> 7210s
+         grace                            -> 3600s
          heartbeat L1:1:idle              -> seq=1 in=60s
          heartbeat L2:1:idle              -> seq=1 in=3600s
          heartbeat L3:1:idle              -> seq=1 in=70s

@@ -283,7 +283,7 @@ mod tests {
             hosts: vec!["ci-1".to_owned()],
             apps: vec!["app-00abcdef01234567".to_owned(), "classic".to_owned()],
         };
-        let read = parties(&named).ok().expect("parties");
+        let Ok(read) = parties(&named) else { panic!("parties") };
         assert_eq!(reserved_for(&read), named);
         for wrong in ["app-1", "cloud", "Classic"] {
             let named = ReservedFor { apps: vec![wrong.to_owned()], ..ReservedFor::default() };
