@@ -78,7 +78,6 @@ pub(super) fn recover(
     let id = cluster_id(&export.ledger)?.to_owned();
     check_time(&export.ledger, world.clock.wall_ms(), &args.known)?;
     let known = Known::of(&export, file);
-    known.show();
     confirmed(args, &id, confirm, &known)?;
     let secrets =
         Secrets::open(&export.ledger, kek, "keys.kek", &config.tls.roots).map_err(|trouble| {
@@ -208,7 +207,13 @@ fn confirmed(
 ) -> Result<(), Trouble> {
     let typed = match &args.confirm {
         Some(typed) => Some(typed.clone()),
-        None => confirm(id).map_err(|error| failed(&error))?,
+        None => {
+            // A script reads it in the error.
+            if io::stdin().is_terminal() {
+                known.show();
+            }
+            confirm(id).map_err(|error| failed(&error))?
+        }
     };
     match typed {
         Some(typed) if typed == id => Ok(()),
