@@ -461,9 +461,8 @@ impl Operated {
         eventually("every node has the same state", || async {
             let status = self.status().await.ok()?;
             let nodes = status["nodes"].as_array()?;
-            let same = |of: &dyn Fn(&Value) -> &Value| {
-                nodes.iter().all(|node| of(node) == of(&nodes[0]))
-            };
+            let same =
+                |of: &dyn Fn(&Value) -> &Value| nodes.iter().all(|node| of(node) == of(&nodes[0]));
             let is_same = nodes.len() == ids.len()
                 && !nodes.iter().any(|node| node["detail"]["audit_hash"].is_null())
                 && same(&|node| &node["applied_index"])

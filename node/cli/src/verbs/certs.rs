@@ -156,7 +156,9 @@ async fn rotate(
     loop {
         let response: RotateCertificatesResponse =
             session.post(&path, &body, &args.mutation).await?.json()?;
-        let waited = watch.elapsed_ms() >= args.wait.ms;
+        // What is left is too short for another answer.
+        let left_ms = args.wait.ms.saturating_sub(watch.elapsed_ms());
+        let waited = std::time::Duration::from_millis(left_ms) < PAUSE;
         if response.done || !args.ca || waited {
             return report(&response);
         }

@@ -17,7 +17,7 @@ use gateway::{
 };
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::Full;
-use lease::command::{Command, InitCluster, Member, Operator, Role};
+use lease::command::{Command, InitCluster, Member, Operator, Role, WrappedDataKey};
 use lease::entry::{Actor, Envelope};
 use lease::ids::{NodeId, OperatorId, TraceId};
 use lease::outcome::Outcome;
@@ -414,7 +414,14 @@ async fn found(cluster: &Cluster, signer: &TokenSigner, tokens: &[(Role, String)
         directory_incarnation: 7,
         kek_public: [0; 32],
     });
-    let mut commands = vec![init, member];
+    let wrap = Command::WrapDataKey(WrappedDataKey {
+        version: 1,
+        node: 1,
+        ephemeral_public: [0; 32],
+        nonce: [0; 12],
+        wrapped: vec![0; 48],
+    });
+    let mut commands = vec![init, member, wrap];
     commands.extend(signer.signing_keys(1).map(Command::PublishSigningKey));
     for (number, (role, token)) in (1_u64..).zip(tokens) {
         commands.push(Command::AddOperator(Operator {

@@ -39,10 +39,11 @@ pub(crate) async fn run(args: &HealthArgs, session: &Session<'_>) -> Result<Repo
         let report = look(session).await;
         let is_healthy = report.as_ref().is_ok_and(|report| report.exit == Exit::Done);
         let left_ms = args.wait.map_or(0, |wait| wait.ms.saturating_sub(watch.elapsed_ms()));
-        if is_healthy || left_ms == 0 {
+        // What is left is too short for another look to find anything else.
+        if is_healthy || Duration::from_millis(left_ms) < LOOK_EVERY {
             return report;
         }
-        tokio::time::sleep(LOOK_EVERY.min(Duration::from_millis(left_ms))).await;
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 
