@@ -12,7 +12,8 @@
 //!
 //! Both hold for a state that a survivor goes on from: what the lost majority answered alone is as
 //! unknown as what came after a backup. What it cannot cover: activations that the state does not
-//! know and that last until they are given back, or that go on for more than an hour without asking.
+//! know and that last until they are given back, or that go on for more than an hour without
+//! asking.
 //!
 //! ```text
 //! led   opened ────────────── until_led_ms
