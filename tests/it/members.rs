@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use leasehold_tests::api::{Api, Reply};
 use leasehold_tests::operated::{Operated, bare, error_of};
 use leasehold_tests::packages::Registered;
+use leasehold_tests::upkeep::write_addresses;
 use leasehold_tests::wait::eventually;
 use serde_json::{Value, json};
 
@@ -131,8 +132,7 @@ async fn a_node_moves_leadership_is_handed_over_and_all_nodes_are_rolled() -> Re
     cluster.stop(leader).await?;
     let config = cluster.node(leader)?.config.clone();
     let options = cluster.addresses_of(7);
-    let text = moved_to(&config, &options[1], &options[3])?;
-    fs::write(&config, text)?;
+    write_addresses(&config, &options[1], &options[3])?;
     cluster.moved(leader, &options[1], &options[3])?;
     cluster.start(leader)?;
     cluster.ready(leader).await?;
@@ -149,23 +149,6 @@ async fn a_node_moves_leadership_is_handed_over_and_all_nodes_are_rolled() -> Re
     ensure!(rolled["restarted"].as_array().is_some_and(|ids| ids.len() == 3), "{rolled}");
     take(&cluster.api()?, other, &app, "cyd").await?;
     cluster.hashes_are_equal().await
-}
-
-/// The configuration with other addresses.
-fn moved_to(config: &Path, listen: &str, peer: &str) -> Result<String> {
-    let text = fs::read_to_string(config)?;
-    let mut in_first = true;
-    let lines = text.lines().map(|line| {
-        in_first &= !line.starts_with('[');
-        match line.split_once(" = ") {
-            Some(("listen", _)) if in_first => format!("listen = \"{listen}\""),
-            Some(("peer_listen", _)) if in_first => format!("peer_listen = \"{peer}\""),
-            Some(("peer_address", _)) if in_first => format!("peer_address = \"{peer}\""),
-            Some(("gateway_url", _)) if in_first => format!("gateway_url = \"https://{listen}\""),
-            _ => line.to_owned(),
-        }
-    });
-    Ok(lines.collect::<Vec<_>>().join("\n") + "\n")
 }
 
 /// Rolls the cluster; what a service manager does, this does: it starts what a file asks for.

@@ -9,7 +9,7 @@ use lease::outcome::Outcome;
 use lease::rows::table;
 use lease::{Ledger, LoadError};
 
-use crate::golden::{bytes, hex, read, rows_text, up_to, write_missing};
+use crate::golden::{check_read, check_written, hex, rows_text, up_to, write_missing};
 use crate::license_script;
 use crate::script::Line;
 use crate::world::*;
@@ -87,35 +87,13 @@ fn history() -> (Vec<Entry>, Vec<Vec<Outcome>>, World) {
 
 #[test]
 fn stored_bytes_of_licenses_are_what_they_were() {
-    for (name, text) in golden() {
-        for (number, (now, then)) in text.lines().zip(read(name).lines()).enumerate() {
-            assert_eq!(now, then, "line {} of {name}", number + 1);
-        }
-        assert_eq!(text.lines().count(), read(name).lines().count(), "lines of {name}");
-    }
+    check_written(golden());
 }
 
 #[test]
 fn stored_bytes_of_licenses_are_read_again() {
     let (entries, outcomes, world) = history();
-    let lines = read("license-entries-v1.hex");
-    let read_entries = lines.lines().map(|line| Entry::decode(&bytes(line)).expect("an entry"));
-    assert_eq!(read_entries.collect::<Vec<_>>(), entries);
-    let lines = read("license-outcomes-v1.hex");
-    let read_outcomes: Vec<Vec<Outcome>> =
-        format::decode(Kind::Outcomes, 1, &bytes(lines.trim())).expect("outcomes");
-    assert_eq!(read_outcomes, outcomes);
-    let mut ledger = Ledger::new();
-    for line in read("license-rows-v1.hex").lines() {
-        let mut words = line.split(' ');
-        let mut next = || words.next().expect("table, key and value");
-        let table = next().parse().expect("a table");
-        let (key, value) = (bytes(next()), bytes(next()));
-        ledger.load_row(table, &key, &value).expect("a row");
-    }
-    ledger.finish_load().expect("a ledger");
-    let now = up_to(&world.store, table::API_KEY);
-    assert_eq!(ledger.state_sum(), load(&now, LedgerLimits::PRODUCTION).state_sum());
+    check_read("license-", &entries, &outcomes, &up_to(&world.store, table::API_KEY));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use lease::operate::*;
 use lease::outcome::{Outcome, RefusalCode};
 use lease::{Ledger, decode_audit_block};
 
-use crate::golden::{bytes, hex, read, rows_text, write_missing};
+use crate::golden::{check_read, check_written, hex, rows_text, write_missing};
 use crate::license_script;
 use crate::offline::entitle;
 use crate::operate::{anchor, member, open_epoch, secret, signing_key, wrap};
@@ -261,34 +261,13 @@ fn second_epoch_batch() -> Vec<Envelope> {
 
 #[test]
 fn stored_bytes_of_operating_are_what_they_were() {
-    for (name, text) in golden() {
-        for (number, (now, then)) in text.lines().zip(read(name).lines()).enumerate() {
-            assert_eq!(now, then, "line {} of {name}", number + 1);
-        }
-        assert_eq!(text.lines().count(), read(name).lines().count(), "lines of {name}");
-    }
+    check_written(golden());
 }
 
 #[test]
 fn stored_bytes_of_operating_are_read_again() {
     let (entries, outcomes, store) = history();
-    let lines = read("operate-entries-v1.hex");
-    let read_entries = lines.lines().map(|line| Entry::decode(&bytes(line)).expect("an entry"));
-    assert_eq!(read_entries.collect::<Vec<_>>(), entries);
-    let lines = read("operate-outcomes-v1.hex");
-    let read_outcomes: Vec<Vec<Outcome>> =
-        format::decode(Kind::Outcomes, 1, &bytes(lines.trim())).expect("outcomes");
-    assert_eq!(read_outcomes, outcomes);
-    let mut ledger = Ledger::new();
-    for line in read("operate-rows-v1.hex").lines() {
-        let mut words = line.split(' ');
-        let mut next = || words.next().expect("table, key and value");
-        let table = next().parse().expect("a table");
-        let (key, value) = (bytes(next()), bytes(next()));
-        ledger.load_row(table, &key, &value).expect("a row");
-    }
-    ledger.finish_load().expect("a ledger");
-    assert_eq!(ledger.state_sum(), load(&store, LedgerLimits::PRODUCTION).state_sum());
+    check_read("operate-", &entries, &outcomes, &store);
 }
 
 /// Every table has a row, every kind of event an event, and nothing was refused but what was to be.
