@@ -1,0 +1,3 @@
+//! The program `jepsen`; what it does is in the library beside it.
+
+fn main() {}
