@@ -9,3 +9,4 @@
 //! nothing of the crates that make the product.
 
 pub mod history;
+pub mod volume;
