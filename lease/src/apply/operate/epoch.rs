@@ -3,7 +3,8 @@
 //! A state that comes from a backup does not know what was granted, renewed or borrowed after it.
 //! So nothing that somebody may still hold is given to anybody else:
 //!
-//! * what is live keeps its seat for a full term from here on, however late in its term it stood;
+//! * what is live keeps its seat for a full term from here on, however late in its term it stood,
+//!   and at least until the grace is over: its holder may have renewed or borrowed since;
 //! * nobody gets a new seat before the grace is over, which is as long as the longest term of a
 //!   lease, as the longest offline token where there are some, and as the longest that some
 //!   activation works without asking (an hour of it at most); holders of leases that the state does
@@ -75,7 +76,7 @@ impl Ledger {
         let grace = GraceRow { former_epoch: former.epoch, reason: open.reason, until_led_ms };
         self.state.set_grace(Some(grace));
         let forgot_borrows = !open.no_borrows_since;
-        self.lengthen_what_is_live(forgot_borrows);
+        self.lengthen_what_is_live(forgot_borrows, until_led_ms);
         if forgot_borrows {
             self.reserve_unknown_borrows();
         }
@@ -189,8 +190,9 @@ impl Ledger {
         longest_ms
     }
 
-    /// Everything live lasts for a full term from now, and so do the tokens that may be out for it.
-    fn lengthen_what_is_live(&mut self, forgot_borrows: bool) {
+    /// Everything live lasts for a full term from now and through the grace, in which nobody new
+    /// would get its seat anyway; the tokens that may be out for it count for a full term too.
+    fn lengthen_what_is_live(&mut self, forgot_borrows: bool, until_led_ms: u64) {
         let clock = self.clock();
         // The wall clock says nothing of a hold: it may have been lengthened since.
         let live = self.state.leases_after(None).filter(|lease| {
@@ -198,11 +200,11 @@ impl Ledger {
             !over && (lease.is_held() || !self.is_due(lease))
         });
         for id in live.map(|lease| lease.id()).collect::<Vec<LeaseId>>() {
-            self.lengthen(id, forgot_borrows);
+            self.lengthen(id, forgot_borrows, until_led_ms);
         }
     }
 
-    fn lengthen(&mut self, id: LeaseId, forgot_borrows: bool) {
+    fn lengthen(&mut self, id: LeaseId, forgot_borrows: bool, until_led_ms: u64) {
         let Some(lease) = self.state.lease(id) else { return };
         let clock = self.clock();
         let package = self.state.at(lease.package());
@@ -227,7 +229,8 @@ impl Ledger {
         };
         let token_ends = clock.civil_ms.saturating_add_unsigned(longest);
         let ends_ms = token_ends.min(self.last_token_ms(lease));
-        self.state.renew_lease(id, renewed, clock.led_ms.saturating_add(term_ms), sequence);
+        let expires_led_ms = clock.led_ms.saturating_add(term_ms).max(until_led_ms);
+        self.state.renew_lease(id, renewed, expires_led_ms, sequence);
         if let Some(hold) = hold.filter(|hold| longest > 0 && hold.ends_ms < ends_ms) {
             self.state.put_hold(HoldRow { ends_ms, ..hold });
         }

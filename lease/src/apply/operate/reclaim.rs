@@ -4,10 +4,8 @@
 //! knows may have been renewed after the backup was taken: so a sequence higher than the one stored
 //! is believed, and a lower one is a replay as ever. One that it does not know was granted after
 //! the backup: it takes a seat again under its own id, where there is one, in whichever pool, and
-//! i
-//! is
-//! charged for nothing again. It comes back without user, host and features: those were lost, and
-//! so was its quantity: it comes back as one seat, however many it had.
+//! is charged for nothing again. It comes back without user, host and features: those were lost,
+//! and so was its quantity: it comes back as one seat, however many it had.
 
 use crate::apply::renew::{Shown, is_renewable};
 use crate::apply::seat::SeatRequest;

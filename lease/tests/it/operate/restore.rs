@@ -382,6 +382,22 @@ proptest! {
     }
 }
 
+/// Borrowed after the backup, and back when its term without the borrow would be over.
+#[test]
+fn a_borrow_that_the_backup_does_not_know_comes_back_late_in_the_grace() {
+    let back = check(
+        true,
+        &[Step::Checkout { package: 2 }],
+        &[Step::Borrow { lease: 0, duration_ms: 800_000, lost: false }],
+        &[
+            Step::Pass { real_ms: i64::from(TTL_MS), led_percent: 100 },
+            Step::Renew { lease: 0, lost: false },
+        ],
+        0,
+    );
+    assert_eq!(back, [1, 0]);
+}
+
 /// A history of every kind: so the property has something to say.
 #[test]
 fn known_and_unknown_leases_come_back() {

@@ -421,8 +421,8 @@ fn in_the_grace_nobody_gets_a_new_seat() {
     );
 }
 
-/// What is live lasts a full term, however late in it the backup was taken, and the grace as long
-/// as the longest term of what may be out.
+/// What is live lasts a full term and through the grace, however late in it the backup was taken;
+/// the grace lasts as long as the longest term of what may be out.
 #[test]
 fn what_is_live_gets_a_full_term() {
     check_node(
@@ -438,14 +438,18 @@ fn what_is_live_gets_a_full_term() {
          time +40s
          epoch 2
          grace                            -> 3600s
-         heartbeat L1:1:idle              -> seq=1 in=60s
+         heartbeat L1:1:idle              -> seq=1 in=3600s
          heartbeat L2:1:idle              -> seq=1 in=3600s
-         heartbeat L3:1:idle              -> seq=1 in=70s
-         heartbeat L4:2:idle              -> seq=2 in=70s token v1 for=60s
+         heartbeat L3:1:idle              -> seq=1 in=3600s
+         heartbeat L4:2:idle              -> seq=2 in=3600s token v1 for=60s
          hold L4                          -> v1 ends=60s skew=10s
          time +60s
-         heartbeat L1:1                   -> no LeaseEnded
-         heartbeat L4:2:idle              -> seq=2 in=10s token v1 for=0s",
+         heartbeat L1:1                   -> seq=2 in=3540s
+         heartbeat L4:2:idle              -> seq=2 in=3540s token v1 for=0s
+         time +3540s
+         grace                            -> -
+         heartbeat L1:2                   -> no LeaseEnded
+         heartbeat L4:2                   -> no LeaseEnded",
     );
 }
 
