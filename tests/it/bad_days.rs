@@ -30,7 +30,22 @@ fn all_are_refused(what: &str, variables: &[(&str, String)], table: &[Bad<'_>]) 
     Ok(())
 }
 
-/// Whatever an operator can list: what was refused must not show in it.
+/// What the clients move in a list while an operator is refused.
+const USE: [&str; 5] = ["commit_in_use", "overage_in_use", "in_use", "free", "usage"];
+
+fn without_use(value: Value) -> Value {
+    match value {
+        Value::Array(items) => items.into_iter().map(without_use).collect(),
+        Value::Object(fields) => fields
+            .into_iter()
+            .filter(|(name, _)| !USE.contains(&name.as_str()))
+            .map(|(name, value)| (name, without_use(value)))
+            .collect(),
+        other => other,
+    }
+}
+
+/// Whatever an operator can list, use by clients apart: what was refused must not show in it.
 fn portrait(cluster: &Operated) -> Result<Vec<Value>> {
     [
         &["member", "list"][..],
@@ -43,7 +58,7 @@ fn portrait(cluster: &Operated) -> Result<Vec<Value>> {
         &["vendor", "trust", "list"],
     ]
     .iter()
-    .map(|words| cluster.cli_json(words))
+    .map(|words| cluster.cli_json(words).map(without_use))
     .collect()
 }
 
