@@ -8,5 +8,11 @@
 //! The rig is a black box: it knows the command line, the HTTPS face, files and signals, and
 //! nothing of the crates that make the product.
 
+pub mod clock;
+pub mod cluster;
 pub mod history;
+pub mod proxy;
+pub mod record;
+pub mod rng;
 pub mod volume;
+pub mod workloads;
