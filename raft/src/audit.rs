@@ -108,7 +108,7 @@ impl Cluster {
         limit: usize,
     ) -> Result<Vec<StoredEvent>, AuditError> {
         let replica = self.replica();
-        let read = tokio::task::spawn_blocking(move || read(&replica, from, limit));
+        let read = self.workers().run(move || read(&replica, from, limit));
         match read.await {
             Ok(events) => events,
             Err(panicked) => Err(AuditError::Failed(panicked.to_string())),

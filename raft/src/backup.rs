@@ -43,7 +43,7 @@ impl Cluster {
     pub async fn local_backup(&self) -> Result<SnapshotHandle, BackupError> {
         self.checkpoint_now().await?;
         let replica = Arc::clone(&self.replica());
-        let held = tokio::task::spawn_blocking(move || replica.store.snapshot()).await;
+        let held = self.workers().run(move || replica.store.snapshot()).await;
         held.map_err(|panicked| BackupError::Failed(panicked.to_string()))
     }
 }

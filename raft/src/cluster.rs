@@ -43,6 +43,7 @@ use crate::state_machine::StateMachine;
 use crate::status::{Metrics, NodeRole, Status};
 use crate::submit::Router;
 use crate::transport::{HandleError, PeerCall, Transport};
+use crate::workers::Workers;
 use crate::{change, conduct, open, outsider, reads, recovery, report, runtime, upkeep};
 
 /// A node's part in the cluster. A clone is another handle to the same one; when the last one is
@@ -61,6 +62,8 @@ struct Inner {
     recovered: watch::Receiver<bool>,
     failover_bound: Duration,
     tasks: Mutex<JoinSet<()>>,
+    /// Writes the log, where no thread does; ends with it.
+    writing: Mutex<JoinSet<()>>,
 }
 
 /// The applied state, locked for reading: keep it short and never across an await.
@@ -105,9 +108,11 @@ impl Cluster {
         let mut boot = [0; 8];
         entropy.fill(&mut boot);
         let fatal = Fatal::new();
-        let (log, replica) = {
+        let (log, writer, replica) = {
             let (config, clock, fatal) = (config.clone(), Arc::clone(&clock), fatal.clone());
-            tokio::task::spawn_blocking(move || open::open(&config, disk, clock, fatal))
+            let workers = config.workers.clone();
+            workers
+                .run(move || open::open(&config, disk, clock, fatal))
                 .await
                 .map_err(|panicked| StartError::Storage(panicked.into()))??
         };
@@ -120,6 +125,7 @@ impl Cluster {
             boot: u64::from_le_bytes(boot),
             timing,
             clock,
+            workers: config.workers.clone(),
             transport,
             log: log.clone(),
             replica: Arc::clone(&replica),
@@ -138,18 +144,23 @@ impl Cluster {
             refused: Mutex::default(),
         });
         let found = log.state().last.map(|last| last.index);
-        let log_store = LogStore::new(log, context.fatal.clone());
+        let mut writing = JoinSet::new();
+        if let Some(writer) = writer {
+            writing.spawn(config.workers.clone().write_log(log.clone(), writer));
+        }
+        let workers = config.workers.clone();
+        let log_store = LogStore::new(log, workers.clone(), context.fatal.clone());
         let starting = Raft::new(
             config.node,
             Arc::new(raft_config),
             Network::new(Arc::clone(&context)),
             log_store.clone(),
-            StateMachine::new(replica),
+            StateMachine::new(replica, workers),
         );
         let raft = runtime::with_entropy(entropy, starting)
             .await
             .map_err(|error| StartError::Storage(error.into()))?;
-        Ok(Self { inner: Arc::new(Inner::new(config, context, raft, log_store, found)) })
+        Ok(Self { inner: Arc::new(Inner::new(config, context, raft, log_store, found, writing)) })
     }
 
     /// Founds the cluster with these voters (number and `host:port`); on one node only.
@@ -321,7 +332,7 @@ impl Cluster {
             return Err(ChangeError::Failed("the disk has no room for a checkpoint".to_owned()));
         }
         let replica = Arc::clone(&self.inner.context.replica);
-        let written = tokio::task::spawn_blocking(move || replica.checkpoint()).await;
+        let written = self.workers().run(move || replica.checkpoint()).await;
         match written {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(self.failed(&error.to_string())),
@@ -359,7 +370,7 @@ impl Cluster {
         }
         let (replica, log) = (Arc::clone(&context.replica), context.log.clone());
         let healthy = context.fatal.reason().is_none() && context.has_room();
-        let closed = tokio::task::spawn_blocking(move || {
+        let closed = context.workers.run(move || {
             if healthy && let Err(error) = replica.checkpoint() {
                 tracing::warn!(%error, "no checkpoint was written at the stop");
             }
@@ -370,6 +381,13 @@ impl Cluster {
             Ok(Err(error)) => tracing::warn!(%error, "the log did not close cleanly"),
             Err(panicked) => tracing::error!(%panicked, "the log did not close cleanly"),
         }
+        let mut writing = std::mem::take(&mut *self.inner.writing.lock());
+        while writing.join_next().await.is_some() {}
+    }
+
+    /// Where this node's blocking work is done.
+    pub fn workers(&self) -> &Workers {
+        &self.inner.context.workers
     }
 
     pub(crate) fn replica(&self) -> Arc<Replica> {
@@ -389,6 +407,7 @@ impl Inner {
         raft: Raft,
         log: LogStore,
         found: Option<u64>,
+        writing: JoinSet<()>,
     ) -> Self {
         let (proposer, submissions) = Proposer::new(Arc::clone(&context));
         let (reads, readers) = Reads::new();
@@ -429,8 +448,8 @@ impl Inner {
         spawn("recovery", Box::pin(recovering));
         let outside = outsider::watch(Arc::clone(&context));
         spawn("watch for removal", Box::pin(outside));
-        let tasks = Mutex::new(tasks);
-        Self { context, raft, router, changer, server, recovered, failover_bound, tasks }
+        let (tasks, writing) = (Mutex::new(tasks), Mutex::new(writing));
+        Self { context, raft, router, changer, server, recovered, failover_bound, tasks, writing }
     }
 }
 

@@ -9,6 +9,8 @@ use std::time::Duration;
 use lease::ids::NodeId;
 use openraft::{Config, SnapshotPolicy, StepDownPolicy};
 
+use crate::workers::Workers;
+
 /// How far apart the nodes are. All nodes of a cluster must have the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Preset {
@@ -78,6 +80,8 @@ pub struct ClusterConfig {
     pub log_cache_bytes: u64,
     /// Memory for the pages of the state store in bytes.
     pub state_cache_bytes: u64,
+    /// Where blocking work is done: on threads, except in a simulation.
+    pub workers: Workers,
 }
 
 impl ClusterConfig {
@@ -95,6 +99,7 @@ impl ClusterConfig {
             log_segment_bytes: 64 << 20,
             log_cache_bytes: 64 << 20,
             state_cache_bytes: 64 << 20,
+            workers: Workers::Threads,
         }
     }
 

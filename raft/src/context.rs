@@ -22,6 +22,7 @@ use crate::state_machine::StateMachine;
 use crate::status::{Alarm, NodeRole, Position};
 use crate::transport::Transport;
 use crate::types::TypeConfig;
+use crate::workers::Workers;
 
 pub(crate) type Raft = openraft::Raft<TypeConfig, StateMachine>;
 
@@ -67,6 +68,7 @@ pub(crate) struct Context {
     pub(crate) boot: u64,
     pub(crate) timing: Timing,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) workers: Workers,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) log: Log,
     pub(crate) replica: Arc<Replica>,

@@ -66,6 +66,7 @@ mod suite;
 pub mod transport;
 mod types;
 mod upkeep;
+mod workers;
 
 pub use audit::{AuditBounds, AuditError, StoredEvent};
 pub use backup::BackupError;
@@ -74,3 +75,4 @@ pub use config::{ClusterConfig, Preset, Timing};
 pub use outcome::{Executed, ReadError, ReadPoint, SubmitError, SubmitErrorKind, Submitted};
 pub use status::{Alarm, Metrics, NodeRole, PeerStatus, Position, Status};
 pub use transport::{HandleError, MAX_CALL_BYTES, PeerCall, Transport, TransportError};
+pub use workers::{Pace, Workers};

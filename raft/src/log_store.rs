@@ -29,6 +29,7 @@ use crate::types::{
     LogId, Proposal, RaftEntry, TypeConfig, Vote, decode_position, decode_vote, encode_position,
     encode_vote, from_log_entry, log_id_of, position_of, storage_failure, to_log_entry,
 };
+use crate::workers::Workers;
 
 /// The adapter; a clone reads and writes the same log.
 #[derive(Clone)]
@@ -36,6 +37,7 @@ pub(crate) struct LogStore {
     log: Log,
     decoded: Arc<Mutex<VecDeque<Decoded>>>,
     durable_proposal: watch::Sender<u64>,
+    workers: Workers,
     fatal: Fatal,
 }
 
@@ -45,8 +47,9 @@ struct Decoded {
 }
 
 impl LogStore {
-    pub(crate) fn new(log: Log, fatal: Fatal) -> Self {
-        Self { log, decoded: Arc::default(), durable_proposal: watch::Sender::new(0), fatal }
+    pub(crate) fn new(log: Log, workers: Workers, fatal: Fatal) -> Self {
+        let durable_proposal = watch::Sender::new(0);
+        Self { log, decoded: Arc::default(), durable_proposal, workers, fatal }
     }
 
     /// The highest [`Proposal::number`] that is durable here.
@@ -85,9 +88,7 @@ impl LogStore {
             self.log.read(range, max_bytes)
         } else {
             let log = self.log.clone();
-            tokio::task::spawn_blocking(move || log.read(range, max_bytes))
-                .await
-                .map_err(storage_failure)?
+            self.workers.run(move || log.read(range, max_bytes)).await.map_err(storage_failure)?
         };
         if let Err(error @ LogError::Damaged { .. }) = &found {
             self.fatal.corrupt(error.to_string());

@@ -38,6 +38,7 @@ use crate::transport::{PeerCall, TransportError};
 use crate::types::{
     StoredVote, TypeConfig, Vote, encode_membership, log_id_of, position_of, to_log_entry,
 };
+use crate::workers::Workers;
 
 type Rpc<T> = Result<T, RPCError<TypeConfig>>;
 
@@ -193,7 +194,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         let sending = self.context.transport.send_snapshot(
             self.target,
             encode(&request),
-            read_ahead(chunks),
+            read_ahead(chunks, self.context.workers.clone()),
             SNAPSHOT_DEADLINE,
         );
         let answer = tokio::select! {
@@ -224,18 +225,20 @@ impl RaftNetworkV2<TypeConfig> for Peer {
 }
 
 /// The chunks of a snapshot as a stream; each is read from disk on a thread that may block.
-fn read_ahead(chunks: SnapshotChunks) -> BoxStream<'static, io::Result<Bytes>> {
-    stream::unfold(Some(chunks), |chunks| async move {
+fn read_ahead(chunks: SnapshotChunks, workers: Workers) -> BoxStream<'static, io::Result<Bytes>> {
+    stream::unfold((Some(chunks), workers), |(chunks, workers)| async move {
         let mut chunks = chunks?;
-        let read = tokio::task::spawn_blocking(move || {
+        let read = workers.run(move || {
             let chunk = chunks.next_chunk();
             (chunk, chunks)
         });
         match read.await {
-            Ok((Ok(Some(chunk)), chunks)) => Some((Ok(Bytes::from(chunk)), Some(chunks))),
+            Ok((Ok(Some(chunk)), chunks)) => {
+                Some((Ok(Bytes::from(chunk)), (Some(chunks), workers)))
+            }
             Ok((Ok(None), _)) => None,
-            Ok((Err(error), _)) => Some((Err(io::Error::other(error)), None)),
-            Err(panicked) => Some((Err(io::Error::other(panicked)), None)),
+            Ok((Err(error), _)) => Some((Err(io::Error::other(error)), (None, workers))),
+            Err(panicked) => Some((Err(io::Error::other(panicked)), (None, workers))),
         }
     })
     .boxed()

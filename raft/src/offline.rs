@@ -175,7 +175,7 @@ pub fn export(
     scratch: PathBuf,
 ) -> Result<Export, OfflineError> {
     refuse_leftovers(disk.as_ref(), &scratch)?;
-    let (log, store) = open::open_files(config, Arc::clone(&disk), Arc::clone(&clock))?;
+    let (log, _, store) = open::open_files(config, Arc::clone(&disk), Arc::clone(&clock))?;
     let scratch = Scratch { path: scratch, disk: Arc::clone(&disk), removed: false };
     let copy = open_store(config, &scratch.path, disk, clock)?;
     if store.meta().is_some() {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use storage::log::{Log, LogConfig, OpenError as LogOpenError};
+use storage::log::{Log, LogConfig, LogWriter, OpenError as LogOpenError};
 use storage::seam::{Clock, Disk};
 use storage::state::{OpenError as StateOpenError, StateConfig, StateStore};
 
@@ -35,31 +35,37 @@ pub(crate) fn open(
     disk: Arc<dyn Disk>,
     clock: Arc<dyn Clock>,
     fatal: Fatal,
-) -> Result<(Log, Arc<Replica>), StartError> {
-    let (log, store) = open_files(config, disk, Arc::clone(&clock))?;
+) -> Result<(Log, Option<LogWriter>, Arc<Replica>), StartError> {
+    let (log, writer, store) = open_files(config, disk, Arc::clone(&clock))?;
     let replica =
         Replica::load(config.node, store, log.clone(), clock, fatal).map_err(not_loaded)?;
-    Ok((log, Arc::new(replica)))
+    Ok((log, writer, Arc::new(replica)))
 }
 
-/// The log and the state store as they are.
+/// The log and the state store as they are; with the log's writer when it has no thread.
 pub(crate) fn open_files(
     config: &ClusterConfig,
     disk: Arc<dyn Disk>,
     clock: Arc<dyn Clock>,
-) -> Result<(Log, StateStore), StartError> {
+) -> Result<(Log, Option<LogWriter>, StateStore), StartError> {
+    let in_place = config.workers.are_in_place();
     let log_config = LogConfig {
         segment_bytes: config.log_segment_bytes,
         cache_bytes: config.log_cache_bytes,
         ..LogConfig::new(config.data_dir.join(LOG_DIR), config.log_identity())
     };
-    let (log, recovered) = Log::open(Arc::clone(&disk), Arc::clone(&clock), log_config).map_err(
-        |error| match error {
-            LogOpenError::Damaged { .. } => StartError::Damaged(error.into()),
-            LogOpenError::Config { .. } => StartError::Config(error.to_string()),
-            _ => StartError::Storage(error.into()),
-        },
-    )?;
+    let (log_disk, log_clock) = (Arc::clone(&disk), Arc::clone(&clock));
+    let opened = if in_place {
+        Log::open_stepped(log_disk, log_clock, log_config)
+            .map(|(log, writer, recovered)| (log, Some(writer), recovered))
+    } else {
+        Log::open(log_disk, log_clock, log_config).map(|(log, recovered)| (log, None, recovered))
+    };
+    let (log, writer, recovered) = opened.map_err(|error| match error {
+        LogOpenError::Damaged { .. } => StartError::Damaged(error.into()),
+        LogOpenError::Config { .. } => StartError::Config(error.to_string()),
+        _ => StartError::Storage(error.into()),
+    })?;
     tracing::info!(
         entries = recovered.entries,
         segments = recovered.segments,
@@ -70,11 +76,12 @@ pub(crate) fn open_files(
         cache_bytes: config.state_cache_bytes,
         ..StateConfig::new(config.data_dir.join(STATE_DIR))
     };
-    let (store, _) = StateStore::open(disk, clock, state_config).map_err(|error| match error {
+    let open_store = if in_place { StateStore::open_over_disk } else { StateStore::open };
+    let (store, _) = open_store(disk, clock, state_config).map_err(|error| match error {
         StateOpenError::Damaged(_) => StartError::Damaged(error.into()),
         _ => StartError::Storage(error.into()),
     })?;
-    Ok((log, store))
+    Ok((log, writer, store))
 }
 
 /// Why a stored state did not become a ledger, in the words of a start.

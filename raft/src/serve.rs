@@ -124,26 +124,35 @@ impl Server {
         mut chunks: BoxStream<'static, io::Result<Bytes>>,
     ) -> Result<Receiving, HandleError> {
         let store = self.context.replica.store.clone();
-        let mut receiving = blocking(move || {
-            store.receive().map(|it| Receiving(Some(it))).map_err(io::Error::other)
-        })
-        .await
-        .map_err(HandleError::Snapshot)?;
+        let mut receiving = self
+            .blocking(move || {
+                store.receive().map(|it| Receiving(Some(it))).map_err(io::Error::other)
+            })
+            .await
+            .map_err(HandleError::Snapshot)?;
         while let Some(chunk) = chunks.next().await {
             if !self.context.has_room() {
                 return Err(HandleError::NoRoom);
             }
             let chunk = chunk.map_err(HandleError::Snapshot)?;
-            receiving = blocking(move || {
-                receiving.write(&chunk)?;
-                Ok(receiving)
-            })
-            .await
-            .map_err(HandleError::Snapshot)?;
+            receiving = self
+                .blocking(move || {
+                    receiving.write(&chunk)?;
+                    Ok(receiving)
+                })
+                .await
+                .map_err(HandleError::Snapshot)?;
         }
         let reserve_bytes = self.context.reserve_bytes.load(Ordering::Relaxed);
         let is_fitting = self.context.replica.store.has_room_for(receiving.len(), reserve_bytes);
         if self.context.has_room() && is_fitting { Ok(receiving) } else { Err(HandleError::NoRoom) }
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        self.context.workers.run(work).await.map_err(io::Error::other)?
     }
 
     async fn append(&self, from: NodeId, message: &Bytes) -> Result<Bytes, HandleError> {
@@ -325,10 +334,4 @@ fn vote_request(ask: AskVote) -> VoteRequest<TypeConfig> {
     let mut request = VoteRequest::new(ask.vote.into(), ask.last.map(log_id_of));
     request.leadership_transfer = ask.leadership_transfer;
     request
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }

@@ -17,6 +17,7 @@ use crate::types::{
     CommittedLeaderId, LogId, SnapshotMeta, StoredMembership, TypeConfig, decode_membership,
     log_id_of, position_of, storage_failure,
 };
+use crate::workers::Workers;
 
 /// A snapshot on its way out or in.
 pub(crate) enum SnapshotFile {
@@ -32,11 +33,19 @@ pub(crate) type RaftSnapshot = Snapshot<CommittedLeaderId, u64, openraft::BasicN
 #[derive(Clone)]
 pub(crate) struct StateMachine {
     replica: Arc<Replica>,
+    workers: Workers,
 }
 
 impl StateMachine {
-    pub(crate) fn new(replica: Arc<Replica>) -> Self {
-        Self { replica }
+    pub(crate) fn new(replica: Arc<Replica>, workers: Workers) -> Self {
+        Self { replica, workers }
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        self.workers.run(work).await.map_err(storage_failure)?
     }
 }
 
@@ -72,7 +81,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         snapshot: SnapshotFile,
     ) -> Result<(), io::Error> {
         let replica = Arc::clone(&self.replica);
-        blocking(move || {
+        self.blocking(move || {
             let incoming = match snapshot {
                 SnapshotFile::Received(incoming) => incoming,
                 SnapshotFile::Held(handle) => copy(&replica, &handle)?,
@@ -92,7 +101,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 
     async fn get_current_snapshot(&mut self) -> Result<Option<RaftSnapshot>, io::Error> {
         let replica = Arc::clone(&self.replica);
-        blocking(move || current(&replica)).await
+        self.blocking(move || current(&replica)).await
     }
 }
 
@@ -101,7 +110,7 @@ impl RaftSnapshotBuilder<TypeConfig> for StateMachine {
 
     async fn build_snapshot(&mut self) -> Result<RaftSnapshot, io::Error> {
         let replica = Arc::clone(&self.replica);
-        blocking(move || {
+        self.blocking(move || {
             replica.checkpoint().map_err(storage_failure)?;
             let built = current(&replica)?;
             built.ok_or_else(|| storage_failure("there is nothing to make a snapshot of"))
@@ -131,10 +140,4 @@ fn copy(replica: &Replica, handle: &SnapshotHandle) -> io::Result<Incoming> {
         incoming.write(&chunk.map_err(storage_failure)?)?;
     }
     Ok(incoming)
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(storage_failure)?
 }

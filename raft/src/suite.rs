@@ -15,6 +15,7 @@ use crate::log_store::LogStore;
 use crate::replica::Replica;
 use crate::state_machine::StateMachine;
 use crate::types::TypeConfig;
+use crate::workers::Workers;
 
 struct Builder;
 
@@ -31,7 +32,8 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, TempDir> for Builder {
             StateConfig { cache_bytes: 1 << 20, ..StateConfig::new(dir.path().join("state")) };
         let (store, _) = StateStore::open(disk, clock.clone(), state_config).unwrap();
         let replica = Replica::load(0, store, log.clone(), clock, Fatal::new()).unwrap();
-        Ok((dir, LogStore::new(log, Fatal::new()), StateMachine::new(Arc::new(replica))))
+        let log_store = LogStore::new(log, Workers::Threads, Fatal::new());
+        Ok((dir, log_store, StateMachine::new(Arc::new(replica), Workers::Threads)))
     }
 }
 

@@ -70,7 +70,7 @@ async fn shed(context: &Arc<Context>, raft: &Raft, keep_log_bytes: u64) {
     }
     let store = context.replica.store.clone();
     let reserve_bytes = context.reserve_bytes.load(Ordering::Relaxed);
-    let maintained = tokio::task::spawn_blocking(move || store.maintain(reserve_bytes)).await;
+    let maintained = context.workers.run(move || store.maintain(reserve_bytes)).await;
     match maintained {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => context.fatal.fail(format!("the state store has failed: {error}")),

@@ -63,7 +63,7 @@ pub(crate) struct Files {
 }
 
 enum Way {
-    InPlace { prepared: Option<Result<Prepared, LogError>> },
+    InPlace { prepared: Option<Result<Prepared, LogError>>, postponed: Option<u64> },
     Thread { chores: SyncSender<Chore>, prepared: Receiver<Result<Prepared, LogError>> },
 }
 
@@ -84,7 +84,7 @@ static ZEROS: [u8; 256 * 1024] = [0; 256 * 1024];
 impl Files {
     pub(crate) fn in_place(disk: Arc<dyn Disk>, dir: PathBuf, shared: Arc<Shared>) -> Self {
         let worker = Arc::new(Worker { disk, dir, shared });
-        Self { worker, way: Way::InPlace { prepared: None } }
+        Self { worker, way: Way::InPlace { prepared: None, postponed: None } }
     }
 
     /// Starts the thread; it ends when this value is dropped.
@@ -107,18 +107,37 @@ impl Files {
     /// Has the next segment made ready; asked for once per [`Files::take_prepared`].
     pub(crate) fn prepare(&mut self, len: u64) -> Result<(), LogError> {
         match &mut self.way {
-            Way::InPlace { prepared } => {
-                *prepared = Some(self.worker.prepare(len));
+            Way::InPlace { prepared, postponed } => {
+                let made = self.worker.prepare_with_room(len);
+                if made.as_ref().is_err_and(is_without_room) && !self.worker.shared.is_closing() {
+                    *postponed = Some(len);
+                    return self.worker.remove_leftover();
+                }
+                *postponed = None;
+                *prepared = Some(made);
                 Ok(())
             }
             Way::Thread { chores, .. } => send(chores, Chore::Prepare { len }),
         }
     }
 
+    /// Tries again to make ready what there was no room for. A thread does so by itself.
+    pub(crate) fn prepare_postponed(&mut self) -> Result<(), LogError> {
+        match self.way {
+            Way::InPlace { postponed: Some(len), .. } => self.prepare(len),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the next segment still has no room, and nobody else sees to it.
+    pub(crate) fn is_postponed(&self) -> bool {
+        matches!(self.way, Way::InPlace { postponed: Some(_), .. })
+    }
+
     /// The segment that was made ready, and whether it had to be waited for.
     pub(crate) fn take_prepared(&mut self) -> Result<(Prepared, bool), LogError> {
         match &mut self.way {
-            Way::InPlace { prepared } => {
+            Way::InPlace { prepared, .. } => {
                 Ok((prepared.take().unwrap_or(Err(LogError::WriterEnded))?, false))
             }
             Way::Thread { prepared, .. } => match prepared.try_recv() {

@@ -90,7 +90,8 @@ impl Log {
 
     /// Opens or creates a log that has no threads: nothing is written before somebody calls
     /// [`LogWriter::step`]. For tests and simulation, where one seed decides the order of
-    /// everything. The queue's bound does not hold, since nobody could wait for it.
+    /// everything. The queue's bound does not hold, since nobody could wait for it; [`Log::wake_with`]
+    /// tells when a step would do something.
     pub fn open_stepped(
         disk: Arc<dyn Disk>,
         clock: Arc<dyn Clock>,
@@ -99,6 +100,12 @@ impl Log {
         let (found, shared) = Self::recover(&disk, &clock, &config, false)?;
         let files = Files::in_place(Arc::clone(&disk), config.dir.clone(), Arc::clone(&shared));
         Self::assemble(disk, clock, config, found, shared, files)
+    }
+
+    /// Has `wake` called whenever something waits for the writer of a stepped log, or the log ends;
+    /// the first one given stays. It must do no more than tell.
+    pub fn wake_with(&self, wake: Box<dyn Fn() + Send + Sync>) {
+        self.inner.shared.wake_with(wake);
     }
 
     /// Appends entries that follow the last one (an empty log that was never purged may start

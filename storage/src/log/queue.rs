@@ -4,7 +4,7 @@
 //! order of the queue is the order in which callers saw their effects. Nothing does I/O under it.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -104,14 +104,20 @@ pub(crate) struct Shared {
     max_queued_bytes: u64,
     /// Whether a writer thread empties the queue; without one nobody may wait for room.
     threaded: bool,
+    /// Called with `work`, for a log that is stepped.
+    wake: OnceLock<Wake>,
 }
+
+/// Tells whoever steps a log that something waits.
+pub(crate) type Wake = Box<dyn Fn() + Send + Sync>;
 
 const SMALL_OPERATION_BYTES: u64 = 2048;
 
 impl Shared {
     pub(crate) fn new(front: Front, max_queued_bytes: u64, threaded: bool) -> Self {
         let (work, room) = (Condvar::new(), Condvar::new());
-        Self { front: Mutex::new(front), work, room, max_queued_bytes, threaded }
+        let wake = OnceLock::new();
+        Self { front: Mutex::new(front), work, room, max_queued_bytes, threaded, wake }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Front> {
@@ -137,6 +143,32 @@ impl Shared {
         front.queued_bytes += operation.bytes();
         front.queue.push_back(operation);
         self.work.notify_one();
+        self.wake();
+    }
+
+    /// Has `wake` called whenever there is something to do; the first one stays. It must not use
+    /// the log.
+    pub(crate) fn wake_with(&self, wake: Wake) {
+        let _ = self.wake.set(wake);
+    }
+
+    fn wake(&self) {
+        if let Some(wake) = self.wake.get() {
+            wake();
+        }
+    }
+
+    /// Bytes that the next group would take at most.
+    pub(crate) fn next_group_bytes(&self, max_bytes: u64) -> u64 {
+        let front = self.front.lock();
+        let mut bytes = 0;
+        for operation in &front.queue {
+            if bytes > 0 && bytes + operation.bytes() > max_bytes {
+                break;
+            }
+            bytes += operation.bytes();
+        }
+        bytes
     }
 
     /// Waits until there is something to do for the writer.
@@ -177,6 +209,7 @@ impl Shared {
         self.front.lock().closing = true;
         self.work.notify_all();
         self.room.notify_all();
+        self.wake();
     }
 
     /// Poisons the log: answers all that waits with `error`, and all that comes.
@@ -189,6 +222,7 @@ impl Shared {
         };
         self.work.notify_all();
         self.room.notify_all();
+        self.wake();
         for done in waiting.into_iter().filter_map(Operation::into_completion) {
             done(Err(error.clone()));
         }

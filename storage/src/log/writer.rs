@@ -62,6 +62,9 @@ pub enum Step {
     Worked,
     /// Nothing waits.
     Idle,
+    /// There is no room for the next segment, and the one being written is full; a stepped log
+    /// tries again at its next step.
+    NoRoom,
     /// The log is closed or poisoned; there will be nothing more.
     Ended,
 }
@@ -71,6 +74,8 @@ type Placement = (u64, u32, usize);
 
 /// A buffer that grew beyond this for one large group is given back after it.
 const MAX_IDLE_BUFFER_BYTES: usize = 8 * 1024 * 1024;
+/// More than a group's header and the `committed` that rides along take.
+const GROUP_OVERHEAD_BYTES: u64 = 4096;
 
 impl LogWriter {
     /// Writes one group of what waits, and answers it.
@@ -79,6 +84,9 @@ impl LogWriter {
             return Step::Ended;
         }
         let closing = self.shared.lock().closing;
+        if !self.has_place() {
+            return Step::NoRoom;
+        }
         let (operations, committed) = self.shared.take(self.config.group_bytes);
         if operations.is_empty() && !closing {
             // Nothing to ride with yet: it waits for the next write.
@@ -96,6 +104,17 @@ impl LogWriter {
                 Step::Ended
             }
         }
+    }
+
+    /// Whether the next group fits into this segment, or there is another. Always so with a thread
+    /// for files, which is waited for.
+    fn has_place(&mut self) -> bool {
+        if let Err(error) = self.files.prepare_postponed() {
+            self.poison(&error);
+        }
+        let waiting = self.shared.next_group_bytes(self.config.group_bytes);
+        !self.files.is_postponed()
+            || self.tail.offset + waiting + GROUP_OVERHEAD_BYTES <= self.tail.len
     }
 
     /// Steps until nothing waits.

@@ -29,6 +29,8 @@
 //! what rows mean, when to checkpoint, and locking the directory against a second process.
 
 mod checkpoint;
+#[cfg(any(test, feature = "testing"))]
+mod disk_engine;
 mod engine;
 mod error;
 mod generation;
@@ -183,6 +185,18 @@ impl StateStore {
             cache_bytes: config.cache_bytes,
             segment_bytes: config.segment_bytes,
         };
+        Self::open_with(disk, clock, Box::new(engines), config)
+    }
+
+    /// The same with rows in a file of `disk` and in memory, for a simulated disk: sled opens its
+    /// own files. A directory is opened the way it was made.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn open_over_disk(
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
+        config: StateConfig,
+    ) -> Result<(Self, Option<CheckpointMeta>), OpenError> {
+        let engines = disk_engine::DiskEngines { disk: Arc::clone(&disk) };
         Self::open_with(disk, clock, Box::new(engines), config)
     }
 

@@ -164,7 +164,7 @@ async fn sign(
         return Err(TokenError::TemporarilyUnavailable.into());
     };
     let signer = std::sync::Arc::clone(&shared.context.signer);
-    match tokio::task::spawn_blocking(move || signer.sign(algorithm, &claims)).await {
+    match shared.context.cluster.workers().run(move || signer.sign(algorithm, &claims)).await {
         Ok(Ok(token)) => Ok(token),
         Ok(Err(_)) | Err(_) => Err(Failure::internal("a token could not be signed")),
     }

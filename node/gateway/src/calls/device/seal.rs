@@ -30,9 +30,11 @@ pub(super) async fn sealed(
         ));
     };
     let keys = Arc::clone(keys);
-    let signed = tokio::task::spawn_blocking(move || {
-        keys.device.signer.seal(&fingerprint, nonce, &session, &license_json)
-    });
+    let signed = shared
+        .context
+        .cluster
+        .workers()
+        .run(move || keys.device.signer.seal(&fingerprint, nonce, &session, &license_json));
     match signed.await {
         Ok(Ok(sealed)) => Ok(sealed),
         Ok(Err(_)) | Err(_) => Err(Failure::internal("a license could not be signed")),

@@ -108,7 +108,7 @@ async fn hash(shared: &Shared, call: &Call, password: Secret<String>) -> Result<
     };
     let mut salt = [0; 16];
     shared.context.entropy.fill(&mut salt);
-    let hashed = tokio::task::spawn_blocking(move || {
+    let hashed = shared.context.cluster.workers().run(move || {
         let salt = SaltString::encode_b64(&salt)?;
         let password = password.expose().as_bytes();
         Ok::<_, argon2::password_hash::Error>(
