@@ -8,6 +8,7 @@
 pub mod api;
 pub mod cluster;
 pub mod decoders;
+pub mod disks;
 pub mod holds;
 pub mod operated;
 pub mod packages;

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
+use jepsen::volume::Volume;
 use protocol::package::sample_document;
 use reqwest::Method;
 use rustix::process::{Pid, Signal, kill_process};
@@ -34,6 +35,10 @@ pub struct Operated {
     base_port: u16,
     /// Ports are given out one after the other.
     places: u16,
+    /// The size of the file system that each new directory is on, where it has one of its own.
+    disk_bytes: Option<u64>,
+    /// Those file systems, by directory.
+    pub(crate) disks: BTreeMap<PathBuf, Volume>,
     cluster_id: String,
     admin_token: String,
     ca_cert: PathBuf,
@@ -76,6 +81,11 @@ impl Operated {
 
     /// The same; `extra` follows what `cluster init` is told.
     pub async fn init_with(extra: &[&str]) -> Result<Self> {
+        Self::found(extra, None).await
+    }
+
+    /// The same; each directory is on a file system of its own where `disk_bytes` says its size.
+    pub(crate) async fn found(extra: &[&str], disk_bytes: Option<u64>) -> Result<Self> {
         let root = tempfile::tempdir()?;
         let base_port = free_base_port()?;
         let vendor = make_vendor(root.path())?;
@@ -86,6 +96,8 @@ impl Operated {
             root,
             base_port,
             places: 0,
+            disk_bytes,
+            disks: BTreeMap::new(),
             cluster_id: String::new(),
             admin_token: String::new(),
             ca_cert: PathBuf::new(),
@@ -94,6 +106,7 @@ impl Operated {
             nodes: BTreeMap::new(),
         };
         let (dir, addresses) = cluster.new_place();
+        cluster.give_disk(&dir)?;
         let mut words = vec!["-o", "json", "cluster", "init"];
         words.extend(["--client-id", CLIENT_ID, "--org-domain", ORG_DOMAIN]);
         let shown = dir.to_string_lossy().into_owned();
@@ -145,6 +158,7 @@ impl Operated {
     /// Has a node join by a token; gives its id. `extra` follows `cluster join`.
     pub fn join(&mut self, token: &str, extra: &[&str]) -> Result<u64> {
         let (dir, addresses) = self.new_place();
+        self.give_disk(&dir)?;
         let shown = dir.to_string_lossy().into_owned();
         let mut words = vec!["-o", "json", "cluster", "join", "--token", token, "--dir", &shown];
         words.extend(addresses.iter().map(String::as_str));
@@ -237,12 +251,24 @@ impl Operated {
         &self.ca_cert
     }
 
+    fn give_disk(&mut self, dir: &Path) -> Result<()> {
+        if let Some(bytes) = self.disk_bytes {
+            self.disks.insert(dir.to_owned(), Volume::create(dir, bytes)?);
+        }
+        Ok(())
+    }
+
     /// Starts a node that is down.
     pub fn start(&mut self, id: u64) -> Result<()> {
+        self.start_as(id, Command::new(binary()?))
+    }
+
+    /// The same, by a command that ends in the program and becomes it.
+    pub fn start_as(&mut self, id: u64, mut command: Command) -> Result<()> {
         let node = self.nodes.get_mut(&id).with_context(|| format!("no node {id}"))?;
         ensure!(node.child.is_none(), "node {id} runs already");
         let log = File::options().append(true).create(true).open(&node.log)?;
-        let child = Command::new(binary()?)
+        let child = command
             .arg("serve")
             .arg("--config")
             .arg(&node.config)
@@ -488,6 +514,8 @@ impl Drop for Operated {
                 eprintln!("--- last lines of node {id}:\n{}", tail.join("\n"));
             }
         }
+        // Before the directory that they are mounted in.
+        self.disks.clear();
     }
 }
 
