@@ -8,11 +8,19 @@
 //! The rig is a black box: it knows the command line, the HTTPS face, files and signals, and
 //! nothing of the crates that make the product.
 
+pub mod args;
+pub mod audit;
 pub mod clock;
 pub mod cluster;
+pub mod evidence;
+pub mod faults;
+pub mod finish;
 pub mod history;
+pub mod machine;
+pub mod nemesis;
 pub mod proxy;
 pub mod record;
 pub mod rng;
+pub mod run;
 pub mod volume;
 pub mod workloads;
