@@ -5,7 +5,7 @@
 //! sends signals, and moves files. Ids count up and are never given again, so nodes are named by id.
 
 pub mod http;
-mod node;
+pub mod node;
 pub mod packages;
 mod ports;
 pub mod status;

@@ -7,7 +7,7 @@ use std::process::{ExitStatus, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 
 use crate::clock::LIVENESS;
 use crate::volume::Volume;
@@ -67,6 +67,8 @@ pub struct Node {
     faketime: Option<PathBuf>,
     pace: Pace,
     child: Option<Child>,
+    /// Held open: a node ends with it, and waiting for a child would close it.
+    stdin: Option<ChildStdin>,
 }
 
 impl Node {
@@ -78,7 +80,7 @@ impl Node {
         faketime: Option<PathBuf>,
     ) -> Self {
         let pace = if faketime.is_some() { Pace::Settable } else { Pace::Real };
-        Self { id, place, config, log, faketime, pace, child: None }
+        Self { id, place, config, log, faketime, pace, child: None, stdin: None }
     }
 
     /// Address of its gateway.
@@ -135,8 +137,10 @@ impl Node {
         if let Some(library) = &self.faketime {
             self.fake_time(&mut command, library)?;
         }
-        let child = command.spawn().with_context(|| format!("cannot start node {}", self.id))?;
+        let mut child =
+            command.spawn().with_context(|| format!("cannot start node {}", self.id))?;
         let pid = child.id().context("a process without an id")?;
+        self.stdin = child.stdin.take();
         self.child = Some(child);
         Ok(pid)
     }

@@ -62,6 +62,11 @@ impl Observer {
         Ok(Self { http, token: operator.token().to_owned(), directory })
     }
 
+    /// Ids of all nodes, in order.
+    pub fn ids(&self) -> Vec<u64> {
+        self.directory.faces().iter().map(|face| face.id).collect()
+    }
+
     /// An operator's call to one node.
     pub async fn call(&self, node: u64, method: Method, path: &str, body: Option<&Value>) -> Reply {
         let Some(face) = self.directory.face(node) else {

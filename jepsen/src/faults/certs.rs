@@ -37,7 +37,6 @@ async fn fingerprints(arena: &Arena) -> BTreeSet<String> {
         return BTreeSet::new();
     };
     let nodes = list.body["nodes"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let certificates =
-        nodes.iter().filter_map(|node| node["certificates"].as_array()).flatten();
+    let certificates = nodes.iter().filter_map(|node| node["certificates"].as_array()).flatten();
     certificates.filter_map(|it| it["fingerprint"].as_str().map(str::to_owned)).collect()
 }

@@ -77,14 +77,17 @@ async fn noticed(arena: &Arena, id: u64, hold: Duration) -> bool {
 pub(super) async fn cut(arena: &Arena, rng: &mut Rng) -> Result<()> {
     let how_many = *rng.pick(&HowMany::EVERY).unwrap_or(&HowMany::One);
     let hold = Duration::from_millis(rng.between(0, 1_500));
+    // Half of them go on for a moment on a dead disk, and must not say that they have stored.
+    let dying = Duration::from_millis(if rng.percent(50) { rng.between(20, 800) } else { 0 });
     let mut cluster = arena.cluster.lock().await;
     let ids = cluster.ids();
     let targets = victims(arena, rng, &ids, how_many).await;
     arena.start(Fault::Power, &targets, &format!("disks of {}", how_many.name()));
-    // All at once first, then what is left of their processes: a machine without power runs none.
+    // All at once first, then what is left of their processes.
     for id in &targets {
         cluster.node_mut(*id)?.volume()?.cut()?;
     }
+    arena.hold(dying).await;
     for id in &targets {
         cluster.node_mut(*id)?.kill().await?;
     }

@@ -121,13 +121,17 @@ impl Fault {
     pub fn about(self) -> &'static str {
         match self {
             Self::Kill => "SIGKILL of one node, the leader, a majority or all; started again",
-            Self::Pause => "SIGSTOP of one node, the leader or all, for 0.5 to 10 election timeouts",
+            Self::Pause => {
+                "SIGSTOP of one node, the leader or all, for 0.5 to 10 election timeouts"
+            }
             Self::Partition => "nodes cut off both ways: one, the leader, a majority, a bridge",
             Self::OneWay => "nodes that hear and are not heard, or the other way",
             Self::Delay => "delay and jitter of 20 to 400 ms; stalls and resets of connections",
             Self::Drip => "links that let 400 to 4,000 bytes a second through",
-            Self::Clock => "one node's wall clock set by a minute or an hour, or all its clocks at \
-                            half or twice the rate",
+            Self::Clock => {
+                "one node's wall clock set by a minute or an hour, or all its clocks at \
+                            half or twice the rate"
+            }
             Self::DiskFull => "one node's disk filled to the last byte, and freed again",
             Self::Power => "the power of one, a majority or all disks cut, no sync; mounted again",
             Self::Membership => "a node joins, another is removed",
@@ -243,8 +247,7 @@ impl Arena {
     /// Notes what no fault explains.
     pub fn find(&self, what: String) {
         eprintln!("  finding: {what}");
-        let mut findings =
-            self.findings.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut findings = self.findings.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         findings.push(what);
     }
 

@@ -32,8 +32,12 @@ pub(super) async fn disturb(fault: Fault, arena: &Arena, rng: &mut Rng) -> Resul
     };
     // Shorter and longer than a failover takes.
     let hold = Duration::from_millis(rng.between(arena.election_ms, 5_000));
-    let targets: Vec<u64> =
-        links.iter().flat_map(|(from, to)| [*from, *to]).collect::<BTreeSet<_>>().into_iter().collect();
+    let targets: Vec<u64> = links
+        .iter()
+        .flat_map(|(from, to)| [*from, *to])
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .collect();
     let before = counted(arena, &links);
     arena.start(fault, &targets, &format!("{what}: {how}, for {} ms", hold.as_millis()));
     for (from, to) in &links {
@@ -113,10 +117,7 @@ async fn one_way(arena: &Arena, rng: &mut Rng, ids: &[u64]) -> (Links, String) {
     let whole = between(&target, &rest);
     let is_from = |link: &&(u64, u64)| target.contains(&link.0);
     match rng.below(3) {
-        0 => (
-            whole.iter().filter(is_from).copied().collect(),
-            format!("{target:?} is not heard"),
-        ),
+        0 => (whole.iter().filter(is_from).copied().collect(), format!("{target:?} is not heard")),
         1 => (
             whole.iter().filter(|link| !is_from(link)).copied().collect(),
             format!("{target:?} does not hear"),
