@@ -75,6 +75,17 @@ pub struct PackageTerms {
     /// Shares of its pools at the beginning, by name; empty where it has none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pools: Vec<(String, u32)>,
+    /// Whether its renewal tokens are good once only (`renewal_rotation`).
+    #[serde(default = "yes")]
+    pub rotation: bool,
+    /// How long after the end of an offline token its seat is kept (`offline_skew_seconds`); 0
+    /// when it is not known.
+    #[serde(default)]
+    pub offline_skew_ms: u64,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl PackageTerms {
@@ -663,6 +674,8 @@ mod tests {
             overage: 1,
             ttl_ms: 3000,
             pools: vec![],
+            rotation: true,
+            offline_skew_ms: 0,
         };
         Header {
             workload: "contention".to_owned(),

@@ -10,6 +10,7 @@
 
 pub mod args;
 pub mod audit;
+pub mod check;
 pub mod clock;
 pub mod cluster;
 pub mod evidence;
@@ -17,10 +18,14 @@ pub mod faults;
 pub mod finish;
 pub mod history;
 pub mod machine;
+pub mod model;
 pub mod nemesis;
+pub mod operation;
 pub mod proxy;
 pub mod record;
 pub mod rng;
 pub mod run;
+pub mod verdict;
 pub mod volume;
+pub mod windows;
 pub mod workloads;
