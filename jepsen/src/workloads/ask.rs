@@ -231,7 +231,15 @@ mod tests {
     }
 
     fn terms() -> PackageTerms {
-        PackageTerms { name: "p".to_owned(), commit: 2, overage: 1, ttl_ms: 1, pools: Vec::new() }
+        PackageTerms {
+            name: "p".to_owned(),
+            commit: 2,
+            overage: 1,
+            ttl_ms: 1,
+            pools: Vec::new(),
+            rotation: true,
+            offline_skew_ms: 0,
+        }
     }
 
     fn name(end: &End) -> &'static str {
