@@ -21,7 +21,7 @@ pub const RIG_FILE: &str = "rig.json";
 pub struct Rig {
     /// What no fault explains: a node that ended by itself, a cluster that did not come back.
     pub findings: Vec<String>,
-    /// Faults that were asked for and that this machine cannot do, with the reason.
+    /// Faults that were asked for by name and that this machine cannot do, with the reason.
     pub skipped: Vec<(String, String)>,
     /// Whether somebody ended the run before its time.
     pub is_cut_short: bool,

@@ -40,7 +40,7 @@ pub struct Setup {
     pub workload: &'static Workload,
     /// The faults, as far as this machine can do them.
     pub faults: Vec<Fault>,
-    /// Those that it cannot do, with the reason.
+    /// Those that were asked for by name and that it cannot do, with the reason.
     pub skipped: Vec<(String, String)>,
     /// How long faults are injected, at least.
     pub seconds: u64,
@@ -224,7 +224,7 @@ async fn act(setup: &Setup, arena: &Arc<Arena>, shared: &Arc<Shared>) -> Result<
     }
     arena.network.heal_nodes();
     // Clients go on for a while, so that what is expected of a healed cluster can be seen.
-    tokio::time::sleep(CALM).await;
+    tokio::time::sleep(Duration::from_millis(2 * arena.election_ms) + CALM).await;
     shared.stop.store(true, Ordering::Relaxed);
     while let Some(ended) = clients.join_next().await {
         ended??;
@@ -264,6 +264,7 @@ async fn heal(arena: &Arena, shared: &Shared) -> Result<()> {
 const EPSILON: f64 = 0.02;
 /// A fault takes so long with its pauses, where the time that was asked for does not reach.
 const PER_FAULT: Duration = Duration::from_secs(20);
-const CALM: Duration = Duration::from_secs(4);
+/// Beyond two election timeouts: longer than clients may be without service after a fault.
+const CALM: Duration = Duration::from_millis(5_700);
 const AFTER_THE_LAST_LEASE: Duration = Duration::from_secs(2);
 const SHOW_EVERY: Duration = Duration::from_secs(10);
