@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use gateway::{Gateway, GatewayConfig, GatewayContext, KeysCell, NodeControl};
 use raft::{Cluster, ClusterConfig, Preset, StartError};
@@ -304,6 +305,8 @@ fn cluster_config(file: &file::ConfigFile, directory: &Directory) -> ClusterConf
             file::Preset::Region => Preset::Region,
             file::Preset::Global => Preset::Global,
         },
+        checkpoint_interval: Duration::from_secs(file.checkpoints.every_seconds),
+        keep_log_entries: file.checkpoints.keep_log_entries,
         ..ClusterConfig::new(file.node_id, file.data_dir.clone(), incarnation)
     }
 }

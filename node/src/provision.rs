@@ -38,8 +38,8 @@ use thiserror::Error;
 
 use crate::config::alarms::AlarmsFile;
 use crate::config::file::{
-    BootstrapFile, ConfigFile, DEFAULT_LEAF_DAYS, Hex, KeysFile, LimitsFile, LogFile, MemberFile,
-    Preset, ProtocolsFile, TlsFile,
+    BootstrapFile, CheckpointsFile, ConfigFile, DEFAULT_LEAF_DAYS, Hex, KeysFile, LimitsFile,
+    LogFile, MemberFile, Preset, ProtocolsFile, TlsFile,
 };
 use crate::config::{io_reason, read_private};
 use crate::pki::{Authority, Issued, PkiError};
@@ -317,6 +317,7 @@ fn config_of(plan: &Plan, cluster_id: &str, at: usize, members: &[MemberFile]) -
         protocols: plan.protocols.clone(),
         limits: LimitsFile::default(),
         alarms: AlarmsFile::default(),
+        checkpoints: CheckpointsFile::default(),
         snapshots: None,
         bootstrap: Some(BootstrapFile {
             founder,

@@ -60,6 +60,9 @@ pub struct ConfigFile {
     /// When the node says that something is wrong.
     #[serde(default, skip_serializing_if = "AlarmsFile::is_default")]
     pub alarms: AlarmsFile,
+    /// How often the state is written, and how much of the log is kept behind it.
+    #[serde(default, skip_serializing_if = "CheckpointsFile::is_default")]
+    pub checkpoints: CheckpointsFile,
     /// Backups that the node takes by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshots: Option<SnapshotsFile>,
@@ -225,6 +228,30 @@ impl fmt::Display for LogLevel {
             Self::Debug => "debug",
             Self::Trace => "trace",
         })
+    }
+}
+
+/// `[checkpoints]`: how often the state is written, and how much of the log is kept behind it. A
+/// node that was away for longer than the log reaches is sent a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CheckpointsFile {
+    /// Longest time between two, in seconds, while anything changes.
+    pub every_seconds: u64,
+    /// Entries kept in the log below one.
+    pub keep_log_entries: u64,
+}
+
+impl CheckpointsFile {
+    /// Whether everything is as it is without the table.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Default for CheckpointsFile {
+    fn default() -> Self {
+        Self { every_seconds: 30, keep_log_entries: 10_000 }
     }
 }
 

@@ -260,6 +260,9 @@ impl Checker<'_> {
         if !(1..=MAX_LEAF_DAYS).contains(&file.tls.leaf_days) {
             return self.value("tls.leaf_days", format!("must be from 1 to {MAX_LEAF_DAYS}"));
         }
+        if file.checkpoints.every_seconds == 0 {
+            return self.value("checkpoints.every_seconds", "must be 1 or more".to_owned());
+        }
         self.check_key_places()
     }
 

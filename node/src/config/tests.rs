@@ -78,6 +78,11 @@ const FAULTS: &[(Edit, &[&str])] = &[
     (Text("[limits]", "[alarms]\nmin_free = \"1MB\"\n[limits]"), &["want an amount as"]),
     (Text("[limits]", "[alarms]\nmin_fre = \"1MiB\"\n[limits]"), &["unknown field `min_fre`"]),
     (
+        Text("[limits]", "[checkpoints]\nevery_seconds = 0\n[limits]"),
+        &["checkpoints.every_seconds", "1 or more"],
+    ),
+    (Text("[limits]", "[checkpoints]\nevery = 5\n[limits]"), &["unknown field `every`"]),
+    (
         Text("[limits]", "[snapshots]\ndirectory = \"b\"\nevery = \"often\"\n[limits]"),
         &["snapshots.every", "want a time as"],
     ),

@@ -167,7 +167,8 @@ fn is_license_key(word: &str) -> bool {
 
 const PREFIXES: &[&str] = &["lh_", "lhj1_", "lhk_", "rt1-", "lease-", "eyJ"];
 /// Tables of node.toml that are looked into.
-const TABLES: &[&str] = &["tls", "keys", "log", "protocols", "limits", "alarms", "snapshots"];
+const TABLES: &[&str] =
+    &["tls", "keys", "log", "protocols", "limits", "alarms", "checkpoints", "snapshots"];
 /// Keys that are shown. Those of files are places, not what is in them.
 const KEYS: &[&str] = &[
     "cluster_id",
@@ -199,6 +200,8 @@ const KEYS: &[&str] = &[
     "limits.address_requests_per_second",
     "limits.address_burst",
     "alarms.min_free",
+    "checkpoints.every_seconds",
+    "checkpoints.keep_log_entries",
     "snapshots.directory",
     "snapshots.every",
     "snapshots.keep",
