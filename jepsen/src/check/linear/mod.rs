@@ -12,6 +12,8 @@ pub mod problem;
 pub mod search;
 pub mod shrink;
 mod steps;
+#[cfg(test)]
+mod tables;
 
 use crate::check::{Options, Run};
 use crate::verdict::{Check, Finding, Judgement};
