@@ -6,7 +6,9 @@ use anyhow::{Context, Result};
 
 use crate::check::{self, Options};
 use crate::finish::Rig;
+use crate::history::History;
 use crate::verdict::{Check, Finding, Verdict};
+use crate::{edn, report};
 
 /// Judges a run by its files and writes verdict, report and the history as EDN beside them.
 ///
@@ -20,6 +22,9 @@ pub fn judge(dir: &Path) -> Result<Verdict> {
     verdict.judgement = verdict.judgement.max(own.judgement);
     verdict.checks.push(own);
     verdict.write(dir)?;
+    let history = History::read(dir)?;
+    edn::write(dir, &history).context("cannot write the history as EDN")?;
+    report::write(dir, &verdict).context("cannot write the report")?;
     Ok(verdict)
 }
 

@@ -17,7 +17,7 @@ const USAGE: &str = "\
 usage: cargo xtask <command>
 
   test [--tier NAME]...   run the gate: tidy, format, lint, supply, unit, mutation,
-                          openapi, schemathesis, cluster
+                          openapi, schemathesis, cluster, rig
   fix                     format, apply lint suggestions, write generated documents
   load [ARGS]...          measure checkouts against a running `leasehold dev`
 ";

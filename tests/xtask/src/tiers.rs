@@ -1,6 +1,7 @@
 //! The tiers of the gate, how each is run and how its tests are counted.
 
 use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -44,6 +45,7 @@ const TIERS: &[Tier] = &[
     Tier { name: "openapi", what: "the OpenAPI document under a linter", run: run_openapi },
     Tier { name: "schemathesis", what: "reads of a node, fuzzed", run: run_schemathesis },
     Tier { name: "cluster", what: "real processes under load and faults", run: run_cluster },
+    Tier { name: "rig", what: "histories of a cluster under faults, checked", run: run_rig },
 ];
 
 /// Runs the gate; `true` when nothing failed.
@@ -207,6 +209,50 @@ fn run_cluster() -> Result<Tally> {
     counted(&words)
 }
 
+/// A slice of the fault rig's suite, always the same one. Each run is a row of the table that it
+/// prints, with what it did; one that could not be judged is no pass.
+const RIG_MINUTES: &str = "3";
+const RIG_SECONDS: &str = "15";
+const RIG_SEED: &str = "5";
+
+fn run_rig() -> Result<Tally> {
+    if !cargo(&["build", "--release", "--workspace", "--all-targets"])? {
+        return Ok(Tally::of(false));
+    }
+    let suite = ["suite", "--minutes", RIG_MINUTES, "--seconds", RIG_SECONDS, "--seed", RIG_SEED];
+    let mut child = Command::new(target_dir().join("release/jepsen"))
+        .args(suite)
+        .env_remove("CARGO")
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot run jepsen")?;
+    let output = child.stdout.take().context("jepsen has no output")?;
+    let mut tally = Tally::default();
+    for line in BufReader::new(output).lines() {
+        let line = line?;
+        println!("{line}");
+        if let Some(is_valid) = verdict_row(&line) {
+            tally.add(Tally::of(is_valid));
+        }
+    }
+    if !child.wait()?.success() && tally.failed == 0 {
+        tally.failed = 1;
+    }
+    Ok(tally)
+}
+
+/// Whether a row of the suite's table is of a valid run; `None` for other lines.
+fn verdict_row(line: &str) -> Option<bool> {
+    let cells: Vec<&str> = line.strip_prefix("| ")?.split(" | ").collect();
+    let _seed: u64 = cells.get(2)?.trim().parse().ok()?;
+    Some(cells.last()?.starts_with("valid"))
+}
+
+/// Where cargo puts what it builds.
+fn target_dir() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from)
+}
+
 fn run_openapi() -> Result<Tally> {
     Ok(tried(api::lint()?))
 }
@@ -289,6 +335,16 @@ mod tests {
                     out; finished in 0.01s";
         assert_eq!(result_line(line), Some(Tally { passed: 12, failed: 3, skipped: 1 }));
         assert_eq!(result_line("running 3 tests"), None);
+    }
+
+    #[test]
+    fn verdicts_are_read_from_rows() {
+        let row = |end: &str| format!("| reads | kill | 7 | 1 | 2 | 3 | 4 | 5 | {end} |");
+        assert_eq!(verdict_row(&row("valid ")), Some(true));
+        assert_eq!(verdict_row(&row("invalid fences: two are the same")), Some(false));
+        assert_eq!(verdict_row(&row("unknown coverage: kill never hit")), Some(false));
+        assert_eq!(verdict_row("| workload | faults | seed | ok | verdict |"), None);
+        assert_eq!(verdict_row("3 runs in 2.0 minutes: 3 valid"), None);
     }
 
     #[test]
