@@ -113,3 +113,20 @@ Ends with a table of verdicts; the exit code is the worst of them.";
 const CHECK_EXAMPLE: &str = "\
 Example:
   jepsen check jepsen/store/contention-kill-7";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Args::command().debug_assert();
+        let args = Args::try_parse_from(["jepsen", "run", "--workload", "mixed"]).unwrap();
+        let Verb::Run(run) = args.verb else { panic!("not a run") };
+        assert_eq!((run.faults.as_str(), run.seconds, run.common.nodes), ("none", 60, 3));
+        assert!(Args::try_parse_from(["jepsen", "run"]).is_err());
+        assert!(Args::try_parse_from(["jepsen", "suite", "--nodes", "6"]).is_err());
+    }
+}

@@ -21,6 +21,8 @@
 
 pub mod condition;
 mod pump;
+#[cfg(test)]
+mod tests;
 mod who;
 
 use std::collections::BTreeMap;
