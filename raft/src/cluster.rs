@@ -246,6 +246,14 @@ impl Cluster {
         }
     }
 
+    /// The sum over all rows as of the last applied entry, and that entry's index. Takes longer the
+    /// more rows changed since it was last asked for; the periodic one is in [`Cluster::status`].
+    pub fn state_sum(&self) -> Option<(u64, [u8; 32])> {
+        let mut machine = self.inner.context.replica.machine.write();
+        let index = machine.applied?.index;
+        Some((index, machine.ledger.state_sum()))
+    }
+
     /// *F*.
     pub fn failover_bound(&self) -> Duration {
         self.inner.failover_bound

@@ -75,6 +75,8 @@ pub struct LogMetrics {
     pub cached_bytes: u64,
     /// Whether a write failed, so that nothing is accepted any more.
     pub poisoned: bool,
+    /// Bytes that were cut off at the start: a group that was being written at a crash.
+    pub torn_bytes: u64,
 }
 
 #[cfg(test)]

@@ -359,6 +359,7 @@ impl Log {
             threads: Mutex::default(),
         };
         let (tail, recovered) = (found.tail, found.recovered);
+        shared.lock().metrics.torn_bytes = recovered.torn_bytes;
         let mut writer = LogWriter { shared, disk, clock, config, tail, files, buffer: Vec::new() };
         // A crash may have come between a purge and the removal of its segments.
         writer.remove_unneeded()?;

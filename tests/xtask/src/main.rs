@@ -19,6 +19,7 @@ usage: cargo xtask <command>
   test [--tier NAME]...   run the gate: tidy, format, lint, supply, unit, mutation,
                           openapi, schemathesis, cluster, rig
   fix                     format, apply lint suggestions, write generated documents
+  sim [ARGS]...           simulate clusters under faults, one for each seed
   load [ARGS]...          measure checkouts against a running `leasehold dev`
 ";
 
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
     let result = match words.as_slice() {
         ["test", rest @ ..] => tiers::test(rest),
         ["fix"] => tiers::fix(),
+        ["sim", rest @ ..] => tiers::sim(rest),
         ["load", rest @ ..] => tiers::load(rest),
         _ => {
             eprint!("{USAGE}");

@@ -42,6 +42,7 @@ const TIERS: &[Tier] = &[
     Tier { name: "supply", what: "cargo deny: advisories, licences, bans", run: run_supply },
     Tier { name: "unit", what: "every crate's tests and documentation tests", run: run_unit },
     Tier { name: "mutation", what: "every decoder against changed input", run: run_mutation },
+    Tier { name: "sim", what: "whole clusters from seeds, under faults", run: run_sim },
     Tier { name: "openapi", what: "the OpenAPI document under a linter", run: run_openapi },
     Tier { name: "schemathesis", what: "reads of a node, fuzzed", run: run_schemathesis },
     Tier { name: "cluster", what: "real processes under load and faults", run: run_cluster },
@@ -117,6 +118,22 @@ pub(crate) fn load(arguments: &[&str]) -> Result<bool> {
         vec!["run", "--release", "--quiet", "-p", "leasehold-tests", "--bin", "load", "--"];
     words.extend(arguments);
     cargo(&words)
+}
+
+/// Passes through to the simulation.
+pub(crate) fn sim(arguments: &[&str]) -> Result<bool> {
+    let mut words =
+        vec!["run", "--release", "--quiet", "-p", "leasehold-sim", "--bin", "sim", "--"];
+    words.extend(arguments);
+    cargo(&words)
+}
+
+/// 200 seeds or four minutes, whichever is less; 20 of them twice.
+fn run_sim() -> Result<Tally> {
+    let built = cargo(&["build", "--release", "--quiet", "-p", "leasehold-sim", "--bin", "sim"])?;
+    let simulated =
+        built && sim(&["--seed", "1", "--seeds", "200", "--twice", "20", "--within-s", "240"])?;
+    Ok(Tally::of(simulated))
 }
 
 fn wanted_tiers<'a>(arguments: &[&'a str]) -> Result<Vec<&'a str>> {

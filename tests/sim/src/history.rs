@@ -1,0 +1,109 @@
+//! What applications and operators asked and were told, and what the nodes' audit logs say.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lease::audit::AuditEvent;
+use lease::ids::{LeaseId, NodeId};
+
+/// All of it.
+#[derive(Default)]
+pub(crate) struct History {
+    /// Leases that somebody was told of.
+    pub(crate) leases: BTreeMap<LeaseId, Held>,
+    /// Grants in the order in which their answers came: asked, answered, fence.
+    pub(crate) grants: Vec<(u64, u64, String)>,
+    /// Idempotency keys of checkouts whose outcome nobody knows.
+    pub(crate) unknown_checkouts: BTreeSet<String>,
+    /// Transfers between pools: acknowledged, and of unknown outcome.
+    pub(crate) transfers: (u64, u64),
+    /// Changes of the package `changing`: acknowledged.
+    pub(crate) changes: u64,
+    /// Audit events by number, as first seen.
+    pub(crate) events: BTreeMap<u64, Seen>,
+    /// How far each node's audit log was read at the end, and its last hash.
+    pub(crate) final_reads: BTreeMap<NodeId, FinalRead>,
+    /// Who led each term.
+    pub(crate) leaders: BTreeMap<u64, NodeId>,
+    /// Sums over all rows by index.
+    pub(crate) sums: BTreeMap<u64, (NodeId, [u8; 32])>,
+    /// Time with a leader that had a quorum, until when it is counted.
+    pub(crate) led_ns: u64,
+    /// When that was counted last.
+    pub(crate) led_counted_ns: u64,
+    /// Until when a clock was slower than true time.
+    pub(crate) slow_clock_until_ns: u64,
+}
+
+/// An audit event as it was first seen.
+pub(crate) struct Seen {
+    /// SHA-256 of its bytes.
+    pub(crate) hash: [u8; 32],
+    /// What it says.
+    pub(crate) event: AuditEvent,
+    /// When a node was first seen to have it.
+    pub(crate) at_ns: u64,
+    /// Time with a leader until then.
+    pub(crate) led_ns: u64,
+    /// Terms that had a leader until then.
+    pub(crate) terms: u64,
+}
+
+/// A node's audit log and state at the end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FinalRead {
+    /// The last event's number.
+    pub(crate) seq: u64,
+    /// Index that the state is of.
+    pub(crate) index: u64,
+    /// The sum over all rows.
+    pub(crate) sum: [u8; 32],
+    /// Leases that live.
+    pub(crate) live: BTreeSet<LeaseId>,
+}
+
+/// A lease as its holder knows it.
+#[derive(Debug, Clone)]
+pub(crate) struct Held {
+    /// The package, by its place in the plan.
+    pub(crate) package: usize,
+    /// Text of its id.
+    pub(crate) text: String,
+    /// Its fence.
+    pub(crate) fence: String,
+    /// When the checkout's answer came.
+    pub(crate) granted_ns: u64,
+    /// Until when it is certainly held, if nothing ends it: sent plus the time that was promised.
+    pub(crate) until_ns: u64,
+    /// When anything that could have lengthened it may last have arrived.
+    pub(crate) touched_ns: u64,
+    /// Time with a leader until then.
+    pub(crate) touched_led_ns: u64,
+    /// Terms that had a leader until then.
+    pub(crate) touched_terms: u64,
+    /// Longest time that it can live after that, in milliseconds.
+    pub(crate) lives_ms: u64,
+    /// Whether it was borrowed, or may have been.
+    pub(crate) borrowed: bool,
+    /// Borrows that were acknowledged, and those that may have happened beyond them.
+    pub(crate) borrows: (u64, u64),
+    /// When its holder asked to give it back.
+    pub(crate) return_asked_ns: Option<u64>,
+    /// When that was acknowledged.
+    pub(crate) returned_ns: Option<u64>,
+    /// Request ids of the checkout's attempts, in order.
+    pub(crate) attempts: Vec<u128>,
+}
+
+impl Held {
+    /// Until when it is certainly held, as far as its holder knows.
+    pub(crate) fn certain_until_ns(&self) -> u64 {
+        self.return_asked_ns.map_or(self.until_ns, |asked| asked.min(self.until_ns))
+    }
+}
+
+impl History {
+    /// Terms that had a leader.
+    pub(crate) fn terms(&self) -> u64 {
+        self.leaders.len() as u64
+    }
+}
