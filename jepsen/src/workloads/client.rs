@@ -320,7 +320,8 @@ impl Client {
             Next::Checkout => {
                 let key = self.key("take");
                 let pool = self.rng.pick(pools).map(|(name, _)| name.clone());
-                let holder = format!("client-{}", self.number);
+                // One for each key: so the audit log tells what became of a lost answer.
+                let holder = format!("{key} of client-{}", self.number);
                 Act::Checkout { package, key, holder, ttl_ms: None, seats: 1, pool }
             }
             Next::Heartbeat => {
