@@ -136,8 +136,8 @@ pub enum Step {
 pub enum CheckoutAnswer {
     /// The lease is there, with these seats and this sequence of its renewal token.
     Granted {
-        /// Which seats.
-        class: Class,
+        /// Which seats; `None`: it was not told.
+        class: Option<Class>,
         /// Sequence of the renewal token.
         sequence: u32,
     },
@@ -226,6 +226,8 @@ pub struct Live {
     pub until_ns: u64,
     /// Whether it is borrowed.
     pub borrowed: bool,
+    /// A number for the keys under which it was lengthened: it takes them along when it ends.
+    pub keys: u128,
 }
 
 /// Seats of a pool.
@@ -265,6 +267,8 @@ pub struct Package {
     pools: Vec<Pool>,
     keys: Vec<bool>,
     live: BTreeSet<LeaseNo>,
+    /// Leases of which nobody asks any more how they ended.
+    alike: BTreeSet<LeaseNo>,
     last_fence: Option<u32>,
     digest: u128,
 }
@@ -275,6 +279,7 @@ pub struct Undo {
     lease: Option<(LeaseNo, Lease)>,
     pools: [Option<(PoolNo, Pool)>; 2],
     key: Option<KeyNo>,
+    borrow_key: Option<KeyNo>,
     last_fence: Option<Option<u32>>,
 }
 
@@ -298,9 +303,15 @@ impl Package {
             pools: shares.map(|share| Pool { share, in_use: 0 }).collect(),
             keys: vec![false; keys],
             live: BTreeSet::new(),
+            alike: BTreeSet::new(),
             last_fence: None,
             digest: 0,
         }
+    }
+
+    /// Says that nobody asks how a lease ended: all its ends are one to [`Package::digest`].
+    pub fn end_alike(&mut self, lease: LeaseNo) {
+        self.alike.insert(lease);
     }
 
     /// How a lease stands.
@@ -384,6 +395,9 @@ impl Package {
         if let Some(key) = undo.key {
             self.flip_key(key);
         }
+        if let Some(key) = undo.borrow_key {
+            self.keys[key] = false;
+        }
         if let Some(before) = undo.last_fence {
             self.last_fence = before;
         }
@@ -400,14 +414,16 @@ impl Package {
         use CheckoutAnswer::{Ended, Full, Granted, PoolFull};
         match (self.leases[lease], answer) {
             (Lease::Live(live), Some(Granted { class, sequence })) => {
-                right(live.class == class && live.sequence == sequence)
+                right(class.is_none_or(|told| told == live.class) && live.sequence == sequence)
             }
             (Lease::Returned(_) | Lease::Expired, Some(Ended)) => right(true),
             (Lease::Unborn, answer) => {
                 let found = self.choose(pool, seats);
                 let class = match (found, answer) {
                     (Ok(class), None) => class,
-                    (Ok(class), Some(Granted { class: told, sequence: 1 })) if class == told => {
+                    (Ok(class), Some(Granted { class: told, sequence: 1 }))
+                        if told.is_none_or(|told| told == class) =>
+                    {
                         class
                     }
                     (Err(full), Some(told)) => return right(full == told),
@@ -440,6 +456,7 @@ impl Package {
             extended_ns: asked.invoke_ns,
             until_ns: asked.until_ns,
             borrowed: false,
+            keys: 0,
         };
         let last_fence = fence.map(|_| self.last_fence);
         if fence.is_some() {
@@ -558,9 +575,10 @@ impl Package {
             // Asked again under its key: the answer again, and nothing else.
             Some(Done) if self.keys[key] => right(live.borrowed == to),
             None | Some(Done) if !self.keys[key] && (to || live.borrowed) => {
+                let live = Live { keys: live.keys ^ scramble(9, key as u128), ..live };
+                self.keys[key] = true;
                 let undo = self.extend(asked, lease, live, to);
-                self.flip_key(key);
-                Some(Undo { key: Some(key), ..undo })
+                Some(Undo { borrow_key: Some(key), ..undo })
             }
             _ => None,
         }
@@ -622,13 +640,29 @@ impl Package {
 
     fn set_lease(&mut self, lease: LeaseNo, to: Lease) -> Lease {
         let before = std::mem::replace(&mut self.leases[lease], to);
-        self.digest ^= lease_digest(lease, before) ^ lease_digest(lease, to);
+        self.digest ^= self.lease_digest(lease, before) ^ self.lease_digest(lease, to);
         if matches!(to, Lease::Live(_)) {
             self.live.insert(lease);
         } else {
             self.live.remove(&lease);
         }
         before
+    }
+
+    fn lease_digest(&self, lease: LeaseNo, state: Lease) -> u128 {
+        let (one, two) = match state {
+            Lease::Unborn => return 0,
+            Lease::Live(live) => {
+                let flags =
+                    u128::from(live.borrowed) << 1 | u128::from(live.class == Class::Overage);
+                let times = u128::from(live.extended_ns) << 64 | u128::from(live.until_ns);
+                (times ^ live.keys, u128::from(live.sequence) << 2 | flags)
+            }
+            Lease::Returned(_) | Lease::Expired if self.alike.contains(&lease) => (0, 1 << 42),
+            Lease::Returned(key) => (key as u128, 1 << 40),
+            Lease::Expired => (0, 1 << 41),
+        };
+        scramble(4, scramble(5, one) ^ scramble(6, two << 64 | (lease as u128)))
     }
 
     fn set_pool(&mut self, pool: PoolNo, to: Pool) {
@@ -644,20 +678,6 @@ impl Package {
 
 fn right(is_right: bool) -> Option<Undo> {
     is_right.then(Undo::default)
-}
-
-fn lease_digest(lease: LeaseNo, state: Lease) -> u128 {
-    let (one, two) = match state {
-        Lease::Unborn => return 0,
-        Lease::Live(live) => {
-            let flags = u128::from(live.borrowed) << 1 | u128::from(live.class == Class::Overage);
-            let times = u128::from(live.extended_ns) << 64 | u128::from(live.until_ns);
-            (times, u128::from(live.sequence) << 2 | flags)
-        }
-        Lease::Returned(key) => (key as u128, 1 << 40),
-        Lease::Expired => (0, 1 << 41),
-    };
-    scramble(4, scramble(5, one) ^ scramble(6, two << 64 | (lease as u128)))
 }
 
 fn pool_digest(pool: PoolNo, state: Pool) -> u128 {

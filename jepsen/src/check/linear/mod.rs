@@ -8,6 +8,10 @@
 //!
 //! A search that gives up is no pass: the package is then not known to be right.
 
+#[cfg(test)]
+mod generate;
+#[cfg(test)]
+mod opinions;
 pub mod problem;
 pub mod search;
 pub mod shrink;

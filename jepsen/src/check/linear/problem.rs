@@ -4,12 +4,12 @@
 //! and says nothing is left out: stale reads, and refusals that are no statement about leases (a
 //! full disk, a removed application).
 //!
-//! What nobody knows is pruned by evidence. When the audit log was exported whole, an operation of
-//! unknown outcome that the log does not show did not happen; one that it shows happened, and no
-//! later than the next act in the log whose answer somebody had (the log's order is the order in
-//! which acts happened; the checker `audit` holds it against real time by itself). The same goes
-//! for expiries: a lease expired exactly if the log says so. Without a log, unknown operations may
-//! have happened or not, at any time, and every lease may expire.
+//! Where the audit log was exported whole, it settles the order of all changes, since that is what
+//! it promises: the order in which acts happened. Then the search only has to find the places of
+//! renewals, reads and refusals between them; an operation of unknown outcome happened if the log
+//! has it; a lease expired if the log says so, and when the log says so. That some other order
+//! might explain the answers is no excuse for a log that does not. Without a log, unknown
+//! operations may have happened or not, at any time, and every lease may expire.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,8 +29,10 @@ pub struct Problem {
     pub initial: Package,
     /// Its operations in the order of their beginnings.
     pub intervals: Vec<Interval>,
-    /// What is known of the expiry of each lease.
-    pub expiries: Vec<Expiry>,
+    /// The changes in the order of the audit log; `None`: any order will do.
+    pub log: Option<Vec<Change>>,
+    /// Whether all of the log has to happen.
+    pub is_log_whole: bool,
     /// Names of the leases.
     pub leases: Vec<String>,
 }
@@ -52,28 +54,67 @@ pub struct Interval {
     pub eager: bool,
     /// Whether a configuration has to remember that it was placed; the state does it otherwise.
     pub is_remembered: bool,
-    /// When it seems to have happened.
-    pub hint_ns: u64,
 }
 
-/// What is known of the expiry of a lease.
+/// A change that the audit log has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Expiry {
-    /// Whether it may have expired.
-    pub may: bool,
-    /// Whether it certainly did.
-    pub must: bool,
-    /// It did no later than this.
-    pub by_ns: Option<u64>,
-    /// When it seems to have.
-    pub hint_ns: u64,
+pub enum Change {
+    /// A lease was granted.
+    Granted(LeaseNo),
+    /// It was given back.
+    Returned(LeaseNo),
+    /// It ended otherwise.
+    Expired(LeaseNo),
+    /// It was lengthened.
+    Borrowed(LeaseNo),
+    /// The lengthening was given up.
+    BorrowReturned(LeaseNo),
+    /// Seats moved from one pool to another.
+    Transferred(PoolNo, PoolNo, u32),
 }
 
-impl Expiry {
-    /// It may have expired or not.
-    pub const OPEN: Self = Self { may: true, must: false, by_ns: None, hint_ns: u64::MAX };
-    /// It did not.
-    const NEVER: Self = Self { may: false, must: false, by_ns: None, hint_ns: u64::MAX };
+impl Change {
+    /// The change that a step makes where it makes one that the log has.
+    pub fn of(step: &Step) -> Option<Self> {
+        Some(match step {
+            Step::Checkout { lease, .. } => Self::Granted(*lease),
+            Step::Return { lease, .. } => Self::Returned(*lease),
+            Step::Borrow { lease, .. } => Self::Borrowed(*lease),
+            Step::ReturnBorrow { lease, .. } => Self::BorrowReturned(*lease),
+            Step::Transfer { from, to, seats, .. } => Self::Transferred(*from, *to, *seats),
+            _ => return None,
+        })
+    }
+
+    /// The lease that it is about.
+    pub fn lease(self) -> Option<LeaseNo> {
+        match self {
+            Self::Granted(lease)
+            | Self::Returned(lease)
+            | Self::Expired(lease)
+            | Self::Borrowed(lease)
+            | Self::BorrowReturned(lease) => Some(lease),
+            Self::Transferred(..) => None,
+        }
+    }
+
+    fn of_record(names: &Names, record: &Record) -> Option<Self> {
+        let pool = |pool: &Option<String>| match pool {
+            None => Some(0),
+            Some(pool) => names.pools.get(pool).copied(),
+        };
+        if let Happened::Transferred { from, to, seats } = &record.what {
+            return Some(Self::Transferred(pool(from)?, pool(to)?, *seats));
+        }
+        let lease = names.leases.get(&record.lease).copied()?;
+        Some(match record.what {
+            Happened::Granted { .. } => Self::Granted(lease),
+            Happened::Returned => Self::Returned(lease),
+            Happened::Borrowed => Self::Borrowed(lease),
+            Happened::BorrowReturned => Self::BorrowReturned(lease),
+            _ => Self::Expired(lease),
+        })
+    }
 }
 
 impl Problem {
@@ -84,7 +125,9 @@ impl Problem {
         };
         let operations: Vec<(usize, &Operation)> =
             run.operations.iter().enumerate().filter(|(_, it)| of_package(it)).collect();
-        let log: Option<Vec<&Record>> = run.evidence.audit().map(|audit| {
+        // A log whose beginning was pruned tells no state to begin with.
+        let audit = run.evidence.audit().filter(|audit| audit.range.0 <= 1);
+        let log: Option<Vec<&Record>> = audit.map(|audit| {
             audit.records.iter().filter(|record| record.package == terms.name).collect()
         });
         let names = Names::of(&operations, terms, log.as_deref());
@@ -93,30 +136,23 @@ impl Problem {
             .filter_map(|(place, operation)| steps::interval(run, &names, *place, operation))
             .collect();
         mark_eager(&mut intervals);
-        let mut expiries = vec![Expiry::OPEN; names.leases.len()];
-        if let Some(log) = &log {
-            prune(&mut intervals, &mut expiries, &names, log);
-        }
+        // What nobody asked for the checker of the log tells; here it would explain nothing.
+        let log = log.filter(|_| names.nameless.is_empty());
+        let log = log.and_then(|log| {
+            log.into_iter().map(|record| Change::of_record(&names, record)).collect()
+        });
         intervals.sort_by_key(|interval| interval.asked.invoke_ns);
-        let initial = Package::new(
+        let mut initial = Package::new(
             Terms { commit: terms.commit, overage: terms.overage, rotation: terms.rotation },
             names.leases.len(),
             &names.shares,
             names.keys.len(),
         );
+        for lease in ends_alike(&intervals, names.leases.len()) {
+            initial.end_alike(lease);
+        }
         let leases = names.lease_names();
-        Self { package: terms.name.clone(), initial, intervals, expiries, leases }
-    }
-
-    /// What is known of the expiry of a lease.
-    pub fn expiry(&self, lease: LeaseNo) -> Expiry {
-        self.expiries[lease]
-    }
-
-    /// Whether every lease that certainly expired has.
-    pub fn all_expired(&self, state: &Package) -> bool {
-        let mut must = self.expiries.iter().enumerate().filter(|(_, expiry)| expiry.must);
-        must.all(|(lease, _)| state.lease(lease) == Lease::Expired)
+        Self { package: terms.name.clone(), initial, intervals, log, is_log_whole: true, leases }
     }
 
     /// A state, for people.
@@ -324,142 +360,14 @@ fn mark_eager(intervals: &mut [Interval]) {
     }
 }
 
-/// Leaves out what the log says did not happen, and bounds what it says did.
-fn prune(intervals: &mut Vec<Interval>, expiries: &mut [Expiry], names: &Names, log: &[&Record]) {
-    let no_later = latest(intervals, names, log);
-    let mut granted: BTreeMap<LeaseNo, Option<u64>> = BTreeMap::new();
-    let mut returned: BTreeMap<LeaseNo, Option<u64>> = BTreeMap::new();
-    for (lease, expiry) in expiries.iter_mut().enumerate() {
-        if !names.nameless.contains(&lease) {
-            *expiry = Expiry::NEVER;
-        }
-    }
-    let by_lease = by_lease(intervals);
-    let mut seems_ns = 0;
-    for (record, by_ns) in log.iter().zip(no_later) {
-        let Some(lease) = names.leases.get(&record.lease).copied() else { continue };
-        let of = by_lease.get(&lease).map_or(&[][..], Vec::as_slice);
-        seems_ns = hint(intervals, of, &record.what, seems_ns);
-        match &record.what {
-            Happened::Granted { .. } => {
-                granted.insert(lease, by_ns);
-            }
-            Happened::Returned => {
-                returned.insert(lease, by_ns);
-            }
-            Happened::Expired | Happened::Ended(_) => {
-                expiries[lease] = Expiry { may: true, must: true, by_ns, hint_ns: seems_ns };
-            }
-            _ => {}
-        }
-    }
-    let alone = attempts(intervals);
-    intervals.retain_mut(|interval| {
-        let (shown, lease) = match &interval.step {
-            Step::Checkout { lease, .. } if names.nameless.contains(lease) => return true,
-            Step::Checkout { lease, answer: None, .. } => (granted.get(lease), *lease),
-            Step::Return { lease, answer: None, .. } => (returned.get(lease), *lease),
-            _ => return true,
-        };
-        let Some(by_ns) = shown else { return false };
-        let kind = matches!(interval.step, Step::Return { .. });
-        if alone.get(&(lease, kind)) == Some(&1) {
-            interval.required = true;
-            interval.is_remembered = true;
-            interval.end_ns = *by_ns;
-        }
-        true
-    });
-}
-
-/// How many operations may have granted, or returned (`true`), each lease.
-fn attempts(intervals: &[Interval]) -> BTreeMap<(LeaseNo, bool), u32> {
-    use crate::model::{CheckoutAnswer, ReturnAnswer};
-    let mut counts: BTreeMap<(LeaseNo, bool), u32> = BTreeMap::new();
+/// Leases that at most one operation gives back: no answer tells how such a lease ended, but for
+/// the one that ended it.
+fn ends_alike(intervals: &[Interval], leases: usize) -> Vec<LeaseNo> {
+    let mut returns = vec![0_u32; leases];
     for interval in intervals {
-        let key = match &interval.step {
-            Step::Checkout { lease, answer, .. } => match answer {
-                None | Some(CheckoutAnswer::Granted { .. }) => (*lease, false),
-                Some(_) => continue,
-            },
-            Step::Return { lease, answer: None | Some(ReturnAnswer::Returned), .. } => {
-                (*lease, true)
-            }
-            _ => continue,
-        };
-        *counts.entry(key).or_default() += 1;
-    }
-    counts
-}
-
-/// For each record, when it had happened at the latest: before the first answer to it or to any
-/// record after it.
-fn latest(intervals: &[Interval], names: &Names, log: &[&Record]) -> Vec<Option<u64>> {
-    use crate::model::{CheckoutAnswer, ReturnAnswer};
-    let mut first: BTreeMap<(LeaseNo, bool), u64> = BTreeMap::new();
-    for interval in intervals {
-        let key = match &interval.step {
-            Step::Checkout { lease, answer: Some(CheckoutAnswer::Granted { .. }), .. } => {
-                (*lease, false)
-            }
-            Step::Return { lease, answer: Some(ReturnAnswer::Returned), .. } => (*lease, true),
-            _ => continue,
-        };
-        let end_ns = interval.end_ns.unwrap_or(u64::MAX);
-        let known = first.entry(key).or_insert(end_ns);
-        *known = end_ns.min(*known);
-    }
-    let mut bound: Option<u64> = None;
-    let mut bounds = Vec::with_capacity(log.len());
-    for record in log.iter().rev() {
-        let is_return = match record.what {
-            Happened::Granted { .. } => Some(false),
-            Happened::Returned => Some(true),
-            _ => None,
-        };
-        let lease = names.leases.get(&record.lease).copied();
-        let known = lease.zip(is_return).and_then(|key| first.get(&key)).copied();
-        bound = match (bound, known) {
-            (Some(bound), Some(known)) => Some(bound.min(known)),
-            (bound, known) => bound.or(known),
-        };
-        bounds.push(bound);
-    }
-    bounds.reverse();
-    bounds
-}
-
-/// Places of the intervals that may grant, end or lengthen each lease.
-fn by_lease(intervals: &[Interval]) -> BTreeMap<LeaseNo, Vec<usize>> {
-    let mut places: BTreeMap<LeaseNo, Vec<usize>> = BTreeMap::new();
-    for (place, interval) in intervals.iter().enumerate() {
-        if let Step::Checkout { lease, .. }
-        | Step::Return { lease, .. }
-        | Step::Borrow { lease, .. }
-        | Step::ReturnBorrow { lease, .. } = &interval.step
-        {
-            places.entry(*lease).or_default().push(place);
+        if let Step::Return { lease, .. } = &interval.step {
+            returns[*lease] += 1;
         }
     }
-    places
-}
-
-/// Notes when the operations that a record may be of seem to have happened, and gives that moment.
-fn hint(intervals: &mut [Interval], of: &[usize], what: &Happened, seems_ns: u64) -> u64 {
-    let is_of = |interval: &Interval| {
-        matches!(
-            (&interval.step, what),
-            (Step::Checkout { .. }, Happened::Granted { .. })
-                | (Step::Return { .. }, Happened::Returned)
-                | (Step::Borrow { .. }, Happened::Borrowed)
-                | (Step::ReturnBorrow { .. }, Happened::BorrowReturned)
-        )
-    };
-    let of: Vec<usize> = of.iter().copied().filter(|place| is_of(&intervals[*place])).collect();
-    let first = of.iter().map(|place| intervals[*place].asked.invoke_ns).min();
-    let seems_ns = seems_ns.max(first.unwrap_or(0));
-    for place in of {
-        intervals[place].hint_ns = intervals[place].hint_ns.max(seems_ns);
-    }
-    seems_ns
+    (0..leases).filter(|lease| returns[*lease] <= 1).collect()
 }

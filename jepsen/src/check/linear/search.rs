@@ -19,15 +19,15 @@
 //!   state remembers that it did.
 //! * Operations of unknown outcome are not in the memory either: they apply only where they change
 //!   something, and afterwards the state says that they cannot apply again.
-//! * What the audit log suggests comes first ([`Interval::hint_ns`]); a wrong hint costs time only.
+//! * Where there is an audit log, a change may come only when it is the next in it.
 //!
 //! Sources: Wing and Gong, "Testing and verifying concurrent objects" (1993); Lowe, "Testing for
 //! linearizability" (2017).
 
 use std::collections::HashSet;
 
-use super::problem::{Interval, Problem};
-use crate::model::{Lease, LeaseNo, Package, Undo, scramble};
+use super::problem::{Change, Interval, Problem};
+use crate::model::{Asked, Lease, LeaseNo, Package, Step, Undo, scramble};
 
 /// What a search found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,6 +104,8 @@ struct Search<'a> {
     before: Vec<usize>,
     /// Required intervals that are not placed.
     missing: usize,
+    /// How many changes of the log were placed.
+    position: usize,
     set: u128,
     seen: HashSet<u128>,
     visited: u64,
@@ -123,6 +125,7 @@ impl<'a> Search<'a> {
             after: (0..=head).map(|place| if place == head { 0 } else { place + 1 }).collect(),
             before: (0..=head).map(|place| if place == 0 { head } else { place - 1 }).collect(),
             missing,
+            position: 0,
             set: 0,
             seen: HashSet::new(),
             visited: 0,
@@ -179,12 +182,12 @@ impl<'a> Search<'a> {
             for choice in candidates {
                 let Choice::Operation(place) = choice else { continue };
                 let interval = &self.problem.intervals[place];
-                let Some(undo) = self.state.apply(interval.asked, &interval.step) else { continue };
+                let Some(undo) = self.apply(interval.asked, &interval.step) else { continue };
                 if undo.is_empty() || interval.eager {
                     self.unlink(place);
                     placed.push((choice, undo));
                 } else {
-                    self.state.undo(undo);
+                    self.undo(choice, undo);
                 }
             }
             if placed.len() == before {
@@ -194,10 +197,11 @@ impl<'a> Search<'a> {
         if self.tells && self.missing < self.fewest_missing {
             self.note_furthest(&placed, frames, &choices);
         }
-        if self.missing == 0 && self.problem.all_expired(&self.state) {
+        if self.missing == 0 && self.is_log_done() {
             return Arrival::Done;
         }
-        if !self.seen.insert(self.set ^ self.state.digest()) {
+        let position = scramble(8, self.position as u128);
+        if !self.seen.insert(self.set ^ self.state.digest() ^ position) {
             return Arrival::Known(placed);
         }
         self.visited += 1;
@@ -207,11 +211,8 @@ impl<'a> Search<'a> {
     /// What may come next, best first, and the latest moment for it.
     fn choices(&self) -> (Vec<Choice>, u64) {
         let mut latest_ns = u64::MAX;
-        for lease in self.state.live() {
-            latest_ns = latest_ns.min(self.problem.expiry(*lease).by_ns.unwrap_or(u64::MAX));
-        }
         let head = self.problem.intervals.len();
-        let mut found: Vec<(u64, Choice)> = Vec::new();
+        let mut found: Vec<Choice> = Vec::new();
         let mut place = self.after[head];
         while place != head {
             let interval = &self.problem.intervals[place];
@@ -221,28 +222,30 @@ impl<'a> Search<'a> {
             if interval.required {
                 latest_ns = latest_ns.min(interval.end_ns.unwrap_or(u64::MAX));
             }
-            found.push((interval.hint_ns, Choice::Operation(place)));
+            found.push(Choice::Operation(place));
             place = self.after[place];
         }
         for lease in self.state.live() {
-            let expiry = self.problem.expiry(*lease);
             if let Lease::Live(live) = self.state.lease(*lease)
-                && expiry.may
                 && live.until_ns <= latest_ns
+                && self.is_next(Change::Expired(*lease))
             {
-                found.push((expiry.hint_ns.max(live.until_ns), Choice::Expire(*lease)));
+                found.push(Choice::Expire(*lease));
             }
         }
-        found.sort_by_key(|(hint_ns, _)| *hint_ns);
-        (found.into_iter().map(|(_, choice)| choice).collect(), latest_ns)
+        (found, latest_ns)
     }
 
     fn try_place(&mut self, choice: Choice, latest_ns: u64) -> Option<Undo> {
         match choice {
-            Choice::Expire(lease) => self.state.expire(lease, latest_ns),
+            Choice::Expire(lease) => {
+                let undo = self.state.expire(lease, latest_ns)?;
+                self.position += 1;
+                Some(undo)
+            }
             Choice::Operation(place) => {
                 let interval = &self.problem.intervals[place];
-                let undo = self.state.apply(interval.asked, &interval.step)?;
+                let undo = self.apply(interval.asked, &interval.step)?;
                 if !interval.required && undo.is_empty() {
                     return None;
                 }
@@ -252,9 +255,47 @@ impl<'a> Search<'a> {
         }
     }
 
+    /// Takes a step of the model, unless it is a change that is not the next of the log.
+    fn apply(&mut self, asked: Asked, step: &Step) -> Option<Undo> {
+        let undo = self.state.apply(asked, step)?;
+        if undo.is_empty() {
+            return Some(undo);
+        }
+        if let Some(change) = Change::of(step) {
+            if !self.is_next(change) {
+                self.state.undo(undo);
+                return None;
+            }
+            self.position += 1;
+        }
+        Some(undo)
+    }
+
+    fn undo(&mut self, choice: Choice, undo: Undo) {
+        let is_logged = match choice {
+            Choice::Operation(place) => is_logged(&self.problem.intervals[place].step),
+            Choice::Expire(_) => true,
+        };
+        if is_logged && !undo.is_empty() {
+            self.position -= 1;
+        }
+        self.state.undo(undo);
+    }
+
+    /// Whether a change may come now, as far as the log goes.
+    fn is_next(&self, change: Change) -> bool {
+        let Some(log) = &self.problem.log else { return true };
+        log.get(self.position) == Some(&change)
+    }
+
+    fn is_log_done(&self) -> bool {
+        let log = self.problem.log.as_ref().filter(|_| self.problem.is_log_whole);
+        log.is_none_or(|log| self.position == log.len())
+    }
+
     fn take_back(&mut self, placed: Vec<(Choice, Undo)>) {
         for (choice, undo) in placed.into_iter().rev() {
-            self.state.undo(undo);
+            self.undo(choice, undo);
             if let Choice::Operation(place) = choice {
                 self.relink(place);
             }
@@ -298,6 +339,11 @@ impl<'a> Search<'a> {
             state: self.problem.describe(&self.state),
         };
     }
+}
+
+/// Whether the log has the change that a step makes.
+fn is_logged(step: &Step) -> bool {
+    Change::of(step).is_some()
 }
 
 enum Arrival {

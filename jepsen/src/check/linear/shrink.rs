@@ -10,7 +10,7 @@
 
 use std::collections::BTreeSet;
 
-use super::problem::{Expiry, Interval, Problem};
+use super::problem::{Change, Interval, Problem};
 use super::search::{Answer, Furthest, search, search_and_tell};
 use crate::check::Run;
 use crate::model::{CheckoutAnswer, Class, LeaseNo, Step};
@@ -31,6 +31,7 @@ pub fn shrink(problem: &Problem, configurations: u64) -> Small {
     let mut shrinking = Shrinking { left: TRIALS, configurations };
     let mut small = shrinking.beginning(problem);
     shrinking.leave_out(&mut small, |interval| !changes(interval));
+    shrinking.forget_classes(&mut small);
     shrinking.leave_out_leases(&mut small);
     shrinking.leave_out(&mut small, |interval| !changes(interval));
     let furthest = search_and_tell(&small, configurations).furthest;
@@ -99,21 +100,61 @@ impl Shrinking {
         }
     }
 
-    fn leave_out_leases(&mut self, problem: &mut Problem) {
-        let leases: BTreeSet<LeaseNo> =
-            problem.intervals.iter().filter_map(|interval| lease_of(&interval.step)).collect();
-        for lease in leases {
-            if !is_out_of_sight(problem, lease) {
-                continue;
-            }
-            let mut less = problem.clone();
-            less.intervals.retain(|interval| lease_of(&interval.step) != Some(lease));
-            less.expiries[lease] = Expiry::OPEN;
-            if self.fails(&less) {
-                *problem = less;
+    /// Leaves out of the answers which seats were granted. Where every lease has one seat, nothing
+    /// but these answers depends on it.
+    fn forget_classes(&mut self, problem: &mut Problem) {
+        let mut less = problem.clone();
+        for interval in &mut less.intervals {
+            if let Step::Checkout { seats, answer, .. } = &mut interval.step {
+                if *seats != 1 {
+                    return;
+                }
+                if let Some(CheckoutAnswer::Granted { class, .. }) = answer {
+                    *class = None;
+                }
             }
         }
+        if self.fails(&less) {
+            *problem = less;
+        }
     }
+
+    /// Leaves out leases that nobody counted, in parts of half the size each time.
+    fn leave_out_leases(&mut self, problem: &mut Problem) {
+        let mut size = usize::MAX;
+        while size > 0 {
+            let mut at = 0;
+            loop {
+                let leases: BTreeSet<LeaseNo> =
+                    problem.intervals.iter().filter_map(|it| lease_of(&it.step)).collect();
+                let unseen: Vec<LeaseNo> =
+                    leases.into_iter().filter(|lease| is_out_of_sight(problem, *lease)).collect();
+                size = size.min(unseen.len());
+                let out: BTreeSet<LeaseNo> = unseen.into_iter().skip(at).take(size).collect();
+                if out.is_empty() {
+                    break;
+                }
+                let less = without(problem, &out);
+                if self.fails(&less) {
+                    *problem = less;
+                } else {
+                    at += size;
+                }
+            }
+            size /= 2;
+        }
+    }
+}
+
+/// A problem without some leases.
+fn without(problem: &Problem, out: &BTreeSet<LeaseNo>) -> Problem {
+    let is_out = |lease: Option<LeaseNo>| lease.is_some_and(|lease| out.contains(&lease));
+    let mut less = problem.clone();
+    less.intervals.retain(|interval| !is_out(lease_of(&interval.step)));
+    if let Some(log) = &mut less.log {
+        log.retain(|change| !is_out(change.lease()));
+    }
+    less
 }
 
 /// What was known when `end_ns` had come.
@@ -126,11 +167,7 @@ fn cut(problem: &Problem, end_ns: u64) -> Problem {
         }
     }
     short.intervals.retain(|interval| interval.required || changes(interval));
-    for expiry in &mut short.expiries {
-        if expiry.must && expiry.by_ns.is_none_or(|by| by > end_ns) {
-            *expiry = Expiry { must: false, by_ns: None, ..*expiry };
-        }
-    }
+    short.is_log_whole = false;
     short
 }
 
@@ -185,7 +222,7 @@ fn counts_seats(interval: &Interval) -> bool {
         Step::ReadPackage { .. } | Step::ReadPools { .. } => true,
         Step::Transfer { answer, .. } => *answer == Some(false),
         Step::Checkout { answer, .. } => {
-            matches!(answer, Some(Full | PoolFull | Granted { class: Class::Overage, .. }))
+            matches!(answer, Some(Full | PoolFull | Granted { class: Some(Class::Overage), .. }))
         }
         _ => false,
     }
@@ -204,11 +241,21 @@ fn is_out_of_sight(problem: &Problem, lease: LeaseNo) -> bool {
         Step::Return { answer: Some(Returned), .. } if it.required => it.end_ns,
         _ => None,
     });
-    let expired_ns = problem.expiries[lease].by_ns.filter(|_| problem.expiries[lease].must);
-    let over_ns = returned.chain(expired_ns).min().unwrap_or(u64::MAX);
+    let over_ns = returned.chain(expired_ns(problem, lease)).min().unwrap_or(u64::MAX);
     let others = problem.intervals.iter().filter(|it| !of_lease(it) && counts_seats(it));
     let mut counted = others.map(|it| (it.asked.invoke_ns, it.end_ns.unwrap_or(u64::MAX)));
     counted.all(|(from_ns, to_ns)| to_ns < born_ns || over_ns < from_ns)
+}
+
+/// When a lease had expired at the latest: before the first answer to a change that the log has
+/// later.
+fn expired_ns(problem: &Problem, lease: LeaseNo) -> Option<u64> {
+    let log = problem.log.as_ref()?;
+    let expired = log.iter().position(|change| *change == Change::Expired(lease))?;
+    let later: Vec<Change> = log[expired..].to_vec();
+    let answered = problem.intervals.iter().filter(|it| it.required && changes(it));
+    let of_later = answered.filter(|it| Change::of(&it.step).is_some_and(|it| later.contains(&it)));
+    of_later.filter_map(|it| it.end_ns).min()
 }
 
 fn lease_of(step: &Step) -> Option<LeaseNo> {

@@ -38,7 +38,6 @@ pub(super) fn interval(
         required: !is_unknown,
         eager: false,
         is_remembered: !is_unknown || repeats,
-        hint_ns: operation.invoke_ns,
     })
 }
 
@@ -134,7 +133,7 @@ fn check_out(
             }
             fence = names.fences.get(at).copied();
             let class = if class == "commit" { Class::Commit } else { Class::Overage };
-            Some(CheckoutAnswer::Granted { class, sequence: sequence(renewal_token) })
+            Some(CheckoutAnswer::Granted { class: Some(class), sequence: sequence(renewal_token) })
         }
         Outcome::Done(_) => return Some(Step::Never),
         Outcome::Refused { code } => Some(match code.as_str() {
