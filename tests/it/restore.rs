@@ -17,6 +17,8 @@ use storage::seam::{Clock, RealClock};
 
 const PRODUCT: &str = "restorable";
 const SEATS: u32 = 4;
+/// The package whose seats may be borrowed.
+const LENDING: &str = "lending";
 
 /// A seat as its holder knows it.
 #[derive(Debug, Clone)]
@@ -227,11 +229,36 @@ async fn all_come_back_at_once(
     Ok(back)
 }
 
+/// A package of three seats, two of which may be borrowed for an hour.
+async fn lends(cluster: &Cluster, api: &Api) -> Result<()> {
+    let package = template(&cluster.dev, LENDING, LENDING, 3)?;
+    let policy = json!({ "borrow_max_seconds": 3_600, "borrow_seats_max": 2 });
+    let package = sign(&cluster.dev, cluster.scratch(), &with_policy(package, policy))?;
+    import_and_register(api, &package).await?;
+    Ok(())
+}
+
+/// Seats that could have been borrowed after the backup are kept, and shown, until an operator says
+/// that none was.
+fn released(dev: &DevFile, restored: &Value) -> Result<()> {
+    let reserved = restored["reserved"].as_array().context("no reserved")?;
+    let kept = reserved.iter().find(|row| row["package"] == LENDING);
+    ensure!(kept.is_some_and(|row| row["seats"] == 2), "{restored}");
+    let shown = || run(&[&["package", "show", LENDING][..], &operator(dev, 4)?].concat());
+    let before = shown()?;
+    ensure!(before["reserved"]["seats"] == 2, "{before}");
+    let release = ["package", "release-reserved", LENDING, "--reason", "nobody was away"];
+    let after = run(&[&release[..], &operator(dev, 4)?].concat())?;
+    ensure!(after["reserved"].is_null() && shown()?["reserved"].is_null(), "{after}");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_that_lost_every_disk_begins_again_from_its_backup() -> Result<()> {
     let mut cluster = Cluster::start(3).await?;
     let api = cluster.api()?;
     let shop = Shop::open(&cluster, &api).await?;
+    lends(&cluster, &api).await?;
     let token = shop.token(&api, 1).await?;
     let issue = json!({ "package_id": "restorable-1", "protocol": "evaluation" });
     let license = api.admin(1, Method::POST, "/admin/licenses", Some(issue)).await?.expect(201)?;
@@ -278,6 +305,7 @@ async fn a_cluster_that_lost_every_disk_begins_again_from_its_backup() -> Result
     let _serving = Serving::start(&config, cluster.scratch().join("restored.log"))?;
     let api = Api::new(&dev)?;
     eventually("the restored node is ready", || api.is_ready(4)).await?;
+    released(&dev, &restored)?;
     // The old access token is refused, the operator's goes on.
     heartbeat(&api, 4, &token, &ada).await?.expect(401)?;
     api.admin(4, Method::GET, "/admin/packages", None).await?.expect(200)?;

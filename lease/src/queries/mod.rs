@@ -13,6 +13,7 @@ use crate::format::FormatError;
 use crate::ids::{AppId, Fence, LeaseId, Name, NodeId, OperatorId, RequestId, SubjectRef};
 use crate::ledger::Ledger;
 use crate::money::Money;
+use crate::operate::ReservedRow;
 use crate::outcome::RefusalCode;
 use crate::rows::{App, PackageState, SubjectKind, Usage};
 use crate::state::{Lease, Package};
@@ -41,6 +42,8 @@ pub struct PackageView<'a> {
     pub imported_at_ms: i64,
     /// What was done with it so far.
     pub counters: &'a Usage,
+    /// Seats kept for borrows that a restored state does not know, while they are kept.
+    pub reserved: Option<&'a ReservedRow>,
     package: &'a Package,
     civil_ms: i64,
 }
@@ -233,6 +236,7 @@ impl Ledger {
             not_yet_valid: civil_ms < package.terms().valid_from_ms,
             imported_at_ms: package.imported_at_ms(),
             counters: package.usage(),
+            reserved: self.reserved(&package.terms().package),
             package,
             civil_ms,
         }

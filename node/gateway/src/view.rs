@@ -8,7 +8,8 @@ use lease::{
     PackageView as LedgerPackage,
 };
 use protocol::cloud::admin::{
-    AppView, LeaseView, PackageState, PackageView, SeatsView, TokenAlgorithm, VendorView,
+    AppView, LeaseView, PackageState, PackageView, ReservedSeatsView, SeatsView, TokenAlgorithm,
+    VendorView,
 };
 use protocol::cloud::lease::{DiscoveredLicense, LeaseResponse, LeaseState, LeaseType};
 use protocol::fence::Fence;
@@ -111,13 +112,18 @@ pub(crate) fn package(package: &LedgerPackage<'_>) -> Result<PackageView, Failur
         commit_in_use: seats.commit_in_use,
         overage_in_use: seats.overage_in_use,
     };
-    Ok(PackageView::of(
+    let reserved = package.reserved.map(|row| ReservedSeatsView {
+        seats: row.seats,
+        until: UtcTime::from_unix_ms(row.until_ms),
+    });
+    let view = PackageView::of(
         &document,
         package_state(package),
         seats,
         Fingerprint(*package.verified_by).to_string(),
         UtcTime::from_unix_ms(package.imported_at_ms),
-    ))
+    );
+    Ok(PackageView { reserved, ..view })
 }
 
 /// What a package offers an application.

@@ -238,7 +238,8 @@ pub(super) fn consequences(ledger: &Ledger, state_ms: i64) -> (serde_json::Value
         let Some(row) = ledger.reserved(name) else { continue };
         let until = UtcTime::from_unix_ms(row.until_ms);
         lines.push(format!(
-            "{} seats of {name} are kept until {until} for borrows that this state cannot know.",
+            "{} seats of {name} are kept until {until} for borrows that this state cannot know: \
+             `leasehold package release-reserved {name}` when there are none.",
             row.seats
         ));
         reserved.push(serde_json::json!({

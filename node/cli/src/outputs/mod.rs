@@ -261,6 +261,7 @@ const VERBS: &[(&str, Of)] = &[
     ("package keygen", of::<shapes::NewKeyPair>),
     ("package list", of::<PackageList>),
     ("package offline", of::<shapes::OfflineLeases>),
+    ("package release-reserved", of::<PackageView>),
     ("package resume", of::<PackageView>),
     ("package revoke", of::<PackageView>),
     ("package show", of::<PackageView>),

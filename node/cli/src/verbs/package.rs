@@ -1,5 +1,5 @@
-//! `package import | list | show | suspend | resume | revoke | borrow-rules | offline`, and the
-//! document's `import`.
+//! `package import | list | show | suspend | resume | revoke | release-reserved | borrow-rules |
+//! offline`, and the document's `import`.
 //!
 //! Import with a key verifies the package under that key here first, whatever the cluster thinks;
 //! the server then verifies it under the key it has pinned and compares the two. `--trust` pins the
@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use protocol::cloud::admin::{
-    ImportForm, ImportResponse, ImportStatus, PackageList, PackageView, SeatsView,
+    ImportForm, ImportResponse, ImportStatus, PackageList, PackageView, ReservedSeatsView,
+    SeatsView,
 };
 use protocol::keys::PublicKey;
 use serde_json::Value;
@@ -65,6 +66,15 @@ Example:
 Example:
   leasehold package revoke vec-davinci-se-bmw-2025-001 --reason \"contract ended\"")]
     Revoke(ChangeArgs),
+    /// Give out seats again that a restore keeps for borrows it cannot know
+    #[command(after_help = "\
+Release them only when no device holds a token that was borrowed after the backup: its seat would
+be sold twice. Without this they are free at the time that `package show` names.
+
+Example:
+  leasehold package release-reserved vec-davinci-se-bmw-2025-001 \\
+      --reason \"all laptops were online on Monday\"")]
+    ReleaseReserved(ChangeArgs),
     /// Show or set an operator's rules for borrowing
     #[command(subcommand)]
     BorrowRules(BorrowRulesVerb),
@@ -120,6 +130,7 @@ pub(crate) async fn run(verb: ServerVerb, session: &Session<'_>) -> Result<Repor
         ServerVerb::Suspend(args) => change("suspend", args, session).await,
         ServerVerb::Resume(args) => change("resume", args, session).await,
         ServerVerb::Revoke(args) => change("revoke", args, session).await,
+        ServerVerb::ReleaseReserved(args) => release_reserved(args, session).await,
         ServerVerb::BorrowRules(verb) => borrow::rules(verb, session).await,
         ServerVerb::Offline(args) => borrow::offline(args, session).await,
     }
@@ -210,6 +221,11 @@ async fn list(session: &Session<'_>) -> Result<Report> {
     Ok(Report::done(document(&list)?, parts, ids))
 }
 
+/// Seats that a restore keeps.
+fn kept(reserved: &ReservedSeatsView) -> String {
+    format!("{} for unknown borrows until {}", reserved.seats, reserved.until)
+}
+
 fn out(seats: &SeatsView) -> u64 {
     u64::from(seats.commit_in_use) + u64::from(seats.overage_in_use)
 }
@@ -226,6 +242,7 @@ async fn show(args: PackageArgs, session: &Session<'_>) -> Result<Report> {
         ("versions", package.product_version.clone()),
         ("for", format!("{} ({})", package.client_name, package.client_domain)),
         ("seats out", format!("{} of {}", out(seats), seats.total)),
+        ("kept", or_dash(package.reserved.as_ref().map(kept).as_deref())),
         ("commit", format!("{} of {}", seats.commit_in_use, seats.commit)),
         (
             "overage",
@@ -266,6 +283,16 @@ async fn show(args: PackageArgs, session: &Session<'_>) -> Result<Report> {
     ];
     let ids = vec![package.package_id.clone()];
     Ok(Report::done(document(&package)?, parts, ids))
+}
+
+async fn release_reserved(args: ChangeArgs, session: &Session<'_>) -> Result<Report> {
+    let package_id = require_id("package", &args.package_id)?;
+    let path = ["admin", "packages", package_id, "release-reserved"];
+    let answer = session.post(&path, &args.reason.body(), &args.mutation).await?;
+    let package: PackageView = answer.json()?;
+    let line = format!("no seat of {} is kept for unknown borrows now", package.package_id);
+    let ids = vec![package.package_id.clone()];
+    Ok(Report::done(document(&package)?, vec![Part::Line(line)], ids))
 }
 
 async fn change(verb: &str, args: ChangeArgs, session: &Session<'_>) -> Result<Report> {

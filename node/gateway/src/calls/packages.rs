@@ -44,6 +44,15 @@ pub(crate) async fn revoke(shared: &Shared, call: &Call) -> Result<Reply, Failur
     change(shared, call, Command::RevokePackage).await
 }
 
+/// `POST /admin/packages/{package_id}/release-reserved`
+pub(crate) async fn release_reserved(shared: &Shared, call: &Call) -> Result<Reply, Failure> {
+    change(shared, call, |PackageChange { package, reason }| Command::ReleaseReserved {
+        package,
+        reason,
+    })
+    .await
+}
+
 async fn change(
     shared: &Shared,
     call: &Call,

@@ -203,6 +203,12 @@ const SPECIAL: &[(&str, &str)] = &[
     ("suspendPackage", "Leases that are out run to their end; nothing is renewed."),
     ("revokePackage", "This cannot be undone."),
     (
+        "releaseReservedSeats",
+        "After a restore or a recovery nobody knows which seats were borrowed meanwhile, so as many \
+         as could have been are kept until the last such borrow would end. Release them only when \
+         it is certain that no device holds such a token: its seat would be sold twice.",
+    ),
+    (
         "registerApp",
         "The secret is stored only as its MAC; it cannot be shown again, only rotated.",
     ),

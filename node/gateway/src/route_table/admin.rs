@@ -115,6 +115,18 @@ pub(super) static OPERATIONS: &[Operation] = &[
         handler: handler!(calls::packages::revoke),
     },
     Operation {
+        id: "releaseReservedSeats",
+        method: Verb::Post,
+        path: "/admin/packages/{package_id}/release-reserved",
+        credential: Credential::Operator(Role::Admin),
+        protocol: Protocol::Admin,
+        summary: "Gives out seats again that are kept for borrows a restored state cannot know.",
+        request: RequestShape::OptionalJson(schema_of::<admin::ReasonRequest>),
+        answers: &[ok(schema_of::<admin::PackageView>, "None of its seats is kept any more.")],
+        failures: &[400, 401, 403, 404, 409, 413, 422, 429, 503],
+        handler: handler!(calls::packages::release_reserved),
+    },
+    Operation {
         id: "listApps",
         method: Verb::Get,
         path: "/admin/apps",

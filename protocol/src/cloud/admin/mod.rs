@@ -95,7 +95,7 @@ pub use operators::{
 };
 pub use package::{
     IMPORT_DECIMAL_PATHS, ImportError, ImportForm, ImportRequest, ImportResponse, ImportStatus,
-    PackageList, PackageState, PackageView, PolicyView, PricingView, SeatsView, TrustVendorRequest,
+    PackageList, PackageState, PackageView, PolicyView, PricingView, ReservedSeatsView, SeatsView, TrustVendorRequest,
     VendorList, VendorView,
 };
 pub use people::{

@@ -132,6 +132,16 @@ pub enum PackageState {
     Revoked,
 }
 
+/// Seats that nobody is given, since somebody may have borrowed them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ReservedSeatsView {
+    /// How many.
+    #[schema(example = 2)]
+    pub seats: u32,
+    /// Until when, unless they are released before.
+    pub until: UtcTime,
+}
+
 /// A package as an administrator sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PackageView {
@@ -166,6 +176,9 @@ pub struct PackageView {
     pub client_domain: String,
     /// Seats sold, and seats out.
     pub seats: SeatsView,
+    /// Seats kept after a restore or a recovery, for borrows that the state cannot know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserved: Option<ReservedSeatsView>,
     /// What they cost.
     pub pricing: PricingView,
     /// Features included.
@@ -207,6 +220,7 @@ impl PackageView {
             client_name: package.client.name.clone(),
             client_domain: package.client.domain.clone(),
             seats,
+            reserved: None,
             pricing: PricingView {
                 commit_fee_monthly: Money(pricing.commit_fee_monthly),
                 overage_per_use: Money(pricing.overage_per_use),

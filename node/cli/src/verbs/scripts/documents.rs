@@ -161,6 +161,7 @@ fn packages_are_documents() {
         ("suspend", "POST /admin/packages/p-1/suspend", "suspended"),
         ("resume", "POST /admin/packages/p-1/resume", "active"),
         ("revoke", "POST /admin/packages/p-1/revoke", "revoked"),
+        ("release-reserved", "POST /admin/packages/p-1/release-reserved", "active"),
     ] {
         done(&["package", verb, "p-1"], &[Exchange::change(request, json!({}), package(state))]);
     }
