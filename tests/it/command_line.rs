@@ -1,9 +1,15 @@
 //! The command line as a person and as a script use it: exit codes, one JSON document, one line of
 //! error that says what to do.
 
+use std::fs::{self, File};
+use std::process::{Command, Stdio};
+
 use anyhow::{Context, Result, ensure};
-use leasehold_tests::cluster::{Cluster, leasehold};
-use serde_json::Value;
+use leasehold_tests::api::Reply;
+use leasehold_tests::cluster::{Cluster, binary, leasehold};
+use leasehold_tests::wait::eventually;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
 
 struct Line<'a> {
     cluster: &'a Cluster,
@@ -96,6 +102,72 @@ async fn every_verb_speaks_json_and_its_exit_codes_are_those_of_the_table() -> R
     line.fails(&["package", "list"], 7)?;
     let (code, _, error) = line.run(&["cluster", "status"])?;
     ensure!(code == 10, "no quorum is unhealthy, not {code}: {error}");
+    Ok(())
+}
+
+/// Whoever follows the audit log misses nothing and sees nothing twice, whichever node dies.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_audit_log_is_followed_through_a_leaders_death() -> Result<()> {
+    let mut cluster = Cluster::start(3).await?;
+    let api = cluster.api()?;
+    let out = cluster.scratch().join("followed.jsonl");
+    let servers: Vec<&str> =
+        cluster.dev.nodes.iter().flat_map(|node| ["--server", &node.gateway]).collect();
+    let ca = cluster.dev.ca_cert.to_str().context("path")?;
+    let mut follower = Command::new(binary()?)
+        .args(["audit", "tail", "-f", "--kind", "lease_granted", "-o", "json"])
+        .args(servers)
+        .args(["--ca-cert", ca, "--token", &cluster.dev.admin_token])
+        .env("HOME", "/nonexistent")
+        .stdin(Stdio::null())
+        .stdout(File::create(&out)?)
+        .stderr(File::create(cluster.scratch().join("followed.log"))?)
+        .spawn()?;
+    let followed = || -> Result<Vec<Value>> {
+        let text = fs::read_to_string(&out)?;
+        let whole = text.rsplit_once('\n').map_or("", |(lines, _)| lines);
+        whole.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
+    };
+    // The seat that `dev` took for its story comes first.
+    let before = eventually("what was is shown", || async {
+        followed().ok().map(|events| events.len()).filter(|shown| *shown > 0)
+    })
+    .await?;
+    let leader = cluster.leader().await?;
+    let node = cluster.ids().into_iter().find(|id| *id != leader).context("no follower")?;
+    let mut granted = Vec::new();
+    for round in 0..6 {
+        if round == 3 {
+            cluster.kill(leader)?;
+        }
+        let token = api.token(node).await?;
+        let body = json!({
+            "product_id": cluster.dev.app.product_id, "user": "u", "hostname": "h",
+            "metadata": { "version": "8.2.1" },
+        });
+        let key = format!("round-{round}");
+        let lease = eventually("a seat is taken", || async {
+            match api.checkout(node, &token, Some(&key), &body).await {
+                Ok(Reply::Answer(answer)) if answer.status == 200 => {
+                    answer.text("lease_id").ok().map(str::to_owned)
+                }
+                _ => None,
+            }
+        })
+        .await?;
+        granted.push(lease);
+        eventually("the follower has seen it", || {
+            let seen = followed().is_ok_and(|events| events.len() >= before + granted.len());
+            async move { seen.then_some(()) }
+        })
+        .await?;
+    }
+    let leases: Vec<String> =
+        followed()?.iter().filter_map(|it| it["lease_id"].as_str().map(str::to_owned)).collect();
+    ensure!(leases[before..] == granted, "{leases:?} {granted:?}");
+    let pid = Pid::from_child(&follower);
+    kill_process(pid, Signal::INT)?;
+    follower.wait()?;
     Ok(())
 }
 

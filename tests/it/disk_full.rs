@@ -15,6 +15,7 @@ use leasehold_tests::api::{Answer, Api, Reply};
 use leasehold_tests::cluster::Cluster;
 use leasehold_tests::holds::most_seats_held_at_once;
 use leasehold_tests::tenant::{Run, live};
+use leasehold_tests::upkeep::all_agree;
 use leasehold_tests::wait::eventually;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -227,22 +228,10 @@ async fn a_disk_that_fills_under_load_stops_what_is_new_and_nothing_else() -> Re
     // The scenario's own two.
     ensure!(most_seats_held_at_once(&holds) <= 18, "more seats were held than there are");
     cluster.all_ready().await?;
-    let last = until(&api, "all nodes have the same", is_equal).await?;
-    eprintln!("{} holds; every node: {}", holds.len(), last["nodes"][0]["detail"]["audit_hash"]);
+    all_agree(&cluster).await?;
     for id in cluster.ids() {
         ensure!(cluster.is_up(id), "node {id} died");
         cluster.stop(id).await?;
     }
     Ok(())
-}
-
-/// Whether every node has applied as much, and has the same rows and the same audit chain.
-fn is_equal(status: &Value) -> bool {
-    let all = |of: &dyn Fn(&Value) -> Value| {
-        let values: Vec<Value> = status["nodes"].as_array().into_iter().flatten().map(of).collect();
-        values.len() == 3 && values.iter().all(|value| *value == values[0])
-    };
-    all(&|node| node["applied_index"].clone())
-        && all(&|node| node["detail"]["audit_hash"].clone())
-        && all(&|node| node["detail"]["state_sum"].clone())
 }

@@ -10,6 +10,7 @@ use leasehold_tests::api::Api;
 use leasehold_tests::cluster::{Cluster, DevFile, leasehold};
 use leasehold_tests::holds::{fences_against_real_time, most_seats_held_at_once};
 use leasehold_tests::tenant::{Run, live};
+use leasehold_tests::upkeep::all_agree;
 use leasehold_tests::wait::eventually;
 use reqwest::Method;
 use rustix::process::Signal;
@@ -48,7 +49,7 @@ async fn everything_is_rotated_under_load_and_nobody_notices() -> Result<()> {
     ensure!(most <= SEATS, "{most} seats were held at once");
     ensure!(fences_against_real_time(&holds).is_empty(), "fences went back");
     eprintln!("{} holds, {} retried", holds.len(), run.retried.load(Ordering::Relaxed));
-    Ok(())
+    all_agree(&cluster).await
 }
 
 /// SIGHUP reads the files again and ends nothing.

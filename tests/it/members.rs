@@ -2,13 +2,12 @@
 //! disk was wiped, a node that moves, a restart of all.
 
 use std::fs;
-use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use leasehold_tests::api::{Api, Reply};
 use leasehold_tests::operated::{Operated, bare, error_of};
 use leasehold_tests::packages::Registered;
-use leasehold_tests::upkeep::write_addresses;
+use leasehold_tests::upkeep::{all_is_well, roll, write_addresses};
 use leasehold_tests::wait::eventually;
 use serde_json::{Value, json};
 
@@ -74,7 +73,7 @@ async fn a_cluster_is_built_by_hand_and_a_wiped_node_comes_back_by_the_printed_c
     take(&cluster.api()?, fourth, &app, "dee").await?;
     let again = take(&cluster.api()?, 1, &app, "ada").await?;
     ensure!(again["lease_id"].is_string(), "{again}");
-    cluster.hashes_are_equal().await?;
+    all_is_well(&mut cluster).await?;
     let list = cluster.cli_json(&["member", "list"])?;
     let former = list["former"].as_array().context("no former")?;
     ensure!(former.iter().any(|it| it["node_id"] == third && it["had_joined"] == true), "{list}");
@@ -86,7 +85,7 @@ async fn a_cluster_is_built_by_hand_and_a_wiped_node_comes_back_by_the_printed_c
     ensure!(ended.code() == Some(6), "{ended}: {}", cluster.log(second)?);
     ensure!(cluster.log(second)?.contains("was removed from the cluster"), "it does not say why");
     cluster.forget(second)?;
-    cluster.hashes_are_equal().await
+    all_is_well(&mut cluster).await
 }
 
 /// Two nodes join; what a token must not do, it does not.
@@ -145,46 +144,8 @@ async fn a_node_moves_leadership_is_handed_over_and_all_nodes_are_rolled() -> Re
     .await?;
     take(&cluster.api()?, leader, &app, "bob").await?;
 
-    let rolled = roll(&mut cluster).await?;
+    let (rolled, _) = roll(&mut cluster).await?;
     ensure!(rolled["restarted"].as_array().is_some_and(|ids| ids.len() == 3), "{rolled}");
     take(&cluster.api()?, other, &app, "cyd").await?;
-    cluster.hashes_are_equal().await
-}
-
-/// Rolls the cluster; what a service manager does, this does: it starts what a file asks for.
-async fn roll(cluster: &mut Operated) -> Result<Value> {
-    let wishes = cluster.scratch().join("wishes");
-    fs::create_dir_all(&wishes)?;
-    let run = format!("touch {}/{{id}}", wishes.display());
-    let servers: Vec<String> = cluster
-        .ids()
-        .iter()
-        .map(|id| Ok(cluster.node(*id)?.gateway.clone()))
-        .collect::<Result<_>>()?;
-    let variables = cluster.environment(&servers.join(","));
-    let words = ["-o".to_owned(), "json".to_owned(), "cluster".to_owned(), "roll".to_owned()];
-    let rolling = tokio::task::spawn_blocking(move || {
-        let mut words: Vec<&str> = words.iter().map(String::as_str).collect();
-        words.extend(["--run", &run]);
-        bare(&words, &variables)
-    });
-    let mut down = 0;
-    while !rolling.is_finished() {
-        let ids = cluster.ids();
-        let running = ids.iter().filter(|id| cluster.is_up(**id)).count();
-        down = down.max(ids.len() - running);
-        for id in ids {
-            let wish = wishes.join(id.to_string());
-            if wish.exists() {
-                fs::remove_file(&wish)?;
-                ensure!(cluster.ended(id).await?.success(), "node {id} did not drain well");
-                cluster.start(id)?;
-            }
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
-    ensure!(down <= 1, "{down} nodes were down at once");
-    let output = rolling.await??;
-    ensure!(output.status.success(), "{}", error_of(&output));
-    Ok(serde_json::from_slice(&output.stdout)?)
+    all_is_well(&mut cluster).await
 }

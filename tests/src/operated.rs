@@ -479,25 +479,6 @@ impl Operated {
         }
         bail!("no node answers {path}")
     }
-
-    /// Waits until every node has the same audit chain at the same index, and the same sum over its
-    /// rows where one was taken: there is one at every thousandth index.
-    pub async fn hashes_are_equal(&self) -> Result<()> {
-        let ids = self.ids();
-        eventually("every node has the same state", || async {
-            let status = self.status().await.ok()?;
-            let nodes = status["nodes"].as_array()?;
-            let same =
-                |of: &dyn Fn(&Value) -> &Value| nodes.iter().all(|node| of(node) == of(&nodes[0]));
-            let is_same = nodes.len() == ids.len()
-                && !nodes.iter().any(|node| node["detail"]["audit_hash"].is_null())
-                && same(&|node| &node["applied_index"])
-                && same(&|node| &node["detail"]["audit_hash"])
-                && same(&|node| &node["detail"]["state_sum"]);
-            is_same.then_some(())
-        })
-        .await
-    }
 }
 
 impl Drop for Operated {

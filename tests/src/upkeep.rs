@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 
 use crate::api::Api;
-use crate::cluster::DevNode;
+use crate::cluster::{Cluster, DevNode};
 use crate::holds::{Hold, fences_against_real_time, most_seats_held_at_once};
 use crate::operated::{Operated, bare, error_of, json_of};
 use crate::tenant::{Run, live};
@@ -96,28 +96,43 @@ pub async fn all_is_well(cluster: &mut Operated) -> Result<()> {
     for id in cluster.ids() {
         ensure!(cluster.is_up(id), "node {id} has ended: {}", cluster.log(id)?);
     }
-    states_are_equal(cluster).await?;
-    for id in cluster.ids() {
-        let variables = cluster.environment(&cluster.node(id)?.gateway.clone());
-        let verified = bare(&["-o", "json", "audit", "verify"], &variables)?;
-        ensure!(verified.status.success(), "audit of node {id}: {}", error_of(&verified));
-    }
-    Ok(())
+    let nodes = cluster.ids().into_iter().map(|id| {
+        let gateway = cluster.node(id)?.gateway.clone();
+        Ok((id, cluster.environment(&gateway)))
+    });
+    let nodes: Vec<(u64, Variables)> = nodes.collect::<Result<_>>()?;
+    states_are_equal(&nodes, cluster.scratch()).await
 }
 
+/// The same of a cluster that `dev` founded, whose nodes are all up.
+pub async fn all_agree(cluster: &Cluster) -> Result<()> {
+    let dev = &cluster.dev;
+    let nodes = dev.nodes.iter().map(|node| {
+        let variables = vec![
+            ("LEASEHOLD_SERVER", node.gateway.clone()),
+            ("LEASEHOLD_CA_CERT", dev.ca_cert.display().to_string()),
+            ("LEASEHOLD_TOKEN", dev.admin_token.clone()),
+        ];
+        (node.id, variables)
+    });
+    states_are_equal(&nodes.collect::<Vec<_>>(), cluster.scratch()).await
+}
+
+/// The variables by which the command line asks one node as an operator.
+type Variables = Vec<(&'static str, String)>;
+
 /// Waits until all nodes stand at one index, and compares what each of them would give as a backup:
-/// the sum over its whole state, and the head of its audit chain.
-async fn states_are_equal(cluster: &Operated) -> Result<()> {
-    let dir = cluster.scratch().join("states");
+/// the sum over its whole state, and the head of its audit chain. Each verifies its audit log.
+async fn states_are_equal(nodes: &[(u64, Variables)], scratch: &Path) -> Result<()> {
+    let dir = scratch.join("states");
     fs::create_dir_all(&dir)?;
     let states = eventually("all nodes stand at one index", || async {
         let mut states = Vec::new();
-        for id in cluster.ids() {
+        for (id, variables) in nodes {
             let file = dir.join(format!("{id}.snapshot"));
             let _ = fs::remove_file(&file);
-            let variables = cluster.environment(&cluster.node(id).ok()?.gateway.clone());
             let words = ["-o", "json", "snapshot", "save", &file.display().to_string()];
-            bare(&words, &variables).ok().filter(|it| it.status.success())?;
+            bare(&words, variables).ok().filter(|it| it.status.success())?;
             let shown =
                 bare(&["-o", "json", "snapshot", "status", &file.display().to_string()], &[]);
             states.push(json_of(&shown.ok()?).ok()?);
@@ -130,6 +145,10 @@ async fn states_are_equal(cluster: &Operated) -> Result<()> {
         for name in ["state_sum", "audit_hash"] {
             ensure!(state[name] == states[0][name], "{name}: {state} {}", states[0]);
         }
+    }
+    for (id, variables) in nodes {
+        let verified = bare(&["-o", "json", "audit", "verify"], variables)?;
+        ensure!(verified.status.success(), "audit of node {id}: {}", error_of(&verified));
     }
     Ok(())
 }
