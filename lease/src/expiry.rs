@@ -13,6 +13,7 @@ use crate::command::SeatClass;
 use crate::entry::{Actor, EntryHeader, Stamp};
 use crate::ids::{Fence, LeaseId, Name, RequestId, TraceId};
 use crate::ledger::Ledger;
+use crate::planted::{self, Bug};
 use crate::record::{Event, Origin};
 use crate::requests::{EndedLease, LeaseEnd, RequestRecord};
 use crate::state::{Lease, Package};
@@ -93,7 +94,9 @@ impl Ledger {
     /// Takes away the hold of a package that is over first, if any is; its lease may be due then.
     pub(crate) fn let_go_first(&mut self, slot: u32) -> bool {
         match self.state.at(slot).first_hold() {
-            Some((at, lease)) if at <= self.clock().civil_ms => {
+            Some((at, lease))
+                if at <= self.clock().civil_ms || planted::is(Bug::BorrowFreedEarly) =>
+            {
                 self.state.remove_hold(lease);
                 true
             }
@@ -128,8 +131,7 @@ impl Ledger {
         self.sweep_licenses(origin, &mut budget);
     }
 
-    /// A package that is over loses all leases; one that is not, holds that are over, and when it
-    /// is
+    /// A package that is over loses all leases; one that is not, holds that are over, and when it is
     /// overdrawn its newest leases without a hold.
     fn sweep_package(&mut self, origin: &Origin, name: &Name, budget: &mut usize) {
         let Some(slot) = self.state.slot(name) else { return };

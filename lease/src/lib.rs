@@ -7,7 +7,7 @@
 //! Where to look: `apply` has one file per family of verbs, `expiry` what time does, `requests`
 //! what makes a mutation happen once, `license` and `offline` what keys and borrowing need, `audit`
 //! the chain of events, `rows` what is stored and under which key, `state` the tables in memory,
-//! `invariants` the rules as checks, `limits` every bound.
+//! `invariants` the rules as checks, `limits` every bound, `planted` what tests must catch.
 //!
 //! Nothing here opens what is sealed: one log leaves the same bytes on a node that could and on one
 //! that could not, because no rule ever looks inside.
@@ -27,6 +27,7 @@ pub mod money;
 pub mod offline;
 pub mod operate;
 pub mod outcome;
+pub mod planted;
 mod queries;
 mod record;
 mod requests;

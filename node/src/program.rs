@@ -59,8 +59,26 @@ Example:
     Client(cli::Verb),
 }
 
+/// Plants the bug that the environment names, in a build that can have one.
+#[cfg(feature = "planted")]
+fn plant() -> Result<(), ExitCode> {
+    use lease::planted::{self, Bug};
+    let Ok(name) = std::env::var("LEASEHOLD_PLANTED_BUG") else { return Ok(()) };
+    let Some(bug) = Bug::of_name(&name) else {
+        let known = Bug::ALL.map(Bug::name).join(", ");
+        let _ = writeln!(std::io::stderr(), "error: no bug is called {name}; there are {known}");
+        return Err(ExitCode::from(2));
+    };
+    planted::plant(Some(bug));
+    Ok(())
+}
+
 /// Reads the arguments and does what they say.
 pub fn main() -> ExitCode {
+    #[cfg(feature = "planted")]
+    if let Err(unknown) = plant() {
+        return unknown;
+    }
     let words: Vec<String> =
         std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
     let CommandLine { options, command } = match CommandLine::try_parse() {

@@ -24,6 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lease::entry::Stamp;
 use lease::ids::NodeId;
+use lease::planted::{self, Bug};
 use serde::{Deserialize, Serialize};
 
 use crate::status::Alarm;
@@ -197,7 +198,11 @@ impl LeaderClock {
         self.extend_span(own.monotonic_ns);
         let civil_ms = self.steer(own)?;
         let led = self.led.as_ref()?;
-        Some(Stamp { led_ms: led.shown_ns / NS_PER_MS as u64, civil_ms })
+        let mut led_ms = led.shown_ns / NS_PER_MS as u64;
+        if planted::is(Bug::ExpiredByWallClock) {
+            led_ms += u64::try_from(own.wall_ms - civil_ms).unwrap_or(0);
+        }
+        Some(Stamp { led_ms, civil_ms })
     }
 
     /// When the newest request was sent that a quorum has acknowledged; `None` before the first.
@@ -255,7 +260,10 @@ impl LeaderClock {
     fn settle(&mut self, now_ns: u64) {
         let Some(led) = &mut self.led else { return };
         let Some(span) = &led.span else { return };
-        let end_ns = now_ns.min(span.quorum_ns + self.ack_lifetime_ns);
+        let mut end_ns = now_ns.min(span.quorum_ns + self.ack_lifetime_ns);
+        if planted::is(Bug::LedWithoutQuorum) {
+            end_ns = now_ns;
+        }
         let counted_ns = led.base_ns + span.passed_ns(self.own, &self.voters, &self.newest, end_ns);
         led.shown_ns = led.shown_ns.max(counted_ns);
         if end_ns < now_ns {

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lease::ids::NodeId;
+use lease::planted::{self, Bug};
 use openraft::errors::{LinearizableReadError, RaftError};
 use openraft::{LinearizerOption, ReadPolicy};
 use tokio::sync::{mpsc, oneshot};
@@ -69,6 +70,11 @@ pub(crate) async fn serve(context: Arc<Context>, raft: Raft, mut readers: mpsc::
         let answer = match leadership.leader {
             Some(leader) if leader == context.node => {
                 lead_round(&context, &raft, leadership.term).await
+            }
+            Some(_) if planted::is(Bug::StaleRead) => {
+                let machine = context.replica.machine.read();
+                let index = machine.ledger.applied_index();
+                ReadIndex::At { index, clock: machine.ledger.clock() }
             }
             Some(leader) => {
                 let (of_peers, own): (Vec<_>, Vec<_>) =

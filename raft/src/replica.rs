@@ -166,6 +166,7 @@ impl Replica {
             let outcomes = match &entry.payload {
                 EntryPayload::Blank => {
                     blank = true;
+                    machine.ledger.leader_has_changed();
                     Vec::new()
                 }
                 EntryPayload::Membership(members) => {

@@ -3,9 +3,8 @@
 //!
 //! The first block, which names the site, is replaced by one that puts six machines into
 //! directories of this one. Every other block in `sh` is run; it must end with 0, or with one of
-//! the
-//! codes that follow `exits` in its first line. What follows it in `text` are lines that it must
-//! print, in that order and among others, where `…` stands for anything.
+//! the codes that follow `exits` in its first line. What follows it in `text` are lines that it
+//! must print, in that order and among others, where `…` stands for anything.
 
 use std::fs;
 use std::path::PathBuf;

@@ -23,6 +23,7 @@ use crate::ledger::Ledger;
 use crate::limits::{MAX_NAME_BYTES, MAX_TEXT_CHARS};
 use crate::offline::{Borrow, ReturnBorrow, WriteOff};
 use crate::outcome::{AppOutcome, Outcome, Refusal, RefusalCode};
+use crate::planted::{self, Bug};
 use crate::record::Origin;
 use crate::requests::{Remembered, RememberedOutcome, RequestRecord};
 use crate::rows::App;
@@ -423,7 +424,10 @@ impl Ledger {
 
     /// The place of a grant made now.
     pub(crate) fn next_fence(&mut self, context: &Context) -> Fence {
-        let epoch = self.cluster().map_or(0, |cluster| cluster.epoch);
+        let mut epoch = self.cluster().map_or(0, |cluster| cluster.epoch);
+        if planted::is(Bug::FenceReused) {
+            epoch = epoch.min(1);
+        }
         let fence = Fence { epoch, index: context.index, position: context.position };
         let meta = self.state.meta_mut();
         assert!(meta.last_fence < Some(fence), "fences strictly increase");

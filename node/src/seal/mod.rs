@@ -19,8 +19,7 @@
 //!
 //! Lengths are u32 and all numbers big endian, so that no two identities share bytes. A row moved
 //! to another node, name, version or cluster does not open. What records of the ledger keep secret
-//! is
-//! sealed likewise ([`vault`]).
+//! is sealed likewise ([`vault`]).
 //!
 //! What it leaves to others: when secrets are made (`provision`), when they enter the log
 //! (`founding`) and what a node does while it is sealed (`keyholder`).

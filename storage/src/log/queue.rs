@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use lease::planted::{self, Bug};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::entries::Entries;
@@ -141,6 +142,14 @@ impl Shared {
     /// Queues an operation whose effect is already in `front`.
     pub(crate) fn push(&self, front: &mut Front, operation: Operation) {
         front.queued_bytes += operation.bytes();
+        if planted::is(Bug::VoteAfterAppend)
+            && let Operation::Vote { vote, done } = operation
+        {
+            // Answered now, written behind the append that comes next.
+            done(Ok(()));
+            front.queue.push_back(Operation::Vote { vote, done: Box::new(|_| {}) });
+            return;
+        }
         front.queue.push_back(operation);
         self.work.notify_one();
         self.wake();

@@ -11,9 +11,8 @@
 //! An event is sent once this node has applied it, in order, none twice and none left out: the id
 //! is its number in the cluster's epoch, and a watcher that comes back with the last id it saw goes
 //! on behind it, on whichever node. A number alone is one of the epoch now. A stream ends before
-//! its
-//! connection would count as idle, when the credential does, when the epoch does, or when the node
-//! stops; `EventSource` comes back by itself.
+//! its connection would count as idle, when the credential does, when the epoch does, or when the
+//! node stops; `EventSource` comes back by itself.
 //!
 //! What cannot be sent is said, with 410: events that were pruned before a watcher came back, and
 //! events behind one of another epoch. A cluster that was restored from a snapshot uses the numbers
