@@ -7,6 +7,7 @@
 //! its tests and later the fault rig share one build.
 
 mod api;
+mod disks;
 mod edges;
 mod tidy;
 mod tiers;
@@ -17,9 +18,10 @@ const USAGE: &str = "\
 usage: cargo xtask <command>
 
   test [--tier NAME]...   run the gate: tidy, format, lint, supply, unit, mutation,
-                          openapi, schemathesis, cluster, rig
+                          openapi, schemathesis, cluster, disks, rig
   fix                     format, apply lint suggestions, write generated documents
   sim [ARGS]...           simulate clusters under faults, one for each seed
+  disks [ARGS]...         cut and damage disks under load, as often as one likes
   load [ARGS]...          measure checkouts against a running `leasehold dev`
 ";
 
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
         ["test", rest @ ..] => tiers::test(rest),
         ["fix"] => tiers::fix(),
         ["sim", rest @ ..] => tiers::sim(rest),
+        ["disks", rest @ ..] => disks::run(rest),
         ["load", rest @ ..] => tiers::load(rest),
         _ => {
             eprint!("{USAGE}");

@@ -10,16 +10,18 @@ use anyhow::{Context, Result, bail};
 use crate::{api, edges, tidy};
 
 /// What one tier found.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 struct Tally {
     passed: u64,
     failed: u64,
     skipped: u64,
+    /// What tests said: how much they ran, and why they were skipped.
+    told: Vec<String>,
 }
 
 impl Tally {
     fn of(ok: bool) -> Self {
-        Self { passed: u64::from(ok), failed: u64::from(!ok), skipped: 0 }
+        Self { passed: u64::from(ok), failed: u64::from(!ok), ..Self::default() }
     }
 
     fn add(&mut self, other: Self) {
@@ -46,6 +48,7 @@ const TIERS: &[Tier] = &[
     Tier { name: "openapi", what: "the OpenAPI document under a linter", run: run_openapi },
     Tier { name: "schemathesis", what: "reads of a node, fuzzed", run: run_schemathesis },
     Tier { name: "cluster", what: "real processes under load and faults", run: run_cluster },
+    Tier { name: "disks", what: "power cuts, damage, order of syncs", run: run_disks },
     Tier { name: "rig", what: "histories of a cluster under faults, checked", run: run_rig },
 ];
 
@@ -63,6 +66,7 @@ pub(crate) fn test(arguments: &[&str]) -> Result<bool> {
             "{:<12} {minutes:>6.2} min  {} passed, {} failed, {} skipped",
             tier.name, tally.passed, tally.failed, tally.skipped
         ));
+        report.extend(tally.told.iter().map(|told| format!("{:<12} {told}", "")));
         total.add(tally);
     }
     println!("\n{}", report.join("\n"));
@@ -226,6 +230,15 @@ fn run_cluster() -> Result<Tally> {
     counted(&words)
 }
 
+/// Some seconds of each kind of trial.
+fn run_disks() -> Result<Tally> {
+    if !cargo(&["build", "--release", "--workspace", "--all-targets"])? {
+        return Ok(Tally::of(false));
+    }
+    let words = ["test", "--release", "--workspace", "--test", "disks", "--no-fail-fast"];
+    counted(&[&words[..], &["--", "--test-threads=1", "--nocapture"]].concat())
+}
+
 /// A slice of the fault rig's suite, always the same one. Each run is a row of the table that it
 /// prints, with what it did; one that could not be judged is no pass.
 const RIG_MINUTES: &str = "3";
@@ -304,17 +317,28 @@ fn counted(words: &[&str]) -> Result<Tally> {
         .context("cannot run cargo")?;
     let output = child.stdout.take().context("cargo has no output")?;
     let mut tally = Tally::default();
+    let mut not_run = 0;
     let mut out = std::io::stdout().lock();
     for line in BufReader::new(output).lines() {
         let line = line?;
         if let Some(counts) = result_line(&line) {
             tally.add(counts);
         }
+        // A test that cannot run here says so in its own line, and passes.
+        let name = line.split(" ... ").next().unwrap_or_default();
+        if let Some((_, why)) = line.split_once(" ... skipped: ") {
+            not_run += 1;
+            tally.told.push(format!("skipped: {name}: {why}"));
+        } else if let Some((_, what)) = line.split_once("ran: ") {
+            tally.told.push(format!("ran: {what}"));
+        }
         // Passing tests are counted, not listed: a gate's output is read for what is wrong.
         if !line.starts_with("test ") || !line.ends_with("... ok") {
             writeln!(out, "{line}")?;
         }
     }
+    tally.passed = tally.passed.saturating_sub(not_run);
+    tally.skipped += not_run;
     if !child.wait()?.success() && tally.failed == 0 {
         tally.failed = 1;
     }
@@ -350,7 +374,10 @@ mod tests {
     fn counts_are_read_from_result_lines() {
         let line = "test result: FAILED. 12 passed; 3 failed; 1 ignored; 0 measured; 0 filtered \
                     out; finished in 0.01s";
-        assert_eq!(result_line(line), Some(Tally { passed: 12, failed: 3, skipped: 1 }));
+        assert_eq!(
+            result_line(line),
+            Some(Tally { passed: 12, failed: 3, skipped: 1, told: Vec::new() })
+        );
         assert_eq!(result_line("running 3 tests"), None);
     }
 
