@@ -34,6 +34,7 @@ mod retries;
 #[cfg(test)]
 mod sample;
 mod states;
+pub(crate) mod told;
 
 use std::path::Path;
 
@@ -48,8 +49,8 @@ use crate::windows::{Calm, FaultWindow, windows};
 /// What a checker may assume and how long it may work.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
-    /// Configurations that the search may visit for one package before it gives up. A few million
-    /// take some seconds and a few hundred megabytes.
+    /// Configurations that the search may visit for one package before it gives up. With an audit
+    /// log a run takes fewer than it has operations; without one, a million may take a minute.
     pub search_configurations: u64,
     /// Within how many milliseconds after the end of the last fault an operation must succeed; the
     /// failover bound and five seconds when absent.
@@ -63,7 +64,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            search_configurations: 3_000_000,
+            search_configurations: 1_000_000,
             recovery_ms: None,
             min_overlapping: 20,
             min_follower_reads: 0.05,

@@ -34,14 +34,14 @@ pub(super) fn oversold(run: &Run, _: &Options) -> Check {
     for terms in &run.header().packages {
         let holds = holds(run, terms);
         count += holds.len();
-        let class = |name: &'static str| move |hold: &Hold<'_>| hold.class == name;
-        let bounds: [(&str, u32, &dyn Fn(&Hold<'_>) -> bool); 3] = [
-            ("seats", terms.total(), &|_| true),
-            ("commit seats", terms.commit, &class("commit")),
-            ("overage seats", terms.overage, &class("overage")),
+        let bounds = [
+            ("seats", terms.total(), None),
+            ("commit seats", terms.commit, Some("commit")),
+            ("overage seats", terms.overage, Some("overage")),
         ];
-        for (what, bound, of) in bounds {
-            let held: Vec<&Hold<'_>> = holds.iter().filter(|hold| of(hold)).collect();
+        for (what, bound, class) in bounds {
+            let of_class = |hold: &&Hold<'_>| class.is_none_or(|class| hold.class == class);
+            let held: Vec<&Hold<'_>> = holds.iter().filter(of_class).collect();
             findings.extend(exceeds(&terms.name, what, bound, &held));
         }
         if moves_seats(run, &terms.name) {

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
 
-use crate::check::linear::shrink::told;
+use crate::check::told::told;
 use crate::history::{Header, History, HistoryError};
 use crate::operation::{Operation, pair};
 use crate::verdict::{Check, SubHistory, Verdict};
@@ -179,7 +179,7 @@ fn by_act(operations: &[Operation]) -> String {
         }
     }
     let mut text = String::from(
-        r#"<h2>Acts</h2><div class="scroll"><table><thead><tr><th>act</th><th>ok</th><th>refused</th><th>not done</th><th>unknown</th><th>median</th><th>99 %</th></tr></thead><tbody>"#,
+        r#"<h2>Acts</h2><div class="scroll"><table><thead><tr><th>act</th><th class="num">ok</th><th class="num">refused</th><th class="num">not done</th><th class="num">unknown</th><th class="num">median</th><th class="num">99 %</th></tr></thead><tbody>"#,
     );
     for (act, (ends, mut took)) in counts {
         took.sort_unstable();
@@ -206,7 +206,7 @@ fn faults_table(windows: &[FaultWindow]) -> String {
         return String::new();
     }
     let mut text = String::from(
-        r#"<h2>Faults</h2><div class="scroll"><table><thead><tr><th>fault</th><th>nodes</th><th>from</th><th>to</th><th>hits</th><th>what</th></tr></thead><tbody>"#,
+        r#"<h2>Faults</h2><div class="scroll"><table><thead><tr><th>fault</th><th>nodes</th><th class="num">from</th><th class="num">to</th><th class="num">hits</th><th>what</th></tr></thead><tbody>"#,
     );
     let seconds = |ns: u64| format!("{:.3} s", ns as f64 / 1e9);
     for window in windows {
@@ -223,4 +223,84 @@ fn faults_table(windows: &[FaultWindow]) -> String {
         );
     }
     text + "</tbody></table></div>"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::{Options, Run, judge};
+    use crate::evidence::Evidence;
+    use crate::history::{Act, Answer, Event, Kind, PackageTerms, Process};
+
+    /// A history of one package in which a read sees a seat in use that nobody took.
+    fn wrong() -> History {
+        let terms = PackageTerms {
+            name: "<b>P".to_owned(),
+            commit: 1,
+            overage: 0,
+            ttl_ms: 1000,
+            pools: vec![],
+            rotation: true,
+            offline_skew_ms: 0,
+        };
+        let header = Header {
+            workload: "reads".to_owned(),
+            faults: vec![],
+            seed: 1,
+            commit: "abc".to_owned(),
+            nodes: vec![1],
+            packages: vec![terms],
+            election_timeout_ms: 300,
+            epsilon: 0.02,
+        };
+        let event = |index, kind, in_use: Option<u32>| Event {
+            index,
+            time_ns: 1_000_000 * index,
+            process: Process::Client(1),
+            kind,
+            node: Some(1),
+            act: Act::ReadPackage { package: "<b>P".to_owned(), stale: false },
+            answer: in_use.map(|in_use| Answer::Package {
+                in_use,
+                total: 1,
+                index: 0,
+                leases: None,
+            }),
+            note: None,
+        };
+        let events = vec![
+            event(0, Kind::Invoke, None),
+            event(1, Kind::Ok, Some(0)),
+            event(2, Kind::Invoke, None),
+            event(3, Kind::Ok, Some(1)),
+        ];
+        History { header, events }
+    }
+
+    #[test]
+    fn a_report_needs_nothing_else_and_shows_what_fails() {
+        let history = wrong();
+        let verdict = judge(&Run::new(history.clone(), Evidence::default()), &Options::default());
+        let page = page(&history, &verdict);
+        for wanted in ["invalid", "The smallest part that fails", "1 of 1 in use", "linearizable"] {
+            assert!(page.contains(wanted), "{wanted} is missing");
+        }
+        assert!(page.contains("&lt;b&gt;P") && !page.contains("<b>P"), "text is not escaped");
+        for from_elsewhere in ["http:", "https:", "<script", "<link", "url("] {
+            assert!(!page.contains(from_elsewhere), "{from_elsewhere}");
+        }
+    }
+
+    #[test]
+    fn it_is_written_beside_its_history() {
+        let dir = tempfile::tempdir().unwrap();
+        let history = wrong();
+        history.write(dir.path()).unwrap();
+        let verdict = crate::check::all(dir.path(), &Options::default()).unwrap();
+        write(dir.path(), &verdict).unwrap();
+        verdict.write(dir.path()).unwrap();
+        let text = std::fs::read(dir.path().join(crate::verdict::VERDICT_FILE)).unwrap();
+        assert_eq!(serde_json::from_slice::<Verdict>(&text).unwrap(), verdict);
+        assert!(dir.path().join(REPORT_FILE).exists());
+    }
 }

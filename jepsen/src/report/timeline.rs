@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::svg::{LEFT, Scale, WIDTH, class, escape, title};
-use crate::check::linear::shrink::told;
+use crate::check::told::{short, told};
 use crate::operation::Operation;
 use crate::windows::FaultWindow;
 
@@ -64,23 +64,25 @@ pub(super) fn part(operations: &[&Operation], windows: &[FaultWindow]) -> String
         let y = f64::from(row) * LANE * 1.3 + 2.0;
         let to_ns = operation.return_ns.unwrap_or(u64::MAX);
         let (from, to) = (scale.x(operation.invoke_ns), scale.x(to_ns));
-        let words = format!(
-            "{} {}",
-            operation.act.name(),
-            operation.act.lease().or_else(|| operation.act.key()).unwrap_or_default()
-        );
+        let named = operation.act.lease().or_else(|| operation.act.key()).unwrap_or_default();
+        let words = format!("{} {}", operation.act.name(), short(named));
+        let is_long = to - from > 300.0;
+        let (at, anchor) = match (is_long, from > WIDTH / 2.0) {
+            (true, _) => (from + 4.0, ""),
+            (false, true) => (from - 4.0, r#" text-anchor="end""#),
+            (false, false) => (to + 4.0, ""),
+        };
         let _ = write!(
             body,
-            r#"<rect class="{}" x="{from:.1}" y="{y:.1}" width="{:.1}" height="{MARK}"><title>{}</title></rect><text x="4" y="{:.1}">p{}</text><text x="{:.1}" y="{:.1}"{}>{}</text>"#,
+            r#"<rect class="{}{}" x="{from:.1}" y="{y:.1}" width="{:.1}" height="{MARK}"><title>{}</title></rect><text x="4" y="{:.1}">p{}</text><text x="{at:.1}" y="{:.1}"{anchor}>{}</text>"#,
             class(operation),
+            if is_long { " long" } else { "" },
             (to - from).max(2.0),
             escape(&told(operation)),
             y + 9.0,
             operation.process,
-            if from > WIDTH / 2.0 { from - 4.0 } else { to.min(WIDTH - 300.0) + 4.0 },
             y + 9.0,
-            if from > WIDTH / 2.0 { r#" text-anchor="end""# } else { "" },
-            escape(&shortened(&words)),
+            escape(&words),
         );
     }
     picture(&(body + &scale.axis(height)), height, "The smallest part that fails")
@@ -151,13 +153,6 @@ fn lanes(operations: &[Operation]) -> Vec<usize> {
 fn worse(one: &'static str, other: &'static str) -> &'static str {
     let rank = |class| ["ok", "refused", "fail", "info"].iter().position(|it| *it == class);
     if rank(one) >= rank(other) { one } else { other }
-}
-
-fn shortened(words: &str) -> String {
-    if words.chars().count() <= 48 {
-        return words.to_owned();
-    }
-    words.chars().take(47).chain(['…']).collect()
 }
 
 #[cfg(test)]

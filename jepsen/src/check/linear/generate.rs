@@ -425,7 +425,7 @@ impl Server {
             Act::Transfer { from, to, seats, key, .. } => (self.transfer(from, to, *seats, key), 0),
             Act::ReadPackage { .. } => {
                 let FinalPackage { in_use, total, leases, .. } = self.last_read();
-                let leases = (self.index % 2 == 0).then_some(leases);
+                let leases = self.index.is_multiple_of(2).then_some(leases);
                 (Answer::Package { in_use, total, index: self.index, leases }, 0)
             }
             Act::ReadLease { lease, .. } => {

@@ -15,7 +15,7 @@ mod opinions;
 pub mod problem;
 pub mod search;
 pub mod shrink;
-mod steps;
+pub(super) mod steps;
 #[cfg(test)]
 mod tables;
 

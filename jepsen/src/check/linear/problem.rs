@@ -16,8 +16,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::steps;
 use crate::audit::{Happened, Record};
 use crate::check::Run;
+use crate::check::told::short;
 use crate::history::{Act, Answer, PackageTerms};
-use crate::model::{Asked, Lease, LeaseNo, Package, PoolNo, Step, Terms};
+use crate::model::{Asked, Class, Lease, LeaseNo, Package, PoolNo, Step, Terms};
 use crate::operation::{Operation, Outcome};
 
 /// Operations of one package, ready to be ordered.
@@ -162,9 +163,9 @@ impl Problem {
             .iter()
             .filter_map(|lease| match state.lease(*lease) {
                 Lease::Live(live) => Some(format!(
-                    "{} ({:?}, {} seats, sequence {}, lives until {:.3} s at least)",
-                    self.leases[*lease],
-                    live.class,
+                    "{} ({}, seats: {}, sequence {}, lives until {:.3} s at least)",
+                    short(&self.leases[*lease]),
+                    if live.class == Class::Commit { "commit" } else { "overage" },
                     live.seats,
                     live.sequence,
                     live.until_ns as f64 / 1e9

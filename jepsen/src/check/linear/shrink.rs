@@ -13,8 +13,8 @@ use std::collections::BTreeSet;
 use super::problem::{Change, Interval, Problem};
 use super::search::{Answer, Furthest, search, search_and_tell};
 use crate::check::Run;
+use crate::check::told::told;
 use crate::model::{CheckoutAnswer, Class, LeaseNo, Step};
-use crate::operation::{Operation, Outcome};
 use crate::verdict::SubHistory;
 
 /// A small problem that has no answer.
@@ -286,25 +286,6 @@ impl Small {
             blocked: blocked.map(|place| told(operation(*place))).collect(),
         }
     }
-}
-
-/// An operation in one line.
-pub(crate) fn told(operation: &Operation) -> String {
-    let Operation { process, act, invoke_ns, return_ns, outcome, .. } = operation;
-    let outcome = match outcome {
-        Outcome::Done(answer) => format!("{answer:?}"),
-        Outcome::Refused { code } => code.clone(),
-        Outcome::Failed => "did not happen".to_owned(),
-        Outcome::Unknown => "unknown".to_owned(),
-    };
-    let seconds = |ns: u64| ns as f64 / 1e9;
-    let returned = return_ns.map_or_else(|| "…".to_owned(), |ns| format!("{:.3}", seconds(ns)));
-    format!(
-        "process {process}, {:.3} to {returned} s: {} {}: {outcome}",
-        seconds(*invoke_ns),
-        act.name(),
-        act.lease().or_else(|| act.key()).unwrap_or_default()
-    )
 }
 
 /// Searches for one failing part.

@@ -168,7 +168,7 @@ fn heartbeat(run: &Run, lease: usize, token: &str, operation: &Operation) -> Opt
     Some(Step::Heartbeat { lease, sent: sequence(token), late, answer })
 }
 
-#[expect(clippy::option_option, reason = "outside: says nothing; inside: nobody knows")]
+/// The answer to a borrow; outside `None`: it says nothing; inside: nobody knows it.
 fn borrow_answer(operation: &Operation) -> Option<Option<BorrowAnswer>> {
     Some(match &operation.outcome {
         Outcome::Done(_) => Some(BorrowAnswer::Done),
