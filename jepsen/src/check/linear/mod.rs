@@ -11,6 +11,8 @@
 #[cfg(test)]
 mod generate;
 #[cfg(test)]
+mod ledger;
+#[cfg(test)]
 mod opinions;
 pub mod problem;
 pub mod search;
