@@ -58,6 +58,14 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    #[cfg(feature = "planted")]
+    if let Ok(name) = std::env::var("LEASEHOLD_PLANTED_BUG") {
+        let Some(bug) = lease::planted::Bug::of_name(&name) else {
+            eprintln!("sim: no bug is called {name}");
+            return ExitCode::from(2);
+        };
+        lease::planted::plant(Some(bug));
+    }
     match act(&arguments) {
         Ok(code) => code,
         Err(error) => {
