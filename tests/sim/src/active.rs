@@ -136,7 +136,11 @@ impl Active {
         match self.fault {
             Fault::Kill(_) => world.kill(node, now),
             Fault::PowerCut(_, after) => machine.disk.cut_after(after),
-            Fault::TornGroup(_) => machine.disk.cut_at_log_sync(),
+            // A slow disk makes groups that lie in several sectors.
+            Fault::TornGroup(_) => {
+                machine.disk.set_slow(Some(SLOW_FOR_GROUPS));
+                machine.disk.cut_at_log_sync();
+            }
             Fault::Restart(_) => world.stop_cleanly(node),
             Fault::LittleRoom(_) => machine.disk.set_full(false, true),
             Fault::NoRoom(_) => machine.disk.set_full(true, true),
@@ -146,11 +150,14 @@ impl Active {
             Fault::WallStrobe(_, ms) => machine.clock.strobe_wall(ms),
             Fault::Rate(_, permille) => {
                 machine.clock.set_rate(permille);
-                if permille < 1_000 {
-                    let until = now + lasts + Duration::from_secs(1);
-                    let until_ns = u64::try_from(until.as_nanos()).unwrap_or(u64::MAX);
-                    let mut history = world.shared().history.borrow_mut();
-                    history.slow_clock_until_ns = history.slow_clock_until_ns.max(until_ns);
+                let ns = |at: Duration| u64::try_from(at.as_nanos()).unwrap_or(u64::MAX);
+                let until_ns = ns(now + lasts + Duration::from_secs(1));
+                let mut history = world.shared().history.borrow_mut();
+                match permille.checked_sub(1_000) {
+                    None => {
+                        history.slow_clock_until_ns = history.slow_clock_until_ns.max(until_ns);
+                    }
+                    Some(gained) => history.fast_clocks.push((ns(now), until_ns, gained)),
                 }
             }
             Fault::Replace(_) => self.send_errand(world, Errand::Replace(node)),
@@ -246,9 +253,11 @@ impl Active {
                 machine.clock.set_rate(1_000);
                 read
             }
-            Fault::Kill(_) | Fault::PowerCut(..) | Fault::TornGroup(_) | Fault::Restart(_) => {
+            Fault::TornGroup(_) => {
+                machine.disk.set_slow(None);
                 booted
             }
+            Fault::Kill(_) | Fault::PowerCut(..) | Fault::Restart(_) => booted,
             Fault::Replace(_) | Fault::Grow(_) => self.errand_done(world),
             Fault::NoClients(_) | Fault::NoAnswers(_) => {
                 lost(&shared).saturating_sub(self.lost_before)
@@ -323,3 +332,5 @@ fn lost(shared: &Shared) -> u64 {
 fn boots(shared: &Shared) -> u64 {
     shared.machines.borrow().values().map(|machine| machine.boots()).sum()
 }
+
+const SLOW_FOR_GROUPS: Duration = Duration::from_millis(90);

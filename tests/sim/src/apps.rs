@@ -309,6 +309,11 @@ impl Holder {
         look(&self.shared.history.borrow().leases[&lease])
     }
 
+    fn certain_until_ns(&self, lease: LeaseId) -> u64 {
+        let history = self.shared.history.borrow();
+        history.certain_until_ns(&history.leases[&lease])
+    }
+
     fn change(&self, lease: LeaseId, change: impl FnOnce(&mut Held)) {
         let mut history = self.shared.history.borrow_mut();
         let (led_ns, terms) = led(&history);
@@ -358,12 +363,12 @@ impl Holder {
     fn refused(&self, lease: LeaseId, status: u16, reason: &str, call: &str) {
         let ended = matches!(reason, "lease_ended" | "already_ended" | "unknown_lease");
         let now_ns = self.now_ns();
-        if ended && now_ns < self.of(lease, Held::certain_until_ns) {
+        if ended && now_ns < self.certain_until_ns(lease) {
             let what = format!(
                 "{call} of {} was refused with {status} {reason} at {:.3} s, promised until {:.3} s",
                 self.of(lease, |held| held.text.clone()),
                 now_ns as f64 / 1e9,
-                self.of(lease, Held::certain_until_ns) as f64 / 1e9,
+                self.certain_until_ns(lease) as f64 / 1e9,
             );
             self.shared.violate("never_expired_early", what);
         }
@@ -407,7 +412,7 @@ impl Holder {
         let path = format!("/api/v1/licenses/{text}/return");
         let key = format!("return-{}-{}", self.number, self.acts);
         let ask = Ask::new(Method::POST, path).key(&key).json(&body);
-        let until_ns = self.of(lease, |held| held.until_ns);
+        let until_ns = self.certain_until_ns(lease);
         let asked_ns = self.now_ns();
         self.change(lease, |held| held.return_asked_ns = Some(asked_ns));
         match self.act(package, ask, 6).await {
@@ -439,7 +444,7 @@ impl Holder {
         let node = self.somewhere();
         let returned = self.of(lease, |held| held.returned_ns.is_some());
         let Reply::Answer(status, body, index) = self.asker.ask(node, &ask).await else { return };
-        let certain = self.of(lease, |held| self.now_ns() < held.certain_until_ns());
+        let certain = self.now_ns() < self.certain_until_ns(lease);
         self.note_read(node, stale);
         let wrong = match status {
             200 if stale => index.is_none(),
@@ -467,8 +472,9 @@ impl Holder {
         let certain = {
             let history = self.shared.history.borrow();
             let all = history.leases.values().filter(|held| held.package == package);
-            let certain =
-                |held: &&Held| held.granted_ns < asked_ns && now_ns < held.certain_until_ns();
+            let certain = |held: &&Held| {
+                held.granted_ns < asked_ns && now_ns < history.certain_until_ns(held)
+            };
             all.filter(certain).count() as u64
         };
         let found = &body["licenses"][0];

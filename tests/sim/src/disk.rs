@@ -45,17 +45,22 @@ struct State {
     cut_after: Option<u64>,
     /// The power goes at the next sync of the log.
     cut_at_log_sync: bool,
+    /// Whether what was written to the log last lies in more than one sector.
+    log_spans: bool,
     off: bool,
     /// What faults came to.
     hits: u64,
 }
 
 impl SimDisk {
-    /// An empty disk of a node.
+    /// A node's disk, with an empty data directory that is there for good: whoever makes a node
+    /// makes that durable before anything else.
     pub(crate) fn new(node: u64, seed: u64, time: Time, trace: Arc<Trace>) -> Self {
+        let memory = MemoryDisk::new();
+        memory.put(&Path::new(DATA_DIR).join("node.toml"), b"# a node");
         let inner = Inner {
             node,
-            memory: MemoryDisk::new(),
+            memory,
             random: SeededEntropy::new(seed),
             time,
             trace,
@@ -151,7 +156,7 @@ impl SimDisk {
                 *left -= 1;
             }
         }
-        if kind == Kind::Sync && state.cut_at_log_sync && is_of_log(path) {
+        if kind == Kind::Sync && state.cut_at_log_sync && state.log_spans && is_of_log(path) {
             state.cut_at_log_sync = false;
             state.off = true;
             state.hits += 1;
@@ -276,6 +281,12 @@ impl DiskFile for SimFile {
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
         self.disk.begin(Kind::Other, &self.path)?;
+        if is_of_log(&self.path) {
+            let last = offset + (bytes.len() as u64).saturating_sub(1);
+            let is_segment = self.path.extension().is_some_and(|it| it == "log");
+            let spans = is_segment && offset / SECTOR_BYTES != last / SECTOR_BYTES;
+            self.disk.inner.state.lock().log_spans = spans;
+        }
         if offset + bytes.len() as u64 > self.file.len()? {
             self.disk.refuse_growth()?;
         }
@@ -296,6 +307,11 @@ impl DiskFile for SimFile {
         self.file.len()
     }
 }
+
+/// Where a node keeps everything.
+pub(crate) const DATA_DIR: &str = "/data";
+/// What a power cut tears apart.
+const SECTOR_BYTES: u64 = 512;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {

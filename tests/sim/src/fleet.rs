@@ -147,6 +147,10 @@ fn take_in(
             is_sound = false;
         }
     }
+    if wanted.options.faults && report.totals.faults_hit() < LEAST_FAULTS && is_sound {
+        println!("seed {seed}: only {} faults hit", report.totals.faults_hit());
+        is_sound = false;
+    }
     if report.totals.acknowledged < LEAST_ACKNOWLEDGED && is_sound {
         println!("seed {seed}: only {} commands acknowledged", report.totals.acknowledged);
         is_sound = false;
@@ -225,6 +229,7 @@ const HANGS: Duration = Duration::from_secs(180);
 const TELL_OFTEN: Duration = Duration::from_secs(5);
 const TELL_SELDOM: Duration = Duration::from_secs(60);
 const LEAST_ACKNOWLEDGED: u64 = 2_000;
+const LEAST_FAULTS: u64 = 3;
 /// From so many runs on, everything must have happened once.
 const TELLING_RUNS: u64 = 20;
 const SHOWN_EVENTS: usize = 40;

@@ -24,6 +24,8 @@ pub(crate) struct History {
     pub(crate) final_reads: BTreeMap<NodeId, FinalRead>,
     /// Who led each term.
     pub(crate) leaders: BTreeMap<u64, NodeId>,
+    /// The term of the entry that was applied at an index, and who was seen to have it.
+    pub(crate) terms_applied: BTreeMap<u64, (NodeId, u64)>,
     /// Sums over all rows by index.
     pub(crate) sums: BTreeMap<u64, (NodeId, [u8; 32])>,
     /// Time with a leader that had a quorum, until when it is counted.
@@ -32,6 +34,8 @@ pub(crate) struct History {
     pub(crate) led_counted_ns: u64,
     /// Until when a clock was slower than true time.
     pub(crate) slow_clock_until_ns: u64,
+    /// When clocks were faster than true time, and by how many thousandths.
+    pub(crate) fast_clocks: Vec<(u64, u64, u64)>,
 }
 
 /// An audit event as it was first seen.
@@ -95,15 +99,33 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    /// Until when it is certainly held, as far as its holder knows.
-    pub(crate) fn certain_until_ns(&self) -> u64 {
+    /// Until when it was promised, or its holder asked to give it back.
+    fn promised_until_ns(&self) -> u64 {
         self.return_asked_ns.map_or(self.until_ns, |asked| asked.min(self.until_ns))
     }
 }
 
 impl History {
+    /// Until when a lease is certainly held, as far as its holder knows.
+    ///
+    /// A leader compares its clock with a majority's at every acknowledgement and goes by its own in
+    /// between: one that begins to run too fast is ahead by what it gains meanwhile, at most in the
+    /// lifetime of an acknowledgement. That is the margin, and only where a clock was fast.
+    pub(crate) fn certain_until_ns(&self, held: &Held) -> u64 {
+        let until_ns = held.promised_until_ns();
+        let overlaps = |(from_ns, to_ns, _): &&(u64, u64, u64)| {
+            *from_ns <= until_ns && held.granted_ns.saturating_sub(GAP_NS) <= *to_ns
+        };
+        let gained =
+            self.fast_clocks.iter().filter(overlaps).map(|(_, _, permille)| permille).max();
+        until_ns.saturating_sub(gained.map_or(0, |permille| GAP_NS / 1_000 * permille))
+    }
+
     /// Terms that had a leader.
     pub(crate) fn terms(&self) -> u64 {
         self.leaders.len() as u64
     }
 }
+
+/// How long an acknowledgement counts: the upper election timeout.
+const GAP_NS: u64 = 300_000_000;

@@ -33,7 +33,7 @@ fn never_oversubscribed(shared: &Shared) {
     for (number, package) in shared.plan.packages.iter().enumerate() {
         let mut edges: Vec<(u64, i64, &str)> = Vec::new();
         for held in history.leases.values().filter(|held| held.package == number) {
-            let (from, until) = (held.granted_ns, held.certain_until_ns());
+            let (from, until) = (held.granted_ns, history.certain_until_ns(held));
             if from < until {
                 edges.extend([(from, 1, held.text.as_str()), (until, -1, held.text.as_str())]);
             }
@@ -47,6 +47,12 @@ fn never_oversubscribed(shared: &Shared) {
                 _ => out.remove(lease),
             };
             if out.len() > package.total() as usize {
+                let until = |lease: &&str| {
+                    let held = history.leases.values().find(|held| held.text == **lease);
+                    held.map_or(0.0, |held| history.certain_until_ns(held) as f64 / 1e9)
+                };
+                let out: Vec<String> =
+                    out.iter().map(|lease| format!("{lease} until {:.3}", until(lease))).collect();
                 let what = format!(
                     "{} seats of `{}` are held at {:.3} s, and there are {}: {out:?}",
                     out.len(),
@@ -203,13 +209,14 @@ fn never_expired_early(shared: &Shared, lease: LeaseId, seq: u64) {
     let (Some(held), Some(seen)) = (history.leases.get(&lease), history.events.get(&seq)) else {
         return;
     };
-    if seen.at_ns >= held.certain_until_ns() {
+    let until_ns = history.certain_until_ns(held);
+    if seen.at_ns >= until_ns {
         return;
     }
     let what = format!(
         "{} was promised until {:.3} s and had run out at {:.3} s",
         held.text,
-        held.certain_until_ns() as f64 / 1e9,
+        until_ns as f64 / 1e9,
         seen.at_ns as f64 / 1e9
     );
     drop(history);
@@ -344,3 +351,221 @@ pub(crate) fn led(history: &History) -> (u64, u64) {
 const GIVEN_BACK_MS: u64 = 1_500;
 /// Two ticks, the observer's look, messages under way.
 const SLACK_MS: u64 = 1_500;
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use lease::audit::AuditEvent;
+    use lease::command::SeatClass;
+    use lease::entry::Actor;
+    use lease::ids::{Fence, SubjectRef, TraceId};
+
+    use super::*;
+    use crate::history::{FinalRead, Seen};
+    use crate::plan::Options;
+
+    /// A run with a package of two seats.
+    fn shared() -> Rc<Shared> {
+        let shared = Shared::new(1, Options { faults: false, ..Options::default() }, false);
+        assert!(shared.plan.packages[0].total() >= 2);
+        shared
+    }
+
+    fn id(number: u8) -> LeaseId {
+        LeaseId { group: 0, random: [number; 10] }
+    }
+
+    fn fence(number: u64) -> Fence {
+        Fence { epoch: 1, index: number, position: 0 }
+    }
+
+    fn fence_text(number: u64) -> String {
+        let fence = protocol::fence::Fence { epoch: 1, index: number, position: 0, incarnation: 7 };
+        fence.to_string()
+    }
+
+    fn held(number: u8, from_ns: u64, until_ns: u64) -> Held {
+        Held {
+            package: 0,
+            text: format!("lease-{number}"),
+            fence: fence_text(u64::from(number)),
+            granted_ns: from_ns,
+            until_ns,
+            touched_ns: from_ns,
+            touched_led_ns: from_ns,
+            touched_terms: 1,
+            lives_ms: 2_000,
+            borrowed: false,
+            borrows: (0, 0),
+            return_asked_ns: None,
+            returned_ns: None,
+            attempts: vec![u128::from(number)],
+        }
+    }
+
+    fn event(seq: u64, kind: AuditKind, number: u8) -> Seen {
+        let detail = match kind {
+            AuditKind::LeaseGranted => AuditDetail::Grant {
+                fence: fence(u64::from(number)),
+                class: SeatClass::Commit,
+                quantity: 1,
+                pool: None,
+                cost: None,
+            },
+            _ => AuditDetail::None,
+        };
+        let event = AuditEvent {
+            previous: [0; 32],
+            seq,
+            civil_ms: 0,
+            led_ms: 0,
+            actor: Actor::Node(1),
+            trace: TraceId(u128::from(number)),
+            cause: None,
+            kind,
+            package: None,
+            lease: Some(id(number)),
+            user: SubjectRef(0),
+            host: SubjectRef(0),
+            detail,
+        };
+        Seen { hash: [0; 32], event, at_ns: S, led_ns: S, terms: 1 }
+    }
+
+    /// One second.
+    const S: u64 = 1_000_000_000;
+
+    /// Runs a check over a history and compares the rules that did not hold.
+    fn check(make: impl FnOnce(&Shared), judge: fn(&Shared), want: &[&str]) {
+        let shared = shared();
+        make(&shared);
+        judge(&shared);
+        let found: Vec<&str> = shared.violations().iter().map(|violation| violation.rule).collect();
+        assert_eq!(found, want);
+    }
+
+    fn with_leases(shared: &Shared, leases: impl IntoIterator<Item = Held>) {
+        let mut history = shared.history.borrow_mut();
+        for (number, held) in (1..).zip(leases) {
+            history.leases.insert(id(number), held);
+        }
+    }
+
+    #[test]
+    fn seats_that_overlap_by_a_nanosecond_are_too_many() {
+        let total = shared().plan.packages[0].total() as u8;
+        let full = |from_ns| (1..=total).map(move |number| held(number, from_ns, 2 * S));
+        check(|shared| with_leases(shared, full(S)), never_oversubscribed, &[]);
+        let one_more = |from_ns| full(S).chain([held(total + 1, from_ns, 3 * S)]);
+        check(|shared| with_leases(shared, one_more(2 * S)), never_oversubscribed, &[]);
+        let rule = ["never_oversubscribed"];
+        check(|shared| with_leases(shared, one_more(2 * S - 1)), never_oversubscribed, &rule);
+        // One of them was given back in time.
+        let returned =
+            || one_more(2 * S - 1).map(|it| Held { return_asked_ns: Some(2 * S - 1), ..it });
+        check(|shared| with_leases(shared, returned()), never_oversubscribed, &[]);
+        // A clock was fast by a fifth: what it may have gained does not count.
+        let fast = |shared: &Shared| {
+            with_leases(shared, one_more(2 * S - S / 20));
+            shared.history.borrow_mut().fast_clocks.push((S, 2 * S, 200));
+        };
+        check(fast, never_oversubscribed, &[]);
+    }
+
+    #[test]
+    fn a_later_grant_has_a_higher_fence() {
+        let grants = |grants: &'static [(u64, u64, u64)]| {
+            move |shared: &Shared| {
+                let told =
+                    grants.iter().map(|(asked, at, fence)| (*asked, *at, fence_text(*fence)));
+                shared.history.borrow_mut().grants.extend(told);
+            }
+        };
+        check(grants(&[(1, 2, 1), (3, 4, 2), (5, 6, 16)]), fences_strictly_increase, &[]);
+        // At the same time in any order.
+        check(grants(&[(1, 4, 2), (3, 5, 1)]), fences_strictly_increase, &[]);
+        let rule = "fences_strictly_increase";
+        check(grants(&[(1, 2, 2), (3, 4, 1)]), fences_strictly_increase, &[rule]);
+        check(grants(&[(1, 4, 2), (3, 5, 2)]), fences_strictly_increase, &[rule]);
+    }
+
+    #[test]
+    fn an_act_is_once_in_the_audit() {
+        let once = each_acknowledged_act_is_once_in_the_audit;
+        let with = |events: &'static [(AuditKind, u8)], change: fn(&mut Held)| {
+            move |shared: &Shared| {
+                let mut one = held(1, S, 2 * S);
+                change(&mut one);
+                with_leases(shared, [one]);
+                let mut history = shared.history.borrow_mut();
+                for (seq, (kind, lease)) in (1..).zip(events) {
+                    history.events.insert(seq, event(seq, *kind, *lease));
+                }
+            }
+        };
+        use AuditKind::{LeaseBorrowed, LeaseExpired, LeaseGranted, LeaseReturned};
+        let nothing: fn(&mut Held) = |_| {};
+        let rule = "each_acknowledged_act_is_once_in_the_audit";
+        check(with(&[(LeaseGranted, 1)], nothing), once, &[]);
+        check(with(&[], nothing), once, &[rule]);
+        check(with(&[(LeaseGranted, 1), (LeaseGranted, 1)], nothing), once, &[rule]);
+        check(with(&[(LeaseGranted, 1), (LeaseGranted, 2)], nothing), once, &["exactly_once"]);
+        let returned: fn(&mut Held) = |held| held.returned_ns = Some(S);
+        check(with(&[(LeaseGranted, 1)], returned), once, &[rule]);
+        check(with(&[(LeaseGranted, 1), (LeaseReturned, 1)], returned), once, &[]);
+        let twice = &[(LeaseGranted, 1), (LeaseReturned, 1), (LeaseExpired, 1)];
+        check(with(twice, returned), once, &[rule]);
+        check(with(&[(LeaseGranted, 1), (LeaseBorrowed, 1)], nothing), once, &[rule]);
+        let fenced: fn(&mut Held) = |held| held.fence = fence_text(9);
+        let told = "retry_gives_the_identical_answer";
+        check(with(&[(LeaseGranted, 1)], fenced), once, &[told]);
+    }
+
+    #[test]
+    fn a_lease_runs_out_neither_early_nor_after_a_whole_term_more() {
+        let at = |at_ns: u64, terms: u64| {
+            move |shared: &Shared| {
+                with_leases(shared, [held(1, S, 3 * S)]);
+                let mut seen = event(1, AuditKind::LeaseExpired, 1);
+                (seen.at_ns, seen.led_ns, seen.terms) = (at_ns, at_ns, terms);
+                shared.history.borrow_mut().events.insert(1, seen);
+                expired(shared, id(1), 1);
+            }
+        };
+        let nothing: fn(&Shared) = |_| {};
+        check(at(3 * S, 1), nothing, &[]);
+        check(at(3 * S - 1, 1), nothing, &["never_expired_early"]);
+        let most_ms = 2_000 + GIVEN_BACK_MS + SLACK_MS;
+        let latest_ns = S + most_ms * 1_000_000;
+        check(at(latest_ns, 1), nothing, &[]);
+        check(at(latest_ns + 1_000_000, 1), nothing, &["never_reset_by_a_failover"]);
+        check(at(latest_ns + 1_000_000, 2), nothing, &[]);
+    }
+
+    #[test]
+    fn what_was_granted_and_did_not_end_is_out() {
+        let with = |live: &'static [u8], sum: u8| {
+            move |shared: &Shared| {
+                let mut history = shared.history.borrow_mut();
+                history.events.insert(1, event(1, AuditKind::LeaseGranted, 1));
+                history.events.insert(2, event(2, AuditKind::LeaseGranted, 2));
+                history.events.insert(3, event(3, AuditKind::LeaseExpired, 1));
+                let live = live.iter().map(|number| id(*number)).collect();
+                let read = FinalRead { seq: 3, index: 9, sum: [0; 32], live };
+                let other = FinalRead { sum: [sum; 32], ..read.clone() };
+                history.final_reads.extend([(1, read), (2, other)]);
+            }
+        };
+        let rule = "seats_are_conserved";
+        check(with(&[2], 0), seats_are_conserved, &[]);
+        check(with(&[1, 2], 0), seats_are_conserved, &[rule, rule]);
+        check(with(&[], 0), seats_are_conserved, &[rule, rule]);
+        check(with(&[2], 0), replicas_are_equal, &[]);
+        check(with(&[2], 1), replicas_are_equal, &["equal_state_sums_at_equal_index"]);
+        // Nobody renews any more, so none may live.
+        let late = ["expired_in_time_when_calm"];
+        check(with(&[2], 0), expired_in_time_when_calm, &late);
+        check(with(&[], 0), expired_in_time_when_calm, &[]);
+    }
+}

@@ -34,7 +34,7 @@ use storage::testing::SeededEntropy;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use crate::disk::SimDisk;
+use crate::disk::{DATA_DIR, SimDisk};
 use crate::net::{self, Link};
 use crate::observer;
 use crate::plan::Sizes;
@@ -120,7 +120,7 @@ pub(crate) fn directory_of(node: NodeId) -> u64 {
 }
 
 fn config(node: NodeId, sizes: Sizes, disk: &SimDisk) -> ClusterConfig {
-    let mut config = ClusterConfig::new(node, "/data".into(), directory_of(node));
+    let mut config = ClusterConfig::new(node, DATA_DIR.into(), directory_of(node));
     config.preset = Preset::Lan;
     config.checkpoint_log_bytes = sizes.checkpoint_log_bytes;
     config.checkpoint_interval = sizes.checkpoint_interval;

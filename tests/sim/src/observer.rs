@@ -45,6 +45,19 @@ pub(crate) async fn observe(shared: Rc<Shared>, node: NodeId, cluster: Cluster) 
 
 fn watch_leadership(shared: &Shared, node: NodeId, cluster: &Cluster) {
     let status = cluster.status();
+    if let Some(applied) = status.applied {
+        let mut history = shared.history.borrow_mut();
+        let known = (node, applied.term);
+        let (other, term) = *history.terms_applied.entry(applied.index).or_insert(known);
+        drop(history);
+        if term != applied.term {
+            let what = format!(
+                "entry {} is of term {term} on node {other}, of term {} on node {node}",
+                applied.index, applied.term
+            );
+            shared.violate("committed_is_never_lost", what);
+        }
+    }
     if status.role != NodeRole::Leader {
         return;
     }

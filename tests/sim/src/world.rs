@@ -27,7 +27,7 @@ use crate::invariants;
 use crate::net::host;
 use crate::node::{self, End, Machine, Order};
 use crate::operator::{Admin, Errands};
-use crate::plan::Options;
+use crate::plan::{Fault, Options, PlannedFault, Target};
 use crate::report::Report;
 use crate::shared::{Phase, Shared};
 
@@ -146,8 +146,11 @@ impl World<'_> {
                 }
             }
             Phase::Faults => {
-                let enough = acknowledged >= ACKNOWLEDGED || now > self.shared.plan.faults_end * 3;
-                if now >= self.shared.plan.faults_end && enough {
+                let faults = self.shared.plan.faults.is_empty()
+                    || self.shared.totals.borrow().faults_hit() >= FAULTS;
+                let enough = faults && acknowledged >= ACKNOWLEDGED;
+                let over = now > self.shared.plan.faults_end * 3;
+                if now >= self.shared.plan.faults_end && (enough || over) {
                     self.end_faults(now);
                     self.calm_since = Some(now);
                     self.enter(Phase::Calm);
@@ -197,7 +200,12 @@ impl World<'_> {
     /// After the calm: there is a leader, and everybody has caught up.
     fn check_liveness(&self, now: Duration) {
         let Some(leader) = self.shared.leader() else {
-            let what = format!("nobody leads at {:.1} s, {CALM:?} after", now.as_secs_f64());
+            let machines = self.shared.machines.borrow();
+            let running = machines.values().filter_map(|it| it.cluster());
+            let statuses: Vec<String> =
+                running.map(|cluster| format!("{:?}", cluster.status())).collect();
+            let statuses = statuses.join("; ");
+            let what = format!("nobody leads at {:.1} s: {statuses}", now.as_secs_f64());
             self.shared.violate("a_leader_is_found", what);
             return;
         };
@@ -319,6 +327,15 @@ impl World<'_> {
             let number = self.next_fault;
             self.next_fault += 1;
             let begun = Active::begin(number, &planned, self.as_network(now));
+            self.active.extend(begun);
+        }
+        let too_few = self.shared.totals.borrow().faults_hit() < FAULTS;
+        let planned = !self.shared.plan.faults.is_empty();
+        if planned && too_few && now >= self.shared.plan.faults_end && self.active.is_empty() {
+            // What was drawn met nobody: this will.
+            let fault = Fault::Kill(Target::One(self.random.next()));
+            let further = PlannedFault { at: now, lasts: Duration::from_secs(5), fault };
+            let begun = Active::begin(self.next_fault, &further, self.as_network(now));
             self.active.extend(begun);
         }
         let mut going = std::mem::take(&mut self.active);
@@ -467,6 +484,8 @@ const LATENCY_LEAST: Duration = Duration::from_millis(1);
 const LATENCY_MOST: Duration = Duration::from_millis(6);
 /// Commands that must be acknowledged in every run.
 const ACKNOWLEDGED: u64 = 2_000;
+/// Faults that must have hit in every run.
+const FAULTS: u64 = 3;
 const FOUNDED_WITHIN: Duration = Duration::from_secs(20);
 /// Load without faults: within it there must be a leader, and everybody must have caught up.
 const CALM: Duration = Duration::from_secs(7);
