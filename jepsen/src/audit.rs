@@ -167,3 +167,84 @@ fn happened(view: &AuditEventView) -> Option<Happened> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use protocol::audit_segment::{SegmentHeader, SegmentWriter};
+    use protocol::keys::PrivateKey;
+    use protocol::secret::Secret;
+    use serde_json::json;
+
+    use super::*;
+
+    /// A log of events that say these things of themselves.
+    fn segment(events: &[(&str, &str, Value)]) -> String {
+        let header = SegmentHeader {
+            cluster_id: "c".to_owned(),
+            epoch: 1,
+            from: 1,
+            to: events.len() as u64,
+            previous: EventHash::default(),
+        };
+        let (mut writer, mut text) = SegmentWriter::begin(header);
+        let mut previous = EventHash::default();
+        for ((kind, lease, detail), seq) in events.iter().zip(1_u64..) {
+            let bytes = [&previous.0[..], kind.as_bytes(), lease.as_bytes()].concat();
+            let hash = EventHash::of(&bytes);
+            let view = json!({
+                "seq": seq.to_string(), "time": "2026-01-01T00:00:00Z", "kind": kind,
+                "actor": "app-1", "request_id": "r", "package_id": "P", "lease_id": lease,
+                "user": { "reference": "8c1f0a5b2d9e4f77", "name": "alice" }, "detail": detail,
+                "hash": hash.text(), "previous": previous.text(),
+            });
+            text += &writer.event(&view, &bytes).unwrap();
+            previous = hash;
+        }
+        text + &writer.finish(&PrivateKey::ed25519(&Secret::new([7; 32])), 1).unwrap()
+    }
+
+    fn log() -> String {
+        segment(&[
+            ("cluster_founded", "", json!({})),
+            ("lease_granted", "L1", json!({"fence": "f", "class": "commit", "quantity": 2})),
+            ("seats_transferred", "", json!({"from": "a", "quantity": 3})),
+            ("lease_returned", "L1", json!({"class": "commit", "quantity": 2})),
+        ])
+    }
+
+    #[test]
+    fn a_log_is_read_for_what_it_says_of_packages() {
+        let audit = Audit::read(log().as_bytes()).unwrap();
+        assert_eq!((audit.broken.clone(), audit.range), (None, (1, 4)));
+        let what: Vec<&Happened> = audit.records.iter().map(|record| &record.what).collect();
+        let granted = Happened::Granted {
+            fence: "f".to_owned(),
+            class: "commit".to_owned(),
+            seats: 2,
+            pool: None,
+        };
+        let moved = Happened::Transferred { from: Some("a".to_owned()), to: None, seats: 3 };
+        assert_eq!(what, [&granted, &moved, &Happened::Returned]);
+        assert_eq!(audit.records[0].user.as_deref(), Some("alice"));
+        assert_eq!((audit.records[2].seq, audit.records[2].lease.as_str()), (4, "L1"));
+    }
+
+    #[test]
+    fn a_log_that_was_changed_is_broken() {
+        let whole = log();
+        let lines: Vec<&str> = whole.lines().collect();
+        let check = |lines: &[&str]| {
+            let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+            assert!(!Audit::read(text.as_bytes()).unwrap().is_whole(), "{text}");
+        };
+        check(&lines[..5]);
+        check(&[&lines[..2], &lines[3..]].concat());
+        check(&[&lines[..2], &[lines[3], lines[2]], &lines[4..]].concat());
+        check(&[lines[0], lines[1], "{}", lines[3], lines[4], lines[5]]);
+        check(&[&lines[..], &["{}"]].concat());
+        // What people read must be what was hashed, as far as its number and hash go.
+        let other = lines[2].replace(r#""seq":"2""#, r#""seq":"3""#);
+        check(&[lines[0], lines[1], &other, lines[3], lines[4], lines[5]]);
+        check(&[]);
+    }
+}

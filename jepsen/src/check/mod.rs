@@ -35,6 +35,8 @@ mod retries;
 mod sample;
 mod states;
 pub(crate) mod told;
+#[cfg(test)]
+mod wired;
 
 use std::path::Path;
 
