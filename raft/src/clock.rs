@@ -111,7 +111,16 @@ struct Civil {
 #[derive(Debug, Default)]
 struct Rate {
     first: BTreeMap<NodeId, Acknowledgement>,
+    slow: BTreeMap<NodeId, Slow>,
     off: bool,
+}
+
+/// How much less than ours a peer's clock has certainly gone in a time of ours. Kept for as long as
+/// its process runs: who is heard rarely, or was heard once since the span began, is still slow.
+#[derive(Debug, Clone, Copy)]
+struct Slow {
+    certain_ns: u64,
+    window_ns: u64,
 }
 
 impl LeaderClock {
@@ -138,6 +147,7 @@ impl LeaderClock {
         let votes = |peer: &NodeId| voters.iter().any(|set| set.contains(peer));
         self.newest.retain(|peer, _| votes(peer));
         self.rate.first.retain(|peer, _| votes(peer));
+        self.rate.slow.retain(|peer, _| votes(peer));
         self.voters = voters;
         if !self.has_quorum(now_ns)
             && let Some(led) = &mut self.led
@@ -264,7 +274,8 @@ impl LeaderClock {
         if planted::is(Bug::LedWithoutQuorum) {
             end_ns = now_ns;
         }
-        let counted_ns = led.base_ns + span.passed_ns(self.own, &self.voters, &self.newest, end_ns);
+        let counted_ns = led.base_ns
+            + span.passed_ns(self.own, &self.voters, (&self.newest, &self.rate.slow), end_ns);
         led.shown_ns = led.shown_ns.max(counted_ns);
         if end_ns < now_ns {
             led.base_ns = counted_ns;
@@ -279,7 +290,8 @@ impl LeaderClock {
         let Some(led) = &mut self.led else { return };
         let Some(span) = &mut led.span else { return };
         // Not from what was shown: a clock that was ahead by a hair stays so, once.
-        led.base_ns += span.passed_ns(self.own, &self.voters, &self.newest, now_ns);
+        led.base_ns +=
+            span.passed_ns(self.own, &self.voters, (&self.newest, &self.rate.slow), now_ns);
         span.began_ns = span.began_ns.max(now_ns);
         span.first = first;
     }
@@ -288,6 +300,7 @@ impl LeaderClock {
     fn forget(&mut self, peer: NodeId) {
         self.newest.remove(&peer);
         self.rate.first.remove(&peer);
+        self.rate.slow.remove(&peer);
         if let Some(span) = self.led.as_mut().and_then(|led| led.span.as_mut()) {
             span.first.remove(&peer);
         }
@@ -367,6 +380,10 @@ impl LeaderClock {
     fn compare_rates(&mut self, peer: NodeId, ack: Acknowledgement) {
         let first = *self.rate.first.entry(peer).or_insert(ack);
         let window_ns = ack.middle_ns().saturating_sub(first.middle_ns());
+        let known_ns = self.rate.slow.get(&peer).map_or(0, |slow| slow.window_ns);
+        if window_ns >= known_ns.min(SLOW_WINDOW_NS) {
+            self.rate.slow.insert(peer, Slow::between(&first, &ack));
+        }
         if window_ns < RATE_WINDOW_NS {
             return;
         }
@@ -374,7 +391,7 @@ impl LeaderClock {
         let allowed_ns = signed(window_ns) / RATE_ALLOWED_PART + uncertain_ns;
         self.rate.off = self.voters.iter().any(|set| {
             let measured = set.iter().filter(|it| self.rate.first.contains_key(it)).count();
-            let drift = median_drift_ns(self.own, set, &self.rate.first, &self.newest);
+            let drift = median_drift_ns(self.own, set, &self.rate.first, &self.newest, None);
             measured + 1 >= majority(set.len()) && drift != ABSENT && drift.abs() > allowed_ns
         });
         let off = self.rate.off;
@@ -398,12 +415,13 @@ impl Span {
         &self,
         own: NodeId,
         voters: &[BTreeSet<NodeId>],
-        newest: &BTreeMap<NodeId, Acknowledgement>,
+        (newest, slow): (&BTreeMap<NodeId, Acknowledgement>, &BTreeMap<NodeId, Slow>),
         end_ns: u64,
     ) -> u64 {
+        let unseen = Unseen { slow, began_ns: self.began_ns, end_ns };
         let slower = voters
             .iter()
-            .map(|set| median_drift_ns(own, set, &self.first, newest))
+            .map(|set| median_drift_ns(own, set, &self.first, newest, Some(unseen)))
             .fold(0, i64::min);
         let own = signed(end_ns.saturating_sub(self.began_ns));
         u64::try_from(own.saturating_add(slower)).unwrap_or(0)
@@ -427,26 +445,72 @@ impl Civil {
 
 /// How much more than our monotonic clock the median voter's has gone between two sets of
 /// acknowledgements; our own voice is 0, and a voter without acknowledgement has gone nowhere.
+///
+/// Voters were last heard at different moments, and whose newest reading is old has seen less of a
+/// drift: without more, the one that was heard least would be the median. So what was not seen is
+/// added where it is asked for.
 fn median_drift_ns(
     own: NodeId,
     voters: &BTreeSet<NodeId>,
     first: &BTreeMap<NodeId, Acknowledgement>,
     last: &BTreeMap<NodeId, Acknowledgement>,
+    unseen: Option<Unseen<'_>>,
 ) -> i64 {
     let mut drifts: Vec<i64> = voters
         .iter()
         .map(|voter| match (first.get(voter), last.get(voter)) {
             _ if *voter == own => 0,
             (Some(first), Some(last)) => {
-                let theirs = signed(last.reading.monotonic_ns)
-                    .saturating_sub(signed(first.reading.monotonic_ns));
-                theirs.saturating_sub(signed(last.middle_ns()) - signed(first.middle_ns()))
+                let lost_ns = unseen.map_or(0, |unseen| unseen.lost_ns(*voter, first, last));
+                drift_ns(first, last).saturating_sub(lost_ns)
             }
             _ => ABSENT,
         })
         .collect();
     drifts.sort_unstable();
     drifts.get((drifts.len().max(1) - 1) / 2).copied().unwrap_or(0)
+}
+
+/// How much more than ours a peer's monotonic clock has gone between two acknowledgements.
+fn drift_ns(first: &Acknowledgement, last: &Acknowledgement) -> i64 {
+    let theirs =
+        signed(last.reading.monotonic_ns).saturating_sub(signed(first.reading.monotonic_ns));
+    theirs.saturating_sub(signed(last.middle_ns()) - signed(first.middle_ns()))
+}
+
+/// A span whose ends are not those of its acknowledgements.
+#[derive(Debug, Clone, Copy)]
+struct Unseen<'a> {
+    slow: &'a BTreeMap<NodeId, Slow>,
+    began_ns: u64,
+    end_ns: u64,
+}
+
+impl Unseen<'_> {
+    /// What a peer's clock loses against ours from its newest acknowledgement to the end of the
+    /// span, less what it lost before the beginning.
+    fn lost_ns(&self, peer: NodeId, first: &Acknowledgement, last: &Acknowledgement) -> i64 {
+        let Some(slow) = self.slow.get(&peer) else { return 0 };
+        let after_ns = slow.lost_in_ns(self.end_ns.saturating_sub(last.middle_ns()));
+        after_ns - slow.lost_in_ns(self.began_ns.saturating_sub(first.middle_ns()))
+    }
+}
+
+impl Slow {
+    /// Only what is beyond the uncertainty of both: clocks which go alike are left alone.
+    fn between(first: &Acknowledgement, last: &Acknowledgement) -> Self {
+        let uncertain_ns = first.uncertainty_ns() + last.uncertainty_ns();
+        let certain_ns = drift_ns(first, last).saturating_add(uncertain_ns);
+        let window_ns = last.middle_ns().saturating_sub(first.middle_ns());
+        // No clock goes back.
+        let certain_ns = u64::try_from(certain_ns.saturating_neg()).unwrap_or(0).min(window_ns);
+        Self { certain_ns, window_ns }
+    }
+
+    fn lost_in_ns(self, time_ns: u64) -> i64 {
+        let lost_ns = u128::from(self.certain_ns) * u128::from(time_ns);
+        i64::try_from(lost_ns / u128::from(self.window_ns.max(1))).unwrap_or(i64::MAX)
+    }
 }
 
 fn majority(voters: usize) -> usize {
@@ -481,6 +545,8 @@ const SLEW_PART: i128 = 10;
 const READING_LIFETIME_NS: u64 = 10_000_000_000;
 /// Monotonic clocks are compared over this long: 1 % of it is well above what scheduling adds.
 const RATE_WINDOW_NS: u64 = 30_000_000_000;
+/// From here on, how slow a peer is is known well enough to be kept while it is measured anew.
+const SLOW_WINDOW_NS: u64 = 1_000_000_000;
 /// The part by which a rate may be off: 1 %.
 const RATE_ALLOWED_PART: i64 = 100;
 

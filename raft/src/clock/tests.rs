@@ -222,6 +222,35 @@ fn a_clock_that_is_off_by_more_than_a_hundredth_gives_up() {
 }
 
 #[test]
+fn a_peer_that_comes_and_goes_does_not_let_a_fast_clock_run_ahead() {
+    // Own rate, and for how long the peer is silent and heard in turn. Whose newest reading is old
+    // has seen less of the drift: the median of what was seen by two moments was no median.
+    for (own, silent_ms, heard_ms) in [
+        (2_000, 250, 250),
+        (2_000, 100, 50),
+        (1_500, 400, 100),
+        (1_050, 250, 250),
+        (1_000, 250, 50),
+    ] {
+        let mut world = World::new(&[Node::good(), Node::good()]);
+        world.own.per_mille = own;
+        world.start(ledger(0, 0));
+        let before = world.run(2_000).unwrap().led_ms;
+        let then_ms = world.now_ms;
+        for _ in 0..20 {
+            for (reachable, for_ms) in [(false, silent_ms), (true, heard_ms)] {
+                world.peers.get_mut(&2).unwrap().reachable = reachable;
+                world.run(for_ms);
+            }
+        }
+        let led = world.stamp().unwrap().led_ms - before;
+        let passed = world.now_ms - then_ms;
+        assert!(led <= passed + 60, "{own}: {led} led in {passed}");
+        assert!(led + 60 >= passed * 9 / 10, "{own}: only {led} led in {passed}");
+    }
+}
+
+#[test]
 fn a_restarted_peer_is_no_drift() {
     let mut world = World::new(&[Node::good(), Node::good()]);
     world.start(ledger(0, 0));
