@@ -333,4 +333,4 @@ fn boots(shared: &Shared) -> u64 {
     shared.machines.borrow().values().map(|machine| machine.boots()).sum()
 }
 
-const SLOW_FOR_GROUPS: Duration = Duration::from_millis(90);
+const SLOW_FOR_GROUPS: Duration = Duration::from_millis(150);

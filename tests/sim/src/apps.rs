@@ -70,7 +70,7 @@ impl Holder {
         while self.works() {
             self.pause(100, 600).await;
             let package = match self.number % 6 {
-                0 | 1 | 2 => 0,
+                0..=2 => 0,
                 3 | 4 => 1,
                 _ => 2,
             };

@@ -100,7 +100,6 @@ fn each_acknowledged_act_is_once_in_the_audit(shared: &Shared) {
     let history = shared.history.borrow();
     let mut granted: BTreeMap<LeaseId, Vec<&AuditEvent>> = BTreeMap::new();
     let mut counts: BTreeMap<(LeaseId, AuditKind), u64> = BTreeMap::new();
-    let (mut transfers, mut changes) = (0, 0);
     for seen in history.events.values() {
         let event = &seen.event;
         if let Some(lease) = event.lease {
@@ -109,11 +108,6 @@ fn each_acknowledged_act_is_once_in_the_audit(shared: &Shared) {
                 granted.entry(lease).or_default().push(event);
             }
         }
-        transfers += u64::from(event.kind == AuditKind::SeatsTransferred);
-        changes += u64::from(matches!(
-            event.kind,
-            AuditKind::PackageSuspended | AuditKind::PackageResumed
-        ));
     }
     let mut after_the_first = 0;
     for (lease, held) in &history.leases {
@@ -160,15 +154,28 @@ fn each_acknowledged_act_is_once_in_the_audit(shared: &Shared) {
         );
         shared.violate("exactly_once", what);
     }
+    drop(history);
+    shared.totals.borrow_mut().retries_with_effect += after_the_first;
+    operators_acts_are_in_the_audit(shared);
+}
+
+/// Transfers between pools, and what was done to the package that changes.
+fn operators_acts_are_in_the_audit(shared: &Shared) {
+    const RULE: &str = "each_acknowledged_act_is_once_in_the_audit";
+    let history = shared.history.borrow();
+    let count = |kinds: &[AuditKind]| {
+        let events = history.events.values();
+        events.filter(|seen| kinds.contains(&seen.event.kind)).count() as u64
+    };
+    let transfers = count(&[AuditKind::SeatsTransferred]);
     let (sure, maybe) = history.transfers;
     if transfers < sure || transfers > sure + maybe {
         shared.violate(RULE, format!("{transfers} transfers, not {sure} to {}", sure + maybe));
     }
+    let changes = count(&[AuditKind::PackageSuspended, AuditKind::PackageResumed]);
     if changes < history.changes {
         shared.violate(RULE, format!("{changes} changes of a package, not {}", history.changes));
     }
-    drop(history);
-    shared.totals.borrow_mut().retries_with_effect += after_the_first;
 }
 
 fn has_the_fence_that_was_told(shared: &Shared, held: &Held, event: &AuditEvent) {
