@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, bail, ensure};
 use leasehold_tests::api::{Answer, Api, Reply};
@@ -15,6 +15,7 @@ use leasehold_tests::wait::{LIVENESS, eventually};
 use reqwest::Method;
 use serde_json::{Value, json};
 use storage::seam::{Clock, RealClock};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::book::{Book, Grant};
@@ -39,6 +40,9 @@ pub(crate) struct Shop {
     token: String,
     clock: RealClock,
     stop: AtomicBool,
+    /// Whether clients are to begin nothing, and how many rest now.
+    resting: watch::Sender<bool>,
+    at_rest: AtomicUsize,
     /// Requests that had to be sent again.
     pub(crate) repeated: AtomicU64,
 }
@@ -61,6 +65,8 @@ impl Crowd {
             token,
             clock: RealClock::new(),
             stop: AtomicBool::new(false),
+            resting: watch::Sender::new(false),
+            at_rest: AtomicUsize::new(0),
             repeated: AtomicU64::new(0),
         });
         let mut tasks = JoinSet::new();
@@ -80,9 +86,34 @@ impl Crowd {
         }
     }
 
+    /// Has all of them begin nothing new, and waits until nothing is under way.
+    pub(crate) async fn rests(&mut self) -> Result<()> {
+        self.shop.resting.send_replace(true);
+        let all = self.tasks.len();
+        let shop = Arc::clone(&self.shop);
+        eventually("clients come to rest", || {
+            let rest = shop.at_rest.load(Ordering::Relaxed) == all;
+            async move { rest.then_some(()) }
+        })
+        .await
+        .and_then(|()| self.is_well())
+    }
+
+    /// Has them go on.
+    pub(crate) fn goes_on(&self) {
+        self.shop.resting.send_replace(false);
+    }
+
+    /// Gives them up while they rest: nothing is under way.
+    pub(crate) fn end_in_silence(mut self) -> Arc<Shop> {
+        self.tasks.abort_all();
+        self.shop
+    }
+
     /// Has all of them end; what they have taken and not returned stays out.
     pub(crate) async fn end(mut self) -> Result<Arc<Shop>> {
         self.shop.stop.store(true, Ordering::Relaxed);
+        self.goes_on();
         while let Some(ended) = self.tasks.join_next().await {
             ended??;
         }
@@ -100,6 +131,7 @@ impl Client {
     async fn live(mut self) -> Result<()> {
         let mut round = 0;
         while !self.shop.stop.load(Ordering::Relaxed) {
+            self.shop.rest().await;
             round += 1;
             let taken = self.take(round).await?;
             if !taken || self.kept.len() > KEPT {
@@ -175,6 +207,15 @@ impl Client {
 }
 
 impl Shop {
+    /// Returns at once unless clients are to rest.
+    async fn rest(&self) {
+        self.at_rest.fetch_add(1, Ordering::Relaxed);
+        let mut resting = self.resting.subscribe();
+        // The sender is in `self`.
+        let _ = resting.wait_for(|resting| !resting).await;
+        self.at_rest.fetch_sub(1, Ordering::Relaxed);
+    }
+
     async fn register_once(&self, node: u64, key: &str, body: &Value) -> Result<Reply> {
         let request = self.api.request(node, Method::POST, "/admin/apps")?;
         let request = request.bearer_auth(&self.api.dev.admin_token).json(body);
@@ -206,6 +247,11 @@ impl Shop {
             tokio::time::sleep(BACK_OFF).await;
         }
         bail!("no answer for {LIVENESS:?}, at last: {last}")
+    }
+
+    /// The nodes, by the ids that they had at the start.
+    pub(crate) fn nodes(&self) -> Vec<u64> {
+        self.api.dev.nodes.iter().map(|node| node.id).collect()
     }
 
     /// An operator's read, at this node.

@@ -10,7 +10,38 @@ use leasehold_tests::holds::{fences_against_real_time, most_seats_held_at_once};
 use serde_json::Value;
 
 use super::book::Pages;
-use super::clients::{PACKAGE, SEATS, Shop};
+use super::clients::{Crowd, PACKAGE, SEATS, Shop};
+
+/// All that must be true after each trial, while clients go on; the audit log is read on at one
+/// node, the rest at all of them.
+pub(crate) async fn nothing_is_lost(
+    crowd: &mut Crowd,
+    audited: &mut Audited,
+    reader: u64,
+) -> Result<()> {
+    crowd.is_well()?;
+    let pages = crowd.shop.book.pages();
+    audited.read_on(&crowd.shop, reader).await?;
+    each_acknowledged_act_is_audited_once(&pages, audited)?;
+    no_seat_is_held_twice(&pages)?;
+    for node in crowd.shop.nodes() {
+        what_was_acknowledged_is_so(&crowd.shop, node).await?;
+    }
+    Ok(())
+}
+
+/// All that must be true once nobody asks any more, by the whole audit log of each of these nodes.
+pub(crate) async fn nothing_was_lost_in_the_end(shop: &Shop, nodes: &[u64]) -> Result<()> {
+    let pages = shop.book.pages();
+    for &node in nodes {
+        let mut whole = Audited::default();
+        whole.read_on(shop, node).await?;
+        each_acknowledged_act_is_audited_once(&pages, &whole)?;
+        seats_are_conserved(shop, &whole, node).await?;
+        what_was_acknowledged_is_so(shop, node).await?;
+    }
+    no_seat_is_held_twice(&pages)
+}
 
 /// How often each act stands in an audit log.
 #[derive(Debug, Default)]
@@ -65,10 +96,7 @@ impl Audited {
 }
 
 /// Each act that was acknowledged is in the audit log exactly once; nothing is there twice.
-pub(crate) fn each_acknowledged_act_is_audited_once(
-    pages: &Pages,
-    audited: &Audited,
-) -> Result<()> {
+fn each_acknowledged_act_is_audited_once(pages: &Pages, audited: &Audited) -> Result<()> {
     let once = |what: &str, ids: &mut dyn Iterator<Item = &str>, counts: &BTreeMap<String, u32>| {
         for id in ids {
             let found = counts.get(id).copied().unwrap_or(0);
@@ -85,7 +113,7 @@ pub(crate) fn each_acknowledged_act_is_audited_once(
 
 /// At every node: what was granted and not returned is live, what was returned is not, and no more
 /// seats are out than there are. Clients may go on meanwhile.
-pub(crate) async fn what_was_acknowledged_is_so(shop: &Shop, node: u64) -> Result<()> {
+async fn what_was_acknowledged_is_so(shop: &Shop, node: u64) -> Result<()> {
     let before = shop.book.pages();
     let list = shop.read(node, &format!("/admin/leases?package_id={PACKAGE}&limit=1000")).await?;
     let after = shop.book.pages();
@@ -110,7 +138,7 @@ pub(crate) async fn what_was_acknowledged_is_so(shop: &Shop, node: u64) -> Resul
 }
 
 /// Once nobody asks any more: as many leases are live as the audit log has granted and not ended.
-pub(crate) async fn seats_are_conserved(shop: &Shop, audited: &Audited, node: u64) -> Result<()> {
+async fn seats_are_conserved(shop: &Shop, audited: &Audited, node: u64) -> Result<()> {
     let list = shop.read(node, &format!("/admin/leases?package_id={PACKAGE}&limit=1000")).await?;
     let live = list["leases"].as_array().context("no leases")?.len() as u64;
     ensure!(live == audited.out(), "node {node}: {live} live, {} by the log", audited.out());
@@ -118,7 +146,7 @@ pub(crate) async fn seats_are_conserved(shop: &Shop, audited: &Audited, node: u6
 }
 
 /// By what clients definitely knew, no seat was held twice, and fences followed real time.
-pub(crate) fn no_seat_is_held_twice(pages: &Pages) -> Result<()> {
+fn no_seat_is_held_twice(pages: &Pages) -> Result<()> {
     let holds = pages.holds();
     let most = most_seats_held_at_once(&holds);
     ensure!(most <= u64::from(SEATS), "{most} of {SEATS} seats were held at once");

@@ -16,6 +16,9 @@
 
 mod book;
 mod clients;
+mod damage;
 mod invariants;
+mod places;
 mod power;
+mod traced;
 mod trials;

@@ -69,7 +69,7 @@ impl Trials {
 
     /// Prints what was run.
     pub(crate) fn ran(&self, found: impl Display) {
-        eprintln!("ran: {}: {} trials of seed {}, {found}", self.what, self.begun, self.seed);
+        println!("ran: {}: {} trials of seed {}, {found}", self.what, self.begun, self.seed);
     }
 }
 

@@ -13,6 +13,7 @@ use anyhow::{Context, Result, ensure};
 use jepsen::volume::Volume;
 
 use crate::operated::Operated;
+use crate::wait::eventually;
 
 /// What a node needs and some more: two segments of the log, a generation of the state, the data of
 /// a node that was replaced here, and room that raises no alarm.
@@ -63,14 +64,18 @@ impl Operated {
         ids.iter().try_for_each(|id| self.kill(*id))
     }
 
-    /// The same, but the processes live on until they notice; gives how each of them ended.
-    pub async fn cut_disks_and_see(&mut self, ids: &[u64]) -> Result<Vec<ExitStatus>> {
+    /// The same, but the processes live on until the first of them has noticed; gives how it ended.
+    /// The others may have nothing to write, and are killed then.
+    pub async fn cut_disks_and_see(&mut self, ids: &[u64]) -> Result<ExitStatus> {
         self.cut_disks(ids)?;
-        let mut ends = Vec::new();
-        for id in ids {
-            ends.push(self.ended(*id).await?);
-        }
-        Ok(ends)
+        let first = eventually("a node finds that its disk is dead", || {
+            let first = ids.iter().copied().find(|id| !self.is_up(*id));
+            async move { first }
+        })
+        .await?;
+        let ended = self.ended(first).await?;
+        ids.iter().filter(|id| **id != first).try_for_each(|id| self.kill(*id))?;
+        Ok(ended)
     }
 
     /// Gives these nodes their power back: their disks are mounted again, and they start.
