@@ -18,6 +18,7 @@
 //! | | live, the sequence before | the same answer again, nothing extended |
 //! | return | live | ended; the same return again is answered alike |
 //! | borrow, return of a borrow | live | extended anew, next sequence |
+//! | | live, done before under another key | the same answer, nothing extended |
 //! | transfer | so many seats of a pool free | in the other pool |
 //! | expire | live, not before its earliest end | ended |
 

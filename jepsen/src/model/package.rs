@@ -122,6 +122,24 @@ impl Package {
         }
     }
 
+    /// Whether an answer is right as one to a repeat, by a client that lost the first answer and asks
+    /// under another key: a borrow of a lease that is borrowed, and the return of one that is not.
+    pub fn repeats(&self, step: &Step) -> bool {
+        let is_borrowed = |lease: &LeaseNo| match self.leases[*lease] {
+            Lease::Live(live) => Some(live.borrowed),
+            _ => None,
+        };
+        match step {
+            Step::Borrow { lease, answer: Some(BorrowAnswer::Done), .. } => {
+                is_borrowed(lease) == Some(true)
+            }
+            Step::ReturnBorrow { lease, answer: Some(BorrowAnswer::Done), .. } => {
+                is_borrowed(lease) == Some(false)
+            }
+            _ => false,
+        }
+    }
+
     /// Ends a live lease at a moment that is no later than `latest_ns`.
     pub fn expire(&mut self, lease: LeaseNo, latest_ns: u64) -> Option<Undo> {
         match self.leases[lease] {

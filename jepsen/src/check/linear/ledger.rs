@@ -68,8 +68,10 @@ impl Server {
             }
             Act::Heartbeat { lease, .. } => self.heartbeat(led_ms, lease, sent),
             Act::Return { lease, key, .. } => (self.give_back(lease, key), 0),
-            Act::Borrow { lease, duration_ms, .. } => self.borrow(led_ms, lease, *duration_ms),
-            Act::ReturnBorrow { lease, .. } => self.return_borrow(led_ms, lease),
+            Act::Borrow { lease, duration_ms, .. } => {
+                self.borrow(led_ms, lease, sent, *duration_ms)
+            }
+            Act::ReturnBorrow { lease, .. } => self.return_borrow(led_ms, lease, sent),
             Act::Transfer { from, to, seats, key, .. } => (self.transfer(from, to, *seats, key), 0),
             Act::ReadPackage { .. } => {
                 let FinalPackage { in_use, total, leases, .. } = self.last_read();
@@ -184,28 +186,42 @@ impl Server {
         }
     }
 
-    fn borrow(&mut self, led_ms: u64, lease: &str, duration_ms: u64) -> (Answer, u32) {
+    fn borrow(&mut self, led_ms: u64, lease: &str, sent: u32, duration_ms: u64) -> (Answer, u32) {
         let ttl_ms = self.header.packages[0].ttl_ms;
         let Some(row) = self.live.get_mut(lease) else { return (refused("lease_ended"), 0) };
-        row.sequence += 1;
-        row.borrowed = true;
-        row.ends_led_ms = row.ends_led_ms.max(led_ms + ttl_ms.max(duration_ms));
+        let is_new = sent == row.sequence;
+        if is_new {
+            row.sequence += 1;
+            row.borrowed = true;
+            row.ends_led_ms = row.ends_led_ms.max(led_ms + ttl_ms.max(duration_ms));
+        } else if sent + 1 != row.sequence || !row.borrowed {
+            return (refused("renewal_token_replayed"), 0);
+        }
         let (until_in_ms, sequence) = (row.ends_led_ms - led_ms, row.sequence);
-        self.record(lease, Happened::Borrowed, None);
+        if is_new {
+            self.record(lease, Happened::Borrowed, None);
+        }
         (Answer::Borrowed { until_in_ms, offline_ends_ms: 0 }, sequence)
     }
 
-    fn return_borrow(&mut self, led_ms: u64, lease: &str) -> (Answer, u32) {
+    fn return_borrow(&mut self, led_ms: u64, lease: &str, sent: u32) -> (Answer, u32) {
         let ttl_ms = self.header.packages[0].ttl_ms;
         let Some(row) = self.live.get_mut(lease) else { return (refused("lease_ended"), 0) };
-        if !row.borrowed {
-            return (refused("not_borrowed"), 0);
+        let is_new = sent == row.sequence;
+        match (is_new, row.borrowed) {
+            (true, false) => return (refused("not_borrowed"), 0),
+            (true, true) => {
+                row.sequence += 1;
+                row.borrowed = false;
+                row.ends_led_ms = led_ms + ttl_ms;
+            }
+            (false, false) if sent + 1 == row.sequence => {}
+            (false, _) => return (refused("renewal_token_replayed"), 0),
         }
-        row.sequence += 1;
-        row.borrowed = false;
-        row.ends_led_ms = led_ms + ttl_ms;
         let answer = (renewed(lease, row, led_ms), row.sequence);
-        self.record(lease, Happened::BorrowReturned, None);
+        if is_new {
+            self.record(lease, Happened::BorrowReturned, None);
+        }
         answer
     }
 

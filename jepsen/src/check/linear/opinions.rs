@@ -34,12 +34,15 @@ fn any_order(problem: &Problem, state: &Package, left: &[usize], logged: usize) 
         if interval.asked.invoke_ns > latest_ns {
             continue;
         }
+        let rest: Vec<usize> = left.iter().copied().filter(|it| it != place).collect();
+        if state.repeats(&interval.step) && any_order(problem, state, &rest, logged) {
+            return true;
+        }
         let Some(undo) = next.apply(interval.asked, &interval.step) else { continue };
         let change = Change::of(&interval.step).filter(|_| !undo.is_empty());
         if change.is_some_and(|change| !is_next(change)) {
             continue;
         }
-        let rest: Vec<usize> = left.iter().copied().filter(|it| it != place).collect();
         if any_order(problem, &next, &rest, logged + usize::from(change.is_some())) {
             return true;
         }

@@ -80,6 +80,8 @@ pub fn search_and_tell(problem: &Problem, configurations: u64) -> Found {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Choice {
     Operation(usize),
+    /// An operation, as one that was done before and is answered again.
+    Repeat(usize),
     Expire(LeaseNo),
 }
 
@@ -175,7 +177,7 @@ impl<'a> Search<'a> {
             let (choices, latest_ns) = self.choices();
             let is_eager = |choice: &&Choice| match choice {
                 Choice::Operation(place) => self.problem.intervals[*place].required,
-                Choice::Expire(_) => false,
+                Choice::Repeat(_) | Choice::Expire(_) => false,
             };
             let before = placed.len();
             let candidates: Vec<Choice> = choices.iter().filter(is_eager).copied().collect();
@@ -223,6 +225,9 @@ impl<'a> Search<'a> {
                 latest_ns = latest_ns.min(interval.end_ns.unwrap_or(u64::MAX));
             }
             found.push(Choice::Operation(place));
+            if self.state.repeats(&interval.step) {
+                found.push(Choice::Repeat(place));
+            }
             place = self.after[place];
         }
         for lease in self.state.live() {
@@ -242,6 +247,11 @@ impl<'a> Search<'a> {
                 let undo = self.state.expire(lease, latest_ns)?;
                 self.position += 1;
                 Some(undo)
+            }
+            Choice::Repeat(place) => {
+                let is_right = self.state.repeats(&self.problem.intervals[place].step);
+                is_right.then(|| self.unlink(place))?;
+                Some(Undo::default())
             }
             Choice::Operation(place) => {
                 let interval = &self.problem.intervals[place];
@@ -274,6 +284,7 @@ impl<'a> Search<'a> {
     fn undo(&mut self, choice: Choice, undo: Undo) {
         let is_logged = match choice {
             Choice::Operation(place) => is_logged(&self.problem.intervals[place].step),
+            Choice::Repeat(_) => false,
             Choice::Expire(_) => true,
         };
         if is_logged && !undo.is_empty() {
@@ -296,7 +307,7 @@ impl<'a> Search<'a> {
     fn take_back(&mut self, placed: Vec<(Choice, Undo)>) {
         for (choice, undo) in placed.into_iter().rev() {
             self.undo(choice, undo);
-            if let Choice::Operation(place) = choice {
+            if let Choice::Operation(place) | Choice::Repeat(place) = choice {
                 self.relink(place);
             }
         }
@@ -330,7 +341,7 @@ impl<'a> Search<'a> {
         self.fewest_missing = self.missing;
         let on_the_way = frames.iter().flat_map(|frame| &frame.placed).chain(placed);
         let operation = |choice: &Choice| match choice {
-            Choice::Operation(place) => Some(*place),
+            Choice::Operation(place) | Choice::Repeat(place) => Some(*place),
             Choice::Expire(_) => None,
         };
         self.furthest = Furthest {

@@ -157,6 +157,15 @@ fn a_borrowed_lease_lives_until_the_borrow_ends() {
     check(false, &format!("{borrowed} 8..9 keep L1 2 -> 3\n 1500..1600 look L1 -> dead"));
     check(false, &format!("{borrowed} 8..9 borrow L1 5000 -> ok\n 1500..1600 look L1 -> dead"));
     check(false, &format!("{borrowed} 8..9 keep L1 3 -> 4"));
+    // One whose answer was lost may have been done already when it is asked for again.
+    let lost = "0..5 take k1 -> L1\n 6..? borrow L1 5000 key=lost\n 8..9 borrow L1 5000 -> ok\n";
+    check(true, &format!("{lost} 10..11 keep L1 2 -> 3"));
+    check(true, &format!("{lost} 10..11 keep L1 3 -> 4"));
+    check(false, &format!("{lost} 10..11 keep L1 4 -> 5"));
+    check(
+        false,
+        &format!("{borrowed} 8..9 borrow L1 5000 key=other -> ok\n 10..11 keep L1 4 -> 5"),
+    );
     // Given up, it is a lease as any other.
     let given_up = format!("{borrowed} 10..11 unborrow L1 -> ok\n");
     check(true, &format!("{given_up} 1000..1005 look L1 -> dead"));
@@ -165,6 +174,12 @@ fn a_borrowed_lease_lives_until_the_borrow_ends() {
     check(false, "0..5 take k1 -> L1\n 6..7 borrow L1 5000 -> not_borrowed\n 7..8 look L1 -> dead");
     check(true, "0..5 take k1 -> L1\n 6..7 unborrow L1 -> not_borrowed");
     check(false, &format!("{borrowed} 8..9 unborrow L1 -> not_borrowed"));
+    check(
+        true,
+        &format!(
+            "{borrowed} 8..? unborrow L1 key=lost\n 10..11 unborrow L1 -> ok\n 12..13 keep L1 3 -> 4"
+        ),
+    );
     // Where it is known how long the seat is kept after the token.
     let mut header = sample::header();
     header.packages[0].offline_skew_ms = 3000;
