@@ -150,6 +150,11 @@ impl Context {
             // Ids are never given twice, so whoever says so is right, however far it is.
             self.fatal.removed(refused.to_string());
         }
+        if *refused == Refused::LogWentBack(self.node) {
+            // Whoever says so has heard from this very directory that it had more. What it did not
+            // find at its own start, because it looked like a torn end, is damage all the same.
+            self.fatal.corrupt("the end of the log, which peers know of, is missing".to_owned());
+        }
         if self.refused.lock().insert(peer) {
             tracing::error!(peer, %refused, "a peer refuses to talk");
         }

@@ -210,9 +210,10 @@ async fn a_torn_tail_is_cut_and_a_damaged_record_is_not_taken_for_one() -> Resul
         crowd.rests().await?;
         all_is_well(&mut cluster).await?;
         let (path, groups) = stopped(&mut cluster, node, by_kill).await?;
-        let entries: Vec<&Group> = groups.iter().filter(|group| group.has_entry).collect();
-        // Into the body of its first record.
-        Damage::at(&path, entries[choose(entries.len())].at + 70).strike()?;
+        for group in choose(&groups) {
+            // Into the body of its first record.
+            Damage::at(&path, group.at + 70).strike()?;
+        }
         match come_back(&mut cluster, node).await.context(what)? {
             Came::Replaced(new) => node = new,
             Came::Back => bail!("{what} was damaged, and the node serves"),
@@ -225,14 +226,18 @@ async fn a_torn_tail_is_cut_and_a_damaged_record_is_not_taken_for_one() -> Resul
     Ok(())
 }
 
-/// What is damaged of the groups that hold an entry, and whether the node was killed before. A group
-/// with valid ones behind it is damage by itself, and so is the last one after a clean stop, which
-/// has marked it. After a kill the last one looks torn, but peers have seen more of this log.
-const CASES: [(&str, fn(usize) -> usize, bool); 3] = [
-    ("a group in the middle", |groups| groups / 2, true),
-    ("the last group after a clean stop", |groups| groups - 1, false),
-    ("the last group after a kill", |groups| groups - 1, true),
+/// What is damaged, and whether the node was killed before. A group with valid ones behind it is
+/// damage by itself, and so is the last one after a clean stop, which has marked it. An end that is
+/// bad from an entry on looks torn after a kill, but peers have seen more of this log.
+const CASES: [(&str, fn(&[Group]) -> &[Group], bool); 3] = [
+    ("a group in the middle", |groups| &groups[groups.len() / 2..][..1], true),
+    ("the last group after a clean stop", |groups| &groups[groups.len() - 1..], false),
+    ("the end after a kill", from_the_last_entry, true),
 ];
+
+fn from_the_last_entry(groups: &[Group]) -> &[Group] {
+    &groups[groups.iter().rposition(|group| group.has_entry).unwrap_or(0)..]
+}
 
 /// Stops a node, and finds the groups of its log.
 async fn stopped(cluster: &mut Operated, id: u64, by_kill: bool) -> Result<(PathBuf, Vec<Group>)> {
