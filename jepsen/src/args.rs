@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, value_parser};
 
 /// Runs real clusters, hurts them, and checks what clients saw.
 #[derive(Debug, Parser)]
@@ -38,7 +38,8 @@ pub struct Common {
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
     /// Nodes of a cluster.
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=5))]
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(value_parser = value_parser!(u8).range(1..=5))]
     pub nodes: u8,
     /// How far apart the nodes say they are: lan, region or global.
     #[arg(long, default_value = "lan", value_parser = ["lan", "region", "global"])]

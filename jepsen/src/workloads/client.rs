@@ -234,7 +234,7 @@ impl Client {
             }
             _ => {}
         }
-        // Borrows need a token that a repeat may not have any more: only what the key alone repeats.
+        // Borrows need a token that a repeat may not have any more.
         let is_repeatable =
             matches!(act, Act::Checkout { .. } | Act::Return { .. } | Act::Transfer { .. });
         if is_repeatable && (is_lost || matches!(end, End::Ok(_))) {
