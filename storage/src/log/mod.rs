@@ -90,8 +90,8 @@ impl Log {
 
     /// Opens or creates a log that has no threads: nothing is written before somebody calls
     /// [`LogWriter::step`]. For tests and simulation, where one seed decides the order of
-    /// everything. The queue's bound does not hold, since nobody could wait for it; [`Log::wake_with`]
-    /// tells when a step would do something.
+    /// everything. The queue's bound does not hold, since nobody could wait for it;
+    /// [`Log::wake_with`] tells when a step would do something.
     pub fn open_stepped(
         disk: Arc<dyn Disk>,
         clock: Arc<dyn Clock>,

@@ -365,7 +365,7 @@ impl Holder {
         let now_ns = self.now_ns();
         if ended && now_ns < self.certain_until_ns(lease) {
             let what = format!(
-                "{call} of {} was refused with {status} {reason} at {:.3} s, promised until {:.3} s",
+                "{call} of {} was refused with {status} {reason} at {:.3} s, promised to {:.3} s",
                 self.of(lease, |held| held.text.clone()),
                 now_ns as f64 / 1e9,
                 self.certain_until_ns(lease) as f64 / 1e9,

@@ -108,8 +108,8 @@ impl Held {
 impl History {
     /// Until when a lease is certainly held, as far as its holder knows.
     ///
-    /// A leader compares its clock with a majority's at every acknowledgement and goes by its own in
-    /// between: one that begins to run too fast is ahead by what it gains meanwhile, at most in the
+    /// A leader compares its clock with a majority's at every acknowledgement and goes by its own
+    /// in between: one that begins to run too fast is ahead by what it gains meanwhile, at most in the
     /// lifetime of an acknowledgement. That is the margin, and only where a clock was fast.
     pub(crate) fn certain_until_ns(&self, held: &Held) -> u64 {
         let until_ns = held.promised_until_ns();

@@ -247,7 +247,7 @@ fn never_reset_by_a_failover(shared: &Shared, lease: LeaseId, seq: u64) {
         return;
     }
     let what = format!(
-        "{} lived {led_ms} led ms after it was last renewed, {failovers} failovers, at most {most_ms}",
+        "{} lived {led_ms} led ms after its last renewal, {failovers} failovers, at most {most_ms}",
         held.text
     );
     drop(history);

@@ -1,8 +1,9 @@
 //! One run: turmoil's hosts and network, the moments at which things go wrong, and the end.
 //!
 //! ```text
-//! founding ── faults (load, what the plan says) ── calm (load) ── leaving (nobody renews) ── final
-//!             safety                                liveness: a leader, writes, seats back, one state
+//! founding ─ faults ─────────── calm ─────────────── leaving ──────── final
+//!            load, what the     load, nothing wrong  nobody renews   all is read
+//!            plan says: safety  a leader, all follow  seats come back one state
 //! ```
 //!
 //! Between two ticks of the simulation this looks at every machine: one whose power went is cut

@@ -17,7 +17,7 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo xtask <command>
 
-  test [--tier NAME]...   run the gate: tidy, format, lint, supply, unit, mutation,
+  test [--tier NAME]...   run the gate: tidy, format, lint, supply, unit, mutation, sim,
                           openapi, schemathesis, cluster, disks, rig
   fix                     format, apply lint suggestions, write generated documents
   sim [ARGS]...           simulate clusters under faults, one for each seed
