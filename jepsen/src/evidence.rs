@@ -144,20 +144,31 @@ impl Evidence {
         let file = File::open(path).map_err(|source| io_error(path, source))?;
         let mut file = BufReader::new(file);
         let mut line = Vec::new();
+        // A bad line waits for the next one, which says why.
+        let mut waiting: Option<BadLine> = None;
         for number in 1_u64.. {
             line.clear();
             let read = file.read_until(b'\n', &mut line);
-            if read.map_err(|source| io_error(path, source))? == 0 {
+            let is_end = read.map_err(|source| io_error(path, source))? == 0;
+            let text = String::from_utf8_lossy(&line);
+            self.bad_lines.extend(waiting.take().filter(|bad| !is_of_a_dead_disk(bad, &text)));
+            if is_end {
                 break;
             }
-            let text = String::from_utf8_lossy(&line);
             if is_bad(&text) {
                 let text = text.trim_end().chars().take(LINE_CHARS).collect();
-                self.bad_lines.push(BadLine { file: name.to_owned(), line: number, text });
+                waiting = Some(BadLine { file: name.to_owned(), line: number, text });
             }
         }
         Ok(())
     }
+}
+
+/// Whether a panic is sled's way to say that a disk failed under it: the node ends then anyway, by
+/// its own rule that an error of storage is fatal.
+fn is_of_a_dead_disk(bad: &BadLine, next: &str) -> bool {
+    let of_disk = ["Input/output error", "No space left on device", "Read-only file system"];
+    bad.text.contains("/sled-") && of_disk.iter().any(|error| next.contains(error))
 }
 
 /// Whether no healthy node writes such a line.
@@ -209,11 +220,14 @@ mod tests {
         .unwrap();
         std::fs::write(dir.path().join("node-3.log"), "fine\nthread 'main' panicked at x:1\n")
             .unwrap();
+        let cut = "thread 'x' panicked at /r/sled-0.34.7/a.rs:4:1:\ncalled `unwrap()` on \
+                   Input/output error\nthread 'x' panicked at /r/sled-0.34.7/a.rs:4:1:\nbug\n";
+        std::fs::write(dir.path().join("node-4.log"), cut).unwrap();
         std::fs::write(dir.path().join("node-x.log"), "thread 'main' panicked at x:1\n").unwrap();
         let evidence = Evidence::read(dir.path()).unwrap();
         assert_eq!(evidence.finals.unwrap()[0].leases, ["L"]);
-        assert_eq!((evidence.logs, evidence.bad_lines.len()), (1, 1));
-        assert_eq!(evidence.bad_lines[0].line, 2);
+        let bad: Vec<u64> = evidence.bad_lines.iter().map(|bad| bad.line).collect();
+        assert_eq!((evidence.logs, bad), (2, vec![2, 3]));
         std::fs::write(dir.path().join(STATES_FILE), "{}").unwrap();
         assert!(matches!(Evidence::read(dir.path()), Err(EvidenceError::Form { .. })));
     }
