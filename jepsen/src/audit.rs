@@ -2,7 +2,7 @@
 //!
 //! The chain is checked by hash on the way in ([`protocol::audit_segment`]): every event holds the
 //! hash of the one before, and what people read of an event must name the hash of its bytes. The
-//! signature is left to `leasehold audit verify`: nobody changes a file between two halves of a rig.
+//! signature is left to `leasehold audit verify`: nobody changes a file between the rig's halves.
 
 use std::io::{self, BufRead};
 

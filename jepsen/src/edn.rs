@@ -121,7 +121,11 @@ mod tests {
         };
         let refused = Answer::Refused { code: "lease_ended".to_owned(), status: 410 };
         let text = line(&event(act, Process::Client(3), Kind::Fail, Some(refused))).unwrap();
-        let want = r#"{:index 4, :time 77, :process 3, :type :fail, :f :return, :value {:answer {:code "lease_ended", :is :refused, :status 410}, :key "k", :lease "L \"1\"\n", :package "P"}, :node 1}"#;
+        let want = concat!(
+            r#"{:index 4, :time 77, :process 3, :type :fail, :f :return, :value "#,
+            r#"{:answer {:code "lease_ended", :is :refused, :status 410}, :key "k", "#,
+            r#":lease "L \"1\"\n", :package "P"}, :node 1}"#,
+        );
         assert_eq!(text, want);
         let fault = Act::Fault(FaultEvent {
             name: "one-way".to_owned(),
@@ -130,7 +134,10 @@ mod tests {
             detail: String::new(),
         });
         let text = line(&event(fault, Process::Nemesis, Kind::Info, None)).unwrap();
-        let want = r#"{:index 4, :time 77, :process :nemesis, :type :info, :f :one-way, :value {:detail "", :phase :hit, :targets [1 3]}, :node 1}"#;
+        let want = concat!(
+            r#"{:index 4, :time 77, :process :nemesis, :type :info, :f :one-way, "#,
+            r#":value {:detail "", :phase :hit, :targets [1 3]}, :node 1}"#,
+        );
         assert_eq!(text, want);
         let act = Act::Checkout {
             package: "P".to_owned(),
@@ -141,7 +148,10 @@ mod tests {
             pool: None,
         };
         let text = line(&event(act, Process::Client(0), Kind::Invoke, None)).unwrap();
-        let want = r#"{:index 4, :time 77, :process 0, :type :invoke, :f :checkout, :value {:holder "h", :key "k", :package "P", :seats 2, :ttl-ms nil}, :node 1}"#;
+        let want = concat!(
+            r#"{:index 4, :time 77, :process 0, :type :invoke, :f :checkout, :value "#,
+            r#"{:holder "h", :key "k", :package "P", :seats 2, :ttl-ms nil}, :node 1}"#,
+        );
         assert_eq!(text, want);
     }
 }

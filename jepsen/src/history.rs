@@ -1,9 +1,9 @@
 //! What a run looked like from outside: one line for each thing a client or the nemesis did.
 //!
 //! The discipline is Jepsen's. A client writes `invoke` before it asks, and one of three after:
-//! `ok` (it happened, and this was the answer), `fail` (it certainly did not happen), `info` (nobody
-//! knows: a timeout, a reset, an answer that leaves it open). After an `info` the process is never
-//! heard of again. The nemesis writes `info` only.
+//! `ok` (it happened, and this was the answer), `fail` (it certainly did not happen), `info`
+//! (nobody knows: a timeout, a reset, an answer that leaves it open). After an `info` the process
+//! is never heard of again. The nemesis writes `info` only.
 //!
 //! ```text
 //! DIR/header.json     what was run: workload, faults, seed, packages and their terms

@@ -75,7 +75,7 @@ pub(super) fn late(run: &Run, _: &Options) -> Check {
             if waited_ns > allowed_ns {
                 findings.push(Finding {
                     what: format!(
-                        "lease {lease} lived {:.3} s of calm after it was extended last, for {:.3} s",
+                        "lease {lease} lived {:.3} s of calm after its last extension, for {:.3} s",
                         waited_ns as f64 / 1e9,
                         ttl_ms as f64 / 1e3
                     ),
@@ -328,7 +328,8 @@ mod tests {
         check(0, "100..110 look L1 -> live in=5000\n 110..210 look L1 -> live in=9000");
         check(
             0,
-            "100..110 look L1 -> live in=5000\n 150..160 keep L1 1 -> 2\n 200..210 look L1 -> live in=9000",
+            "100..110 look L1 -> live in=5000\n 150..160 keep L1 1 -> 2
+             200..210 look L1 -> live in=9000",
         );
         check(
             0,
@@ -336,7 +337,8 @@ mod tests {
         );
         check(
             1,
-            "50..60 keep L1 1 -> 2\n 100..110 look L1 -> live in=5000\n 200..210 look L1 -> live in=9000",
+            "50..60 keep L1 1 -> 2\n 100..110 look L1 -> live in=5000
+             200..210 look L1 -> live in=9000",
         );
         check(1, "100..110 look L1 -> live in=9001");
         check(0, "50..60 borrow L1 99000 -> ok\n 100..110 look L1 -> live in=98000");

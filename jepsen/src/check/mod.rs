@@ -2,12 +2,12 @@
 //!
 //! | checker | what it holds |
 //! |---|---|
-//! | `discipline` | the history is one: each process waits for its answer, an unknown end is the last |
-//! | `coverage` | the run proves something: faults hit, followers were read, operations overlapped |
+//! | `discipline` | the history is one: processes wait for answers, an unknown end is the last |
+//! | `coverage` | the run proves something: faults hit, followers were read, acts overlapped |
 //! | `linearizable` | one order of all operations explains every answer, expiry included |
 //! | `oversold` | seats that are certainly held never exceed what was bought |
 //! | `fences` | they rise with every grant, in real time |
-//! | `audit` | every acknowledged act is in the chain once, in real-time order, and nothing else is |
+//! | `audit` | every acknowledged act is in the chain once, in order, and nothing else is |
 //! | `early-expiry` | no lease ends before its holder was told |
 //! | `late-expiry` | a lease that nobody renews ends in time, where it is calm |
 //! | `reset` | nothing but a renewal gives a lease more time |

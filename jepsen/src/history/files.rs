@@ -284,7 +284,11 @@ mod tests {
             answer: Some(Answer::Refused { code: "lease_ended".to_owned(), status: 409 }),
             note: None,
         };
-        let text = r#"{"index":4,"time_ns":77,"process":3,"type":"ok","node":1,"f":"return","value":{"package":"P","lease":"L","key":"k"},"answer":{"is":"refused","code":"lease_ended","status":409}}"#;
+        let text = concat!(
+            r#"{"index":4,"time_ns":77,"process":3,"type":"ok","node":1,"f":"return","#,
+            r#""value":{"package":"P","lease":"L","key":"k"},"answer":{"is":"refused","#,
+            r#""code":"lease_ended","status":409}}"#,
+        );
         assert_eq!(serde_json::to_string(&event).unwrap(), text);
         assert_eq!(serde_json::from_str::<Event>(text).unwrap(), event);
         let nemesis = Event { process: Process::Nemesis, act: fault(), answer: None, ..event };

@@ -122,8 +122,9 @@ impl Package {
         }
     }
 
-    /// Whether an answer is right as one to a repeat, by a client that lost the first answer and asks
-    /// under another key: a borrow of a lease that is borrowed, and the return of one that is not.
+    /// Whether an answer is right as one to a repeat, by a client that lost the first answer and
+    /// asks under another key: a borrow of a lease that is borrowed, and the return of a borrow of
+    /// one that is not.
     pub fn repeats(&self, step: &Step) -> bool {
         let is_borrowed = |lease: &LeaseNo| match self.leases[*lease] {
             Lease::Live(live) => Some(live.borrowed),

@@ -27,7 +27,8 @@ pub(super) fn latencies(operations: &[Operation], windows: &[FaultWindow], end_n
         let at = y(ns);
         let _ = write!(
             body,
-            r#"<line class="axis" x1="{LEFT}" x2="{WIDTH}" y1="{at:.1}" y2="{at:.1}"/><text x="4" y="{:.1}">{label}</text>"#,
+            "<line class='axis' x1='{LEFT}' x2='{WIDTH}' y1='{at:.1}' y2='{at:.1}'/><text \
+             x='4' y='{:.1}'>{label}</text>",
             at + 4.0
         );
     }
@@ -67,7 +68,8 @@ pub(super) fn rates(operations: &[Operation], windows: &[FaultWindow], end_ns: u
         );
     }
     let body = format!(
-        r#"{}<text x="4" y="14">{most:.0} /s</text><text x="4" y="{RATE_HEIGHT}">0</text><polyline class="rate" points="{points}"/>{}"#,
+        "{}<text x='4' y='14'>{most:.0} /s</text><text x='4' \
+         y='{RATE_HEIGHT}'>0</text><polyline class='rate' points='{points}'/>{}",
         scale.shades(windows, RATE_HEIGHT),
         scale.axis(RATE_HEIGHT)
     );
@@ -76,7 +78,8 @@ pub(super) fn rates(operations: &[Operation], windows: &[FaultWindow], end_ns: u
 
 fn picture(body: &str, height: f64, label: &str) -> String {
     format!(
-        r#"<div class="scroll"><svg viewBox="0 0 {WIDTH} {:.0}" role="img" aria-label="{label}">{body}</svg></div>"#,
+        "<div class='scroll'><svg viewBox='0 0 {WIDTH} {:.0}' role='img' \
+         aria-label='{label}'>{body}</svg></div>",
         height + 20.0
     )
 }

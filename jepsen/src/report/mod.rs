@@ -108,7 +108,9 @@ fn head(header: &Header, verdict: &Verdict, title: &str) -> String {
 
 fn checks(checks: &[Check]) -> String {
     let mut text = String::from(
-        r#"<h2>What the checkers say</h2><div class="scroll"><table class="checks"><thead><tr><th>checker</th><th>verdict</th><th>what it looked at, and found</th></tr></thead><tbody>"#,
+        "<h2>What the checkers say</h2><div class='scroll'><table \
+         class='checks'><thead><tr><th>checker</th><th>verdict</th><th>what it looked at, and \
+         found</th></tr></thead><tbody>",
     );
     for check in checks {
         let _ = write!(
@@ -179,7 +181,10 @@ fn by_act(operations: &[Operation]) -> String {
         }
     }
     let mut text = String::from(
-        r#"<h2>Acts</h2><div class="scroll"><table><thead><tr><th>act</th><th class="num">ok</th><th class="num">refused</th><th class="num">not done</th><th class="num">unknown</th><th class="num">median</th><th class="num">99 %</th></tr></thead><tbody>"#,
+        "<h2>Acts</h2><div class='scroll'><table><thead><tr><th>act</th><th \
+         class='num'>ok</th><th class='num'>refused</th><th class='num'>not done</th><th \
+         class='num'>unknown</th><th class='num'>median</th><th class='num'>99 \
+         %</th></tr></thead><tbody>",
     );
     for (act, (ends, mut took)) in counts {
         took.sort_unstable();
@@ -206,14 +211,18 @@ fn faults_table(windows: &[FaultWindow]) -> String {
         return String::new();
     }
     let mut text = String::from(
-        r#"<h2>Faults</h2><div class="scroll"><table><thead><tr><th>fault</th><th>nodes</th><th class="num">from</th><th class="num">to</th><th class="num">hits</th><th>what</th></tr></thead><tbody>"#,
+        "<h2>Faults</h2><div \
+         class='scroll'><table><thead><tr><th>fault</th><th>nodes</th><th \
+         class='num'>from</th><th class='num'>to</th><th \
+         class='num'>hits</th><th>what</th></tr></thead><tbody>",
     );
     let seconds = |ns: u64| format!("{:.3} s", ns as f64 / 1e9);
     for window in windows {
         let nodes: Vec<String> = window.targets.iter().map(u64::to_string).collect();
         let _ = write!(
             text,
-            r#"<tr><td><code>{}</code></td><td>{}</td><td class="num">{}</td><td class="num">{}</td><td class="num">{}</td><td>{}</td></tr>"#,
+            "<tr><td><code>{}</code></td><td>{}</td><td class='num'>{}</td><td \
+             class='num'>{}</td><td class='num'>{}</td><td>{}</td></tr>",
             escape(&window.name),
             nodes.join(" "),
             seconds(window.start_ns),

@@ -42,7 +42,8 @@ impl Scale {
             let x = self.x((at_s * 1e9) as u64);
             let _ = write!(
                 text,
-                r#"<line class="axis" x1="{x:.1}" x2="{x:.1}" y1="0" y2="{height:.0}"/><text x="{x:.1}" y="{:.0}" text-anchor="middle">{at_s:.digits$} s</text>"#,
+                "<line class='axis' x1='{x:.1}' x2='{x:.1}' y1='0' y2='{height:.0}'/><text \
+                 x='{x:.1}' y='{:.0}' text-anchor='middle'>{at_s:.digits$} s</text>",
                 height + 14.0
             );
             at_s += step_s;
@@ -57,7 +58,8 @@ impl Scale {
             let (from, to) = (self.x(window.start_ns), self.x(window.end_ns.unwrap_or(u64::MAX)));
             let _ = write!(
                 text,
-                r#"<rect class="shade" x="{from:.1}" y="0" width="{:.1}" height="{height:.0}"><title>{}</title></rect>"#,
+                "<rect class='shade' x='{from:.1}' y='0' width='{:.1}' \
+                 height='{height:.0}'><title>{}</title></rect>",
                 (to - from).max(1.0),
                 escape(&title(window))
             );
@@ -91,7 +93,10 @@ pub(super) fn class(operation: &Operation) -> &'static str {
 }
 
 /// What the colours mean.
-pub(super) const LEGEND: &str = r#"<p class="legend"><span><i class="ok"></i>ok</span><span><i class="refused"></i>refused</span><span><i class="fail"></i>certainly not done</span><span><i class="info"></i>outcome unknown</span><span><i class="shade"></i>fault</span></p>"#;
+pub(super) const LEGEND: &str = "<p class='legend'><span><i \
+ class='ok'></i>ok</span><span><i class='refused'></i>refused</span><span><i \
+ class='fail'></i>certainly not done</span><span><i class='info'></i>outcome \
+ unknown</span><span><i class='shade'></i>fault</span></p>";
 
 /// Text that is safe inside HTML.
 pub(super) fn escape(text: &str) -> String {

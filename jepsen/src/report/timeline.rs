@@ -40,7 +40,8 @@ pub(super) fn whole(operations: &[Operation], windows: &[FaultWindow], end_ns: u
         let y = top + lane as f64 * LANE;
         let _ = write!(
             body,
-            r#"<rect class="{class}" x="{from:.1}" y="{y:.0}" width="{:.1}" height="{MARK}"><title>{count} operations</title></rect>"#,
+            "<rect class='{class}' x='{from:.1}' y='{y:.0}' width='{:.1}' \
+             height='{MARK}'><title>{count} operations</title></rect>",
             (to - from).max(0.7)
         );
     }
@@ -74,7 +75,9 @@ pub(super) fn part(operations: &[&Operation], windows: &[FaultWindow]) -> String
         };
         let _ = write!(
             body,
-            r#"<rect class="{}{}" x="{from:.1}" y="{y:.1}" width="{:.1}" height="{MARK}"><title>{}</title></rect><text x="4" y="{:.1}">p{}</text><text x="{at:.1}" y="{:.1}"{anchor}>{}</text>"#,
+            "<rect class='{}{}' x='{from:.1}' y='{y:.1}' width='{:.1}' \
+             height='{MARK}'><title>{}</title></rect><text x='4' y='{:.1}'>p{}</text><text \
+             x='{at:.1}' y='{:.1}'{anchor}>{}</text>",
             class(operation),
             if is_long { " long" } else { "" },
             (to - from).max(2.0),
@@ -90,7 +93,8 @@ pub(super) fn part(operations: &[&Operation], windows: &[FaultWindow]) -> String
 
 fn picture(body: &str, height: f64, label: &str) -> String {
     format!(
-        r#"<div class="scroll"><svg viewBox="0 0 {WIDTH} {:.0}" role="img" aria-label="{label}">{body}</svg></div>"#,
+        "<div class='scroll'><svg viewBox='0 0 {WIDTH} {:.0}' role='img' \
+         aria-label='{label}'>{body}</svg></div>",
         height + 20.0
     )
 }
@@ -112,7 +116,8 @@ fn fault_lanes(scale: &Scale, windows: &[FaultWindow]) -> (String, f64) {
         let (from, to) = (scale.x(window.start_ns), scale.x(window.end_ns.unwrap_or(u64::MAX)));
         let _ = write!(
             text,
-            r#"<rect class="{}" x="{from:.1}" y="{y:.0}" width="{:.1}" height="{MARK}"><title>{}</title></rect>"#,
+            "<rect class='{}' x='{from:.1}' y='{y:.0}' width='{:.1}' \
+             height='{MARK}'><title>{}</title></rect>",
             if window.hits > 0 { "fault" } else { "fail" },
             (to - from).max(2.0),
             escape(&title(window))

@@ -29,11 +29,13 @@ fn seats_are_commit_first_then_overage_then_none() {
     check(false, "0..5 take k1 -> L1\n 6..9 take k2 -> L2 overage\n 10..12 take k3 -> L3 overage");
     check(
         true,
-        "0..5 take k1 -> L1\n 6..9 take k2 -> L2 overage\n 9..12 give L1 -> ok\n 13..15 take k3 -> L3",
+        "0..5 take k1 -> L1\n 6..9 take k2 -> L2 overage\n 9..12 give L1 -> ok
+         13..15 take k3 -> L3",
     );
     check(
         false,
-        "0..5 take k1 -> L1\n 6..9 take k2 -> L2 overage\n 9..12 give L1 -> ok\n 13..15 take k3 -> L3 overage",
+        "0..5 take k1 -> L1\n 6..9 take k2 -> L2 overage\n 9..12 give L1 -> ok
+         13..15 take k3 -> L3 overage",
     );
     // Under way together: either order.
     check(true, "0..5 take k1 -> L1 overage fence=2\n 4..9 take k2 -> L2 fence=1");
@@ -177,7 +179,8 @@ fn a_borrowed_lease_lives_until_the_borrow_ends() {
     check(
         true,
         &format!(
-            "{borrowed} 8..? unborrow L1 key=lost\n 10..11 unborrow L1 -> ok\n 12..13 keep L1 3 -> 4"
+            "{borrowed} 8..? unborrow L1 key=lost\n 10..11 unborrow L1 -> ok
+             12..13 keep L1 3 -> 4"
         ),
     );
     // Where it is known how long the seat is kept after the token.
@@ -233,7 +236,8 @@ fn seats_of_pools_are_their_own() {
     check(
         true,
         &format!(
-            "{taken} 6..? move b a 1\n 8..9 take k2 pool=a -> poolfull\n 10..11 take k3 pool=a -> L3"
+            "{taken} 6..? move b a 1\n 8..9 take k2 pool=a -> poolfull
+             10..11 take k3 pool=a -> L3"
         ),
     );
 }
