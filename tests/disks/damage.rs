@@ -229,11 +229,14 @@ async fn a_torn_tail_is_cut_and_a_damaged_record_is_not_taken_for_one() -> Resul
 /// What is damaged, and whether the node was killed before. A group with valid ones behind it is
 /// damage by itself, and so is the last one after a clean stop, which has marked it. An end that is
 /// bad from an entry on looks torn after a kill, but peers have seen more of this log.
-const CASES: [(&str, fn(&[Group]) -> &[Group], bool); 3] = [
+const CASES: [(&str, Choice, bool); 3] = [
     ("a group in the middle", |groups| &groups[groups.len() / 2..][..1], true),
     ("the last group after a clean stop", |groups| &groups[groups.len() - 1..], false),
     ("the end after a kill", from_the_last_entry, true),
 ];
+
+/// Which of a log's groups are damaged.
+type Choice = fn(&[Group]) -> &[Group];
 
 fn from_the_last_entry(groups: &[Group]) -> &[Group] {
     &groups[groups.iter().rposition(|group| group.has_entry).unwrap_or(0)..]
