@@ -95,11 +95,6 @@ impl Active {
         Some(active)
     }
 
-    /// Whether this fault is about a node's removal.
-    pub(crate) fn removes(&self, node: NodeId) -> bool {
-        matches!(self.fault, Fault::Replace(_) | Fault::Grow(_)) && self.node == Some(node)
-    }
-
     fn take_effect<H: Hands>(&mut self, world: &mut H, now: Duration, lasts: Duration) {
         let shared = Rc::clone(world.shared());
         let machine = self.node.and_then(|node| shared.machine(node));

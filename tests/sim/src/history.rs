@@ -110,7 +110,8 @@ impl History {
     ///
     /// A leader compares its clock with a majority's at every acknowledgement and goes by its own
     /// in between: one that begins to run too fast is ahead by what it gains meanwhile, at most in the
-    /// lifetime of an acknowledgement. That is the margin, and only where a clock was fast.
+    /// lifetime of an acknowledgement. And it knows the others' clocks to half a round trip, which
+    /// lasts as long at most. Both are the margin, and only where a clock was fast.
     pub(crate) fn certain_until_ns(&self, held: &Held) -> u64 {
         let until_ns = held.promised_until_ns();
         let overlaps = |(from_ns, to_ns, _): &&(u64, u64, u64)| {
@@ -118,7 +119,7 @@ impl History {
         };
         let gained =
             self.fast_clocks.iter().filter(overlaps).map(|(_, _, permille)| permille).max();
-        until_ns.saturating_sub(gained.map_or(0, |permille| GAP_NS / 1_000 * permille))
+        until_ns.saturating_sub(gained.map_or(0, |permille| GAP_NS / 1_000 * (permille + 500)))
     }
 
     /// Terms that had a leader.

@@ -49,6 +49,8 @@ pub(crate) struct Errands {
     pub(crate) done: RefCell<Vec<usize>>,
     /// Nodes that are to be started on machines of their own.
     pub(crate) wanted: RefCell<Vec<NodeId>>,
+    /// Nodes that are to leave, from when that began.
+    pub(crate) leaving: RefCell<Vec<NodeId>>,
     /// Nodes that were removed.
     pub(crate) dismissed: RefCell<Vec<NodeId>>,
 }
@@ -279,6 +281,7 @@ impl Admin {
         self.shared.tell("member", format!("node {node} votes"));
         let pause_ms = if is_replacement { 0 } else { self.random.below(2_000) };
         tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+        self.errands.leaving.borrow_mut().push(old);
         self.surely_change(Change::Remove { node: old }).await?;
         let removal =
             RemoveMember { node: old, revoke_tokens: false, reason: "it was replaced".into() };

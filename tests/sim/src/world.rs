@@ -288,7 +288,7 @@ impl World<'_> {
             End::Removed => {
                 self.gone.insert(node);
                 if self.shared.members.borrow().contains(&node) {
-                    let removing = self.active.iter().any(|active| active.removes(node));
+                    let removing = self.errands.leaving.borrow().contains(&node);
                     if !removing {
                         let what = format!("node {node} was removed by nobody");
                         self.shared.violate("no_member_is_lost", what);
