@@ -7,6 +7,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use reqwest::Method;
+use serde_json::json;
 
 use super::{Arena, Fault, HowMany, victims};
 use crate::cluster::node::Pace;
@@ -70,6 +72,13 @@ async fn rated(arena: &Arena, rng: &mut Rng, id: u64, rate: f64) -> Result<()> {
     arena.start(Fault::Clock, &[id], &format!("all clocks of it at {rate} times the rate"));
     restart(&mut cluster, id, Pace::Times(rate)).await?;
     cluster.ready(id).await?;
+    if rng.percent(70) {
+        // A follower's clock is one voice of three; a leader's is what leases pass by. It may
+        // refuse, or be refused: then it follows.
+        let body = json!({ "to": id });
+        let path = "/admin/cluster/transfer-leader";
+        let _ = arena.observer.order(Method::POST, path, Some(&body)).await;
+    }
     let clock = arena.recorder.clock();
     let before = (clock.elapsed(), uptime_ms(arena, id).await);
     arena.hold(hold).await;
