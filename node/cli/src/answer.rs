@@ -145,6 +145,7 @@ impl Refusal {
                         "whether it was done is not known; repeating with --idempotency-key {key} \
                          is safe"
                     ),
+                    _ if self.code == "no_quorum" => NO_QUORUM.to_owned(),
                     _ => "nothing was done; `leasehold cluster status` shows who is up".to_owned(),
                 });
             }
@@ -190,6 +191,11 @@ fn meaning(status: u16) -> &'static str {
         .and_then(|status| status.canonical_reason())
         .unwrap_or("(no such status)")
 }
+
+/// Both what to look at, and what is left when looking is of no use any more.
+const NO_QUORUM: &str = "nothing was done; `leasehold cluster status` shows who is up, and when a \
+                         majority is lost for good, `leasehold cluster recover` goes on with a \
+                         survivor";
 
 #[cfg(test)]
 mod tests {

@@ -14,7 +14,7 @@ use lease::operate::AlarmKind;
 use lease::operate::{CLIENT_SECRET_PEPPER, OPERATOR_PEPPER, Repepper};
 use lease::outcome::Outcome;
 use protocol::oauth::token::BearerError;
-use raft::{Alarm, LedgerGuard, Submitted};
+use raft::{Alarm, LedgerGuard, ReadError, Submitted};
 use tokio::sync::{Semaphore, watch};
 
 use crate::auth;
@@ -82,6 +82,11 @@ impl Shared {
     /// The keys of a node that serves, or why it does not serve yet.
     pub(crate) fn serving_keys(&self) -> Result<Arc<Keys>, Failure> {
         if !self.has_recovered() {
+            // Without a majority it never will, and that is what has to be said.
+            let status = self.context.cluster.status();
+            if status.quorum_ack_age_ms.or(status.leader_contact_age_ms).is_none() {
+                return Err(ReadError::NoQuorum.into());
+            }
             return Err(Failure::unavailable(
                 "starting",
                 "This node has not caught up with its own log yet.",
