@@ -8,8 +8,9 @@
 //!   rig.json verdict.json report.html         what the rig and the checkers found
 //! ```
 //!
-//! The order: found, sell packages, let clients loose, inject faults for the time that was asked
-//! for and until each was begun once, heal, a calm while with clients, a calm while without, gather.
+//! The order: found, sell packages, let clients loose, inject faults for the time that was
+//! asked for and until each was begun once, heal, a calm while with clients, a calm while without,
+//! gather.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -158,11 +159,8 @@ pub async fn run(setup: &Setup) -> Result<PathBuf> {
     recorder.flush()?;
     arena.cluster.lock().await.end().await;
     let findings = arena.findings.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let rig = Rig {
-        findings: findings.clone(),
-        skipped: setup.skipped.clone(),
-        is_cut_short: ended?,
-    };
+    let rig =
+        Rig { findings: findings.clone(), skipped: setup.skipped.clone(), is_cut_short: ended? };
     rig.write(&dir)?;
     if !setup.keeps_data {
         // Only what nodes stored: logs, metrics and evidence stay.

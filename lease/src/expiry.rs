@@ -131,8 +131,8 @@ impl Ledger {
         self.sweep_licenses(origin, &mut budget);
     }
 
-    /// A package that is over loses all leases; one that is not, holds that are over, and when it is
-    /// overdrawn its newest leases without a hold.
+    /// A package that is over loses all leases; one that is not, holds that are over, and when it
+    /// is overdrawn its newest leases without a hold.
     fn sweep_package(&mut self, origin: &Origin, name: &Name, budget: &mut usize) {
         let Some(slot) = self.state.slot(name) else { return };
         let civil_ms = self.clock().civil_ms;

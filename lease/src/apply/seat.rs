@@ -78,8 +78,8 @@ impl Ledger {
         self.take_from(context, slot, request, &pools, Taking::New)
     }
 
-    /// Takes a seat again for a holder whose lease is lost. Nobody knows from which pool it came: so
-    /// the unassigned seats are tried, then every pool in order of name, whoever it is kept for.
+    /// Takes a seat again for a holder whose lease is lost. Nobody knows from which pool it came:
+    /// so the unassigned seats are tried, then every pool in order of name, whoever it is kept for.
     /// Its overage was charged when it was granted: neither a cost nor a budget is asked again.
     pub(in crate::apply) fn take_seat_again(
         &mut self,

@@ -109,9 +109,9 @@ impl History {
     /// Until when a lease is certainly held, as far as its holder knows.
     ///
     /// A leader compares its clock with a majority's at every acknowledgement and goes by its own
-    /// in between: one that begins to run too fast is ahead by what it gains meanwhile, at most in the
-    /// lifetime of an acknowledgement. And it knows the others' clocks to half a round trip, which
-    /// lasts as long at most. Both are the margin, and only where a clock was fast.
+    /// in between: one that begins to run too fast is ahead by what it gains meanwhile, at most in
+    /// the lifetime of an acknowledgement. And it knows the others' clocks to half a round trip,
+    /// which lasts as long at most. Both are the margin, and only where a clock was fast.
     pub(crate) fn certain_until_ns(&self, held: &Held) -> u64 {
         let until_ns = held.promised_until_ns();
         let overlaps = |(from_ns, to_ns, _): &&(u64, u64, u64)| {

@@ -14,8 +14,9 @@
 //! # What is production, and what stands in
 //!
 //! Everything that decides is production: the ledger, proposer, clocks, log, checkpoints,
-//! snapshots, admission, credentials, idempotency, forwarding. What stands in are the seams: `Disk` (`disk`,
-//! over `storage::testing::MemoryDisk`), `Clock` (`time`), `Entropy` (a seed for each process),
+//! snapshots, admission, credentials, idempotency, forwarding. What stands in are the seams:
+//! `Disk` (`disk`, over `storage::testing::MemoryDisk`), `Clock` (`time`), `Entropy` (a seed for
+//! each process),
 //! `Transport` (`net`), and below them `raft::Workers`, by which everything that production does on
 //! threads (the log's writer and its files, checkpoints, snapshots, signing) is done in the
 //! simulated task, with the simulated disk's time. sled, TLS and HTTP/2 are not here: sled opens
@@ -32,8 +33,8 @@
 //!
 //! Founding; load under faults for most of 60 simulated seconds and until 2,000 commands were
 //! acknowledged; then all is put right and, seven seconds later, there must be a leader and
-//! everyone must follow it; then nobody renews any more, and once the longest lease is over every seat
-//! must be back, every node must have the same state and the whole audit log (`world`).
+//! everyone must follow it; then nobody renews any more, and once the longest lease is over every
+//! seat must be back, every node must have the same state and the whole audit log (`world`).
 //!
 //! # How it was found whether a rule held
 //!

@@ -204,8 +204,8 @@ const SPECIAL: &[(&str, &str)] = &[
     ("revokePackage", "This cannot be undone."),
     (
         "releaseReservedSeats",
-        "After a restore or a recovery nobody knows which seats were borrowed meanwhile, so as many \
-         as could have been are kept until the last such borrow would end. Release them only when \
+        "After a restore or a recovery nobody knows which seats were borrowed meanwhile, so as \
+         many as could have been are kept until the last such borrow would end. Release them only when \
          it is certain that no device holds such a token: its seat would be sold twice.",
     ),
     (

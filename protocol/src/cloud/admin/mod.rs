@@ -95,8 +95,8 @@ pub use operators::{
 };
 pub use package::{
     IMPORT_DECIMAL_PATHS, ImportError, ImportForm, ImportRequest, ImportResponse, ImportStatus,
-    PackageList, PackageState, PackageView, PolicyView, PricingView, ReservedSeatsView, SeatsView, TrustVendorRequest,
-    VendorList, VendorView,
+    PackageList, PackageState, PackageView, PolicyView, PricingView, ReservedSeatsView, SeatsView,
+    TrustVendorRequest, VendorList, VendorView,
 };
 pub use people::{
     BondKind, EraseSubjectRequest, EraseSubjectResponse, ErasedStatus, SubjectBond, SubjectDetail,
