@@ -2,7 +2,7 @@
 //! `cluster join` for the others, each in a directory of its own, each behind the rig's proxies.
 //!
 //! Nothing here knows the product from within: it runs the release binary, reads what it prints,
-//! sends signals, and moves files. Ids count up and are never given again, so nodes are named by them.
+//! sends signals, and moves files. Ids count up and are never given again, so nodes go by them.
 
 pub mod http;
 pub mod node;

@@ -205,8 +205,8 @@ const SPECIAL: &[(&str, &str)] = &[
     (
         "releaseReservedSeats",
         "After a restore or a recovery nobody knows which seats were borrowed meanwhile, so as \
-         many as could have been are kept until the last such borrow would end. Release them only when \
-         it is certain that no device holds such a token: its seat would be sold twice.",
+         many as could have been are kept until the last such borrow would end. Release them only \
+         when it is certain that no device holds such a token: its seat would be sold twice.",
     ),
     (
         "registerApp",
