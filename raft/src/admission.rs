@@ -73,6 +73,11 @@ impl Admission {
         seen.durable = seen.durable.max(sender.durable);
         Ok(())
     }
+
+    /// The process that a peer was last seen to have begun.
+    pub(crate) fn newest_boot(&self, peer: NodeId) -> Option<u64> {
+        self.seen.lock().get(&peer)?.boots.last().copied()
+    }
 }
 
 /// Late messages of an earlier process arrive within seconds, and few restarts fit into those.

@@ -10,6 +10,10 @@
 //!                     a span                              the next span
 //! ```
 //!
+//! Over a whole span, so that what is uncertain about the readings does not add up; and over each
+//! short part of it, its *pace*, so that a clock which goes too fast now does not make up for what
+//! another, by then repaired, had taken before.
+//!
 //! *Civil time* passes with the monotonic clock and is steered toward the median wall clock of a
 //! majority of voters. It jumps forward when a term begins and never goes back: ahead of the
 //! median it stands still.
@@ -88,6 +92,14 @@ struct Led {
     base_ns: u64,
     shown_ns: u64,
     span: Option<Span>,
+    pace: Option<Pace>,
+}
+
+/// The last part of a span, as long as an acknowledgement lasts, and what was led when it began.
+#[derive(Debug)]
+struct Pace {
+    led_ns: u64,
+    part: Span,
 }
 
 /// A time in which a quorum kept acknowledging, or the last part of one: it is counted anew from
@@ -152,7 +164,7 @@ impl LeaderClock {
         if !self.has_quorum(now_ns)
             && let Some(led) = &mut self.led
         {
-            led.span = None;
+            (led.span, led.pace) = (None, None);
         }
         self.extend_span(now_ns);
     }
@@ -185,7 +197,7 @@ impl LeaderClock {
     /// Starts both clocks from those in the ledger, once this term's blank entry is applied.
     pub(crate) fn start(&mut self, own: Reading, ledger: Stamp) {
         let base_ns = ledger.led_ms.saturating_mul(NS_PER_MS as u64);
-        self.led = Some(Led { base_ns, shown_ns: base_ns, span: None });
+        self.led = Some(Led { base_ns, shown_ns: base_ns, span: None, pace: None });
         self.beat(own.monotonic_ns);
         let target_offset_ms = self.agreed_offset_ms(own);
         let target_ms = target_offset_ms.map(|it| it + signed(own.monotonic_ns) / NS_PER_MS);
@@ -274,12 +286,34 @@ impl LeaderClock {
         if planted::is(Bug::LedWithoutQuorum) {
             end_ns = now_ns;
         }
-        let counted_ns = led.base_ns
-            + span.passed_ns(self.own, &self.voters, (&self.newest, &self.rate.slow), end_ns);
+        let seen = (&self.newest, &self.rate.slow);
+        let mut counted_ns = led.base_ns + span.passed_ns(self.own, &self.voters, seen, end_ns);
+        if let Some(pace) = &led.pace {
+            let passed_ns = pace.part.passed_ns(self.own, &self.voters, seen, end_ns);
+            let most_ns = pace.led_ns + passed_ns + pace.part.uncertainty_ns(&self.newest);
+            // What went too fast is not made up for later.
+            led.base_ns -= counted_ns.saturating_sub(most_ns).min(led.base_ns);
+            counted_ns = counted_ns.min(most_ns);
+        }
         led.shown_ns = led.shown_ns.max(counted_ns);
         if end_ns < now_ns {
             led.base_ns = counted_ns;
-            led.span = None;
+            (led.span, led.pace) = (None, None);
+        } else if led
+            .pace
+            .as_ref()
+            .is_none_or(|pace| end_ns.saturating_sub(pace.part.began_ns) >= self.ack_lifetime_ns)
+        {
+            self.begin_pace(end_ns, counted_ns);
+        }
+    }
+
+    /// Measures how fast led time passes from now on.
+    fn begin_pace(&mut self, now_ns: u64, led_ns: u64) {
+        let first = self.heard(now_ns);
+        if let Some(led) = &mut self.led {
+            let part = Span { began_ns: now_ns, quorum_ns: now_ns, first };
+            led.pace = Some(Pace { led_ns, part });
         }
     }
 
@@ -294,6 +328,8 @@ impl LeaderClock {
             span.passed_ns(self.own, &self.voters, (&self.newest, &self.rate.slow), now_ns);
         span.began_ns = span.began_ns.max(now_ns);
         span.first = first;
+        let led_ns = led.base_ns;
+        self.begin_pace(now_ns, led_ns);
     }
 
     /// Forgets the readings of a peer whose process is another now.
@@ -301,7 +337,9 @@ impl LeaderClock {
         self.newest.remove(&peer);
         self.rate.first.remove(&peer);
         self.rate.slow.remove(&peer);
-        if let Some(span) = self.led.as_mut().and_then(|led| led.span.as_mut()) {
+        let Some(led) = &mut self.led else { return };
+        let part = led.pace.as_mut().map(|pace| &mut pace.part);
+        for span in [led.span.as_mut(), part].into_iter().flatten() {
             span.first.remove(&peer);
         }
     }
@@ -425,6 +463,15 @@ impl Span {
             .fold(0, i64::min);
         let own = signed(end_ns.saturating_sub(self.began_ns));
         u64::try_from(own.saturating_add(slower)).unwrap_or(0)
+    }
+
+    /// How far off the readings may be that it is measured by.
+    fn uncertainty_ns(&self, newest: &BTreeMap<NodeId, Acknowledgement>) -> u64 {
+        let of_peer = |(peer, first): (&NodeId, &Acknowledgement)| {
+            let last = newest.get(peer).unwrap_or(first);
+            (first.uncertainty_ns() + last.uncertainty_ns()).unsigned_abs()
+        };
+        self.first.iter().map(of_peer).max().unwrap_or(0)
     }
 }
 

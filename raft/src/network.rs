@@ -105,6 +105,17 @@ impl Peer {
         Ok(Accepted { body, boot: sender.boot })
     }
 
+    /// Waits until the peer is seen to run another process than now. What was under way to the one
+    /// before gets no answer, and where no connection was reset, nothing says so for long: while a
+    /// snapshot is under way, the peer gets no entries, and no majority may do without it.
+    async fn restarted(&self) {
+        let boot = self.context.admission.newest_boot(self.target);
+        let look_every = Duration::from_millis(self.context.timing.heartbeat_ms);
+        while boot.is_none() || self.context.admission.newest_boot(self.target) == boot {
+            tokio::time::sleep(look_every).await;
+        }
+    }
+
     /// How long to wait for an append: heartbeats are soon repeated, entries may meet a slow disk.
     fn append_deadline(&self, entries: &[LogEntry], option: &RPCOption) -> Duration {
         if entries.is_empty() {
@@ -206,6 +217,10 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         let answer = tokio::select! {
             answer = sending => answer.map_err(|error| streaming(transport_error(&error)))?,
             closed = cancel => return Err(StreamingError::Closed(closed)),
+            () = self.restarted() => {
+                let what = "the peer's process is another than the one it was begun for";
+                return Err(streaming(RPCError::Network(NetworkError::from_string(what))));
+            }
         };
         count(&self.context.counters.snapshots_sent, 1);
         let received = self.accept::<SnapshotReceived>(&answer).map_err(streaming)?;

@@ -28,16 +28,36 @@ struct Node {
     boot: u64,
     /// When its process began.
     boot_ms: u64,
+    /// What it gained or lost when its rate changed.
+    gained_ns: i64,
 }
 
 impl Node {
     fn good() -> Self {
-        Self { per_mille: 1_000, wall_offset_ms: 0, reachable: true, boot: 1, boot_ms: 0 }
+        Self {
+            per_mille: 1_000,
+            wall_offset_ms: 0,
+            reachable: true,
+            boot: 1,
+            boot_ms: 0,
+            gained_ns: 0,
+        }
+    }
+
+    fn ran_ns(&self, now_ms: u64) -> u64 {
+        (now_ms - self.boot_ms) * MS / 1_000 * self.per_mille
+    }
+
+    /// Goes at another rate from now on.
+    fn set_rate(&mut self, per_mille: u64, now_ms: u64) {
+        let before_ns = self.ran_ns(now_ms);
+        self.per_mille = per_mille;
+        self.gained_ns += before_ns.cast_signed() - self.ran_ns(now_ms).cast_signed();
     }
 
     fn reading(&self, now_ms: u64) -> Reading {
         Reading {
-            monotonic_ns: (now_ms - self.boot_ms) * MS / 1_000 * self.per_mille,
+            monotonic_ns: self.ran_ns(now_ms).strict_add_signed(self.gained_ns),
             wall_ms: WALL_MS + now_ms as i64 + self.wall_offset_ms,
         }
     }
@@ -247,6 +267,31 @@ fn a_peer_that_comes_and_goes_does_not_let_a_fast_clock_run_ahead() {
         let passed = world.now_ms - then_ms;
         assert!(led <= passed + 60, "{own}: {led} led in {passed}");
         assert!(led + 60 >= passed * 9 / 10, "{own}: only {led} led in {passed}");
+    }
+}
+
+#[test]
+fn a_fast_peer_does_not_make_up_for_what_a_fast_leader_took() {
+    // First the leader's clock goes too fast, then it is well, then one peer's is: never two at
+    // once. Measured over all of it, that peer's median would have let time pass at its own rate.
+    for (own, peer, well_ms) in [(2_000, 2_000, 5_000), (2_000, 2_000, 0), (1_200, 2_000, 1_000)] {
+        let mut world = World::new(&[Node::good(), Node::good()]);
+        world.start(ledger(0, 0));
+        world.run(2_000);
+        let now_ms = world.now_ms;
+        world.own.set_rate(own, now_ms);
+        world.run(2_000);
+        let now_ms = world.now_ms;
+        world.own.set_rate(1_000, now_ms);
+        let before = world.run(well_ms).or_else(|| world.stamp()).unwrap().led_ms;
+        let then_ms = world.now_ms;
+        world.peers.get_mut(&2).unwrap().set_rate(peer, then_ms);
+        for _ in 0..20 {
+            let led = world.run(100).unwrap().led_ms - before;
+            let passed = world.now_ms - then_ms;
+            assert!(led <= passed + 200, "{own}, {peer}, {well_ms}: {led} led in {passed}");
+            assert!(led + 100 >= passed, "{own}, {peer}, {well_ms}: only {led} led in {passed}");
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use lease::command::{Command, Member};
 use lease::entry::Actor;
 use lease::outcome::Outcome;
-use raft::{Alarm, Change, ClusterConfig, StartError};
+use raft::{Alarm, Change, ClusterConfig, PeerCall, StartError};
 
 use crate::world::{World, by, soon};
 
@@ -29,9 +29,8 @@ async fn a_node_that_was_away_catches_up_by_log() {
     assert_eq!(world.node(away).metrics().snapshots_installed, 0);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_that_was_away_too_long_catches_up_by_snapshot() {
-    let mut world = World::ready_with(3, 5, 900_000, keeps_little).await;
+/// Stops a follower until the others have purged what it needs; gives it and the leader.
+async fn left_behind(world: &mut World) -> (u64, u64) {
     let away = world.followers().await[0];
     let at = world.leader().await;
     world.write(at, 899).await;
@@ -51,6 +50,13 @@ async fn a_node_that_was_away_too_long_catches_up_by_snapshot() {
     for number in 1_000..1_010 {
         world.write(at, number).await;
     }
+    (away, at)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_was_away_too_long_catches_up_by_snapshot() {
+    let mut world = World::ready_with(3, 5, 900_000, keeps_little).await;
+    let (away, _) = left_behind(&mut world).await;
     world.start(away).await;
     world.settle().await;
     assert!(world.node(away).metrics().snapshots_installed > 0);
@@ -59,6 +65,23 @@ async fn a_node_that_was_away_too_long_catches_up_by_snapshot() {
     }
     // What was installed is what it starts from.
     world.stop(away).await;
+    world.start(away).await;
+    world.settle().await;
+    assert!(world.has(away, 950).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_to_a_process_that_is_gone_is_begun_anew() {
+    let mut world = World::ready_with(3, 5, 900_000, keeps_little).await;
+    let (away, at) = left_behind(&mut world).await;
+    // It comes back behind a cut in which nothing is reset: the snapshot gets no answer, ever.
+    let snapshots = world.net.total(at, PeerCall::Snapshot);
+    world.net.cut_off(&[away]);
+    world.start(away).await;
+    let begun = world.net.wait_for_total(at, PeerCall::Snapshot, snapshots + 1);
+    soon("a snapshot", begun).await;
+    world.stop(away).await;
+    world.net.cut_off(&[]);
     world.start(away).await;
     world.settle().await;
     assert!(world.has(away, 950).await);

@@ -48,16 +48,29 @@ impl Net {
 
     /// Waits until a node has made this many more calls of a kind.
     pub(crate) async fn wait_for_calls(&self, from: NodeId, call: PeerCall, more: u64) {
+        self.wait_for_total(from, call, self.total(from, call) + more).await;
+    }
+
+    /// How many calls of a kind a node has made.
+    pub(crate) fn total(&self, from: NodeId, call: PeerCall) -> u64 {
+        self.calls.borrow().get(&(from, call)).copied().unwrap_or(0)
+    }
+
+    /// Waits until a node has made this many calls of a kind.
+    pub(crate) async fn wait_for_total(&self, from: NodeId, call: PeerCall, total: u64) {
         let mut calls = self.calls.subscribe();
-        let count = |calls: &BTreeMap<_, u64>| calls.get(&(from, call)).copied().unwrap_or(0);
-        let goal = count(&calls.borrow()) + more;
-        calls.wait_for(|calls| count(calls) >= goal).await.expect("the network stays");
+        let are_made = |calls: &BTreeMap<_, u64>| calls.get(&(from, call)).copied() >= Some(total);
+        calls.wait_for(are_made).await.expect("the network stays");
     }
 
     /// The peer, or why it is not reached.
     fn reach(&self, to: NodeId) -> Result<Cluster, TransportError> {
         let refused = || io::Error::from(io::ErrorKind::ConnectionRefused).into();
         self.nodes.lock().get(&to).cloned().ok_or_else(|| TransportError::NotSent(refused()))
+    }
+
+    fn count(&self, from: NodeId, call: PeerCall) {
+        self.calls.send_modify(|calls| *calls.entry((from, call)).or_default() += 1);
     }
 
     fn is_cut(&self, from: NodeId, to: NodeId) -> bool {
@@ -76,7 +89,9 @@ impl Net {
         // the caller cannot tell.
         let both = async {
             if self.is_cut(from, to) {
-                std::future::pending::<()>().await;
+                // Nor does it keep the peer's process.
+                drop(work);
+                return std::future::pending().await;
             }
             let answer = work.await;
             if self.is_cut(from, to) {
@@ -104,11 +119,9 @@ impl Transport for Link {
         deadline: Duration,
     ) -> BoxFuture<'_, Result<Bytes, TransportError>> {
         Box::pin(async move {
-            self.net.calls.send_modify(|calls| {
-                *calls.entry((self.from, call)).or_default() += 1;
-            });
+            self.net.count(self.from, call);
             let peer = self.net.reach(to)?;
-            let work = async { peer.handle(self.from, call, body).await };
+            let work = async move { peer.handle(self.from, call, body).await };
             self.net.over_the_link(self.from, to, deadline, work).await
         })
     }
@@ -122,7 +135,8 @@ impl Transport for Link {
     ) -> BoxFuture<'_, Result<Bytes, TransportError>> {
         Box::pin(async move {
             let peer = self.net.reach(to)?;
-            let work = async { peer.handle_snapshot(self.from, header, chunks).await };
+            self.net.count(self.from, PeerCall::Snapshot);
+            let work = async move { peer.handle_snapshot(self.from, header, chunks).await };
             self.net.over_the_link(self.from, to, deadline, work).await
         })
     }

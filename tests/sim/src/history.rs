@@ -28,10 +28,12 @@ pub(crate) struct History {
     pub(crate) terms_applied: BTreeMap<u64, (NodeId, u64)>,
     /// Sums over all rows by index.
     pub(crate) sums: BTreeMap<u64, (NodeId, [u8; 32])>,
-    /// Time with a leader that had a quorum, until when it is counted.
+    /// Time with a leader that had a quorum and committed what it had, until when it is counted.
     pub(crate) led_ns: u64,
     /// When that was counted last.
     pub(crate) led_counted_ns: u64,
+    /// What the leader has committed, and when that last was more, or all there was.
+    pub(crate) committed: (Option<u64>, u64),
     /// Until when a clock was slower than true time.
     pub(crate) slow_clock_until_ns: u64,
     /// When clocks were faster than true time, and by how many thousandths.

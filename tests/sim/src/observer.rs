@@ -64,7 +64,13 @@ fn watch_leadership(shared: &Shared, node: NodeId, cluster: &Cluster) {
     let now_ns = shared.time.now_ns();
     let mut history = shared.history.borrow_mut();
     let leader = *history.leaders.entry(status.term).or_insert(node);
-    if status.leads_with_quorum(LEADS_WITHIN) {
+    let committed = status.committed.map(|position| position.index);
+    if committed != history.committed.0 || committed == status.last_log {
+        history.committed = (committed, now_ns);
+    }
+    // What is behind a snapshot, or a disk, runs out once it is through: that is late, not reset.
+    let commits = now_ns.saturating_sub(history.committed.1) < LEADS_WITHIN.as_nanos() as u64;
+    if commits && status.leads_with_quorum(LEADS_WITHIN) {
         let since_ns = now_ns.saturating_sub(history.led_counted_ns);
         history.led_ns += since_ns.min(COUNT_AT_MOST_NS);
         history.led_counted_ns = now_ns;

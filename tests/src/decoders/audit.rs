@@ -9,6 +9,7 @@ use protocol::audit_segment::{
 };
 use protocol::cloud::admin;
 use protocol::offline::KeySet;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::bodies::{body, query};
@@ -89,17 +90,20 @@ fn examples() -> Result<Vec<Vec<u8>>> {
 /// The segment in a text, if every byte of it is believed, and its events.
 fn read(bytes: &[u8]) -> Result<Option<(VerifiedSegment, Events)>> {
     let Some(lines) = bytes.strip_suffix(b"\n") else { return Ok(None) };
-    let (mut reader, mut events) = (SegmentReader::default(), Events::new());
+    let (mut reader, mut events) = (SegmentReader::default(), Vec::new());
     for line in lines.split(|byte| *byte == b'\n') {
         match reader.line(line) {
             Ok(SegmentLine::Event { event, bytes, .. }) => {
-                events.push((serde_json::from_str(event.get())?, bytes[32..].to_vec()));
+                events.push((event.to_owned(), bytes[32..].to_vec()));
             }
             Ok(_) => {}
             Err(_) => return Ok(None),
         }
     }
-    Ok(reader.finish(&key_set()?).ok().map(|verified| (verified, events)))
+    // What an event says is read once its signature is believed: only then must it be readable.
+    let Ok(verified) = reader.finish(&key_set()?) else { return Ok(None) };
+    let read = |(event, rest): (Box<RawValue>, _)| Ok((serde_json::from_str(event.get())?, rest));
+    Ok(Some((verified, events.into_iter().map(read).collect::<Result<_>>()?)))
 }
 
 fn audit_segment() -> Result<Decoder> {
