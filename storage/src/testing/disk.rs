@@ -76,6 +76,8 @@ pub enum Loss {
     Nothing,
     /// Each sector and each name on its own, as this seed decides.
     Random(u64),
+    /// So too, but of what lies in several sectors the first is kept and the last is lost.
+    Torn(u64),
 }
 
 impl Loss {
@@ -83,7 +85,7 @@ impl Loss {
         match self {
             Self::Everything => false,
             Self::Nothing => true,
-            Self::Random(_) => random.below(2) == 0,
+            Self::Random(_) | Self::Torn(_) => random.below(2) == 0,
         }
     }
 }
@@ -149,7 +151,7 @@ impl MemoryDisk {
     pub fn power_cut(&self, loss: Loss) {
         let state = &mut *self.state.lock();
         let random = SeededEntropy::new(match loss {
-            Loss::Random(seed) => seed,
+            Loss::Random(seed) | Loss::Torn(seed) => seed,
             Loss::Everything | Loss::Nothing => 0,
         });
         for change in std::mem::take(&mut state.pending) {

@@ -52,8 +52,17 @@ impl Content {
     }
 
     pub(crate) fn power_cut(&mut self, loss: Loss, random: &SeededEntropy) {
-        for sector in std::mem::take(&mut self.dirty) {
-            if loss.keeps(random) {
+        let dirty = std::mem::take(&mut self.dirty);
+        let ends = (dirty.first().copied(), dirty.last().copied());
+        for sector in dirty {
+            let keeps = loss.keeps(random);
+            let is_kept = match loss {
+                Loss::Torn(_) if ends.0 == ends.1 => keeps,
+                Loss::Torn(_) if ends.0 == Some(sector) => true,
+                Loss::Torn(_) if ends.1 == Some(sector) => false,
+                _ => keeps,
+            };
+            if is_kept {
                 self.store(sector);
             }
         }

@@ -47,6 +47,8 @@ struct State {
     cut_at_log_sync: bool,
     /// Whether what was written to the log last lies in more than one sector.
     log_spans: bool,
+    /// Whether the power went while such a group was not synced.
+    is_torn: bool,
     off: bool,
     /// What faults came to.
     hits: u64,
@@ -90,9 +92,12 @@ impl SimDisk {
         self.inner.memory.turn_off();
     }
 
-    /// The power comes back; what was not synced is there, old or torn, as a seed says.
+    /// The power comes back; what was not synced is there, old or torn, as a seed says. A group of
+    /// the log that the cut was meant for is torn for certain.
     pub(crate) fn power_cut(&self, seed: u64) {
-        self.inner.memory.power_cut(Loss::Random(seed));
+        let is_torn = self.inner.state.lock().is_torn;
+        let loss = if is_torn { Loss::Torn(seed) } else { Loss::Random(seed) };
+        self.inner.memory.power_cut(loss);
         self.restore();
     }
 
@@ -158,6 +163,7 @@ impl SimDisk {
         }
         if kind == Kind::Sync && state.cut_at_log_sync && state.log_spans && is_of_log(path) {
             state.cut_at_log_sync = false;
+            state.is_torn = true;
             state.off = true;
             state.hits += 1;
             inner.memory.turn_off();
@@ -283,8 +289,10 @@ impl DiskFile for SimFile {
         self.disk.begin(Kind::Other, &self.path)?;
         if is_of_log(&self.path) {
             let last = offset + (bytes.len() as u64).saturating_sub(1);
-            let is_segment = self.path.extension().is_some_and(|it| it == "log");
-            let spans = is_segment && offset / SECTOR_BYTES != last / SECTOR_BYTES;
+            // A segment was opened under the name that it had while it was made ready.
+            let is_mark = self.path.file_stem().is_some_and(|it| it == "mark");
+            let is_group = !is_mark && offset >= SEGMENT_HEADER_BYTES;
+            let spans = is_group && offset / SECTOR_BYTES != last / SECTOR_BYTES;
             self.disk.inner.state.lock().log_spans = spans;
         }
         if offset + bytes.len() as u64 > self.file.len()? {
@@ -310,6 +318,8 @@ impl DiskFile for SimFile {
 
 /// Where a node keeps everything.
 pub(crate) const DATA_DIR: &str = "/data";
+/// Where the first group of a segment is.
+const SEGMENT_HEADER_BYTES: u64 = 4_096;
 /// What a power cut tears apart.
 const SECTOR_BYTES: u64 = 512;
 

@@ -228,8 +228,11 @@ fn faults(random: &SeededEntropy, end_s: u64) -> Vec<PlannedFault> {
     let room_ms = (end_s - BEGIN_S) * 1_000;
     for _ in 0..7 + random.below(6) {
         let at_ms = BEGIN_S * 1_000 + random.below(room_ms.saturating_sub(1_000).max(1));
-        let lasts_ms = (300 + random.below(6_000)).min(end_s * 1_000 - at_ms);
+        let lasts_ms = 300 + random.below(6_000);
         let fault = fault(random);
+        // It takes a while until a group is long enough to be torn.
+        let least_ms = if matches!(fault, Fault::TornGroup(_)) { 4_000 } else { 0 };
+        let lasts_ms = lasts_ms.max(least_ms).min(end_s * 1_000 - at_ms);
         let (at, lasts) = (Duration::from_millis(at_ms), Duration::from_millis(lasts_ms));
         faults.push(PlannedFault { at, lasts, fault });
     }
