@@ -9,6 +9,7 @@ use storage::state::{OpenError as StateOpenError, StateConfig, StateStore};
 use crate::config::ClusterConfig;
 use crate::fatal::Fatal;
 use crate::replica::{LoadError, Replica};
+use crate::status::Position;
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +40,31 @@ pub(crate) fn open(
     let (log, writer, store) = open_files(config, disk, Arc::clone(&clock))?;
     let replica =
         Replica::load(config.node, store, log.clone(), clock, fatal).map_err(not_loaded)?;
+    forget_superseded(&log, replica.checkpointed());
     Ok((log, writer, Arc::new(replica)))
+}
+
+/// Cuts off entries in whose place a later leader's were committed, when a checkpoint has those and
+/// the log does not: what others have stored may be applied here, or come in a snapshot, before
+/// this disk has it or has let the old ones go. openraft takes such a log for a corrupted one.
+///
+/// Nothing that was acknowledged is lost: what is cut was never committed, and what was committed
+/// is in the state. It need not be waited for: undone, it is done again at the next start.
+fn forget_superseded(log: &Log, applied: Option<Position>) {
+    let (Some(applied), Some(last)) = (applied, log.state().last) else { return };
+    if last.term >= applied.term || last.index < applied.index {
+        return;
+    }
+    tracing::warn!(last.term, last.index, ?applied, "the state has gone on without the log's end");
+    let kept = applied.index.checked_sub(1);
+    log.truncate_after(
+        kept,
+        Box::new(|cut| {
+            if let Err(error) = cut {
+                tracing::warn!(%error, "the log's end was not cut");
+            }
+        }),
+    );
 }
 
 /// The log and the state store as they are; with the log's writer when it has no thread.
@@ -89,5 +114,53 @@ pub(crate) fn not_loaded(error: LoadError) -> StartError {
     match error {
         LoadError::Obstacle(error) => StartError::Storage(error),
         LoadError::Damaged(error) => StartError::Damaged(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use storage::log::{LogEntry, LogPosition};
+    use storage::seam::RealClock;
+    use storage::testing::MemoryDisk;
+
+    use super::*;
+
+    /// A log with entries of these terms, from index 1 on.
+    fn log_of(terms: &[u64]) -> Log {
+        let config =
+            LogConfig::new("/log".into(), ClusterConfig::new(1, "/".into(), 7).log_identity());
+        let disk = Arc::new(MemoryDisk::new());
+        let (log, _) = Log::open(disk, Arc::new(RealClock::new()), config).unwrap();
+        let entry = |(index, term): (u64, &u64)| LogEntry {
+            index,
+            term: *term,
+            kind: 0,
+            payload: Bytes::from_static(b"x"),
+        };
+        let entries = (1..).zip(terms).map(entry).collect();
+        log.append(entries, Box::new(|appended| appended.unwrap()));
+        log
+    }
+
+    #[test]
+    fn only_what_a_later_leader_replaced_is_cut() {
+        let check = |terms: &[u64], applied: Option<(u64, u64)>, last: Option<(u64, u64)>| {
+            let log = log_of(terms);
+            forget_superseded(&log, applied.map(|(term, index)| Position { term, index }));
+            let found = log.state().last.map(|LogPosition { index, term }| (term, index));
+            assert_eq!(found, last, "{terms:?} {applied:?}");
+        };
+        // The seed that found it: the same place, another term.
+        check(&[1, 1, 1], Some((2, 3)), Some((1, 2)));
+        // More of the same leader behind it.
+        check(&[1, 1, 1, 1, 1], Some((2, 3)), Some((1, 2)));
+        check(&[1, 1, 1], Some((4, 1)), None);
+        // What openraft mends, or what is in order, is left alone.
+        check(&[1, 1], Some((2, 3)), Some((1, 2)));
+        check(&[1, 1, 2], Some((2, 3)), Some((2, 3)));
+        check(&[1, 1, 2, 3], Some((2, 3)), Some((3, 4)));
+        check(&[1, 1, 1], Some((1, 2)), Some((1, 3)));
+        check(&[1, 1, 1], None, Some((1, 3)));
     }
 }

@@ -39,7 +39,7 @@ async fn left_behind(world: &mut World) -> (u64, u64) {
         world.write(at, number).await;
     }
     for node in world.ids() {
-        world.node(node).checkpoint_now().await.unwrap();
+        world.node(node).checkpoint_now().await.expect("a checkpoint");
     }
     // openraft purges when it has been told of the snapshot.
     for node in world.ids() {
