@@ -166,7 +166,8 @@ async fn the_audit_log_is_followed_through_a_leaders_death() -> Result<()> {
         followed()?.iter().filter_map(|it| it["lease_id"].as_str().map(str::to_owned)).collect();
     ensure!(leases[before..] == granted, "{leases:?} {granted:?}");
     let pid = Pid::from_child(&follower);
-    kill_process(pid, Signal::INT)?;
+    // Not INT: whoever runs this in the background of a shell has it ignored.
+    kill_process(pid, Signal::TERM)?;
     follower.wait()?;
     Ok(())
 }

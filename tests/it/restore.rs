@@ -11,6 +11,7 @@ use leasehold_tests::cluster::{Cluster, DevFile, DevNode, binary, leasehold};
 use leasehold_tests::holds::{Hold, most_seats_held_at_once};
 use leasehold_tests::packages::{Registered, import_and_register, sign, template, with_policy};
 use leasehold_tests::wait::eventually;
+use protocol::fence::Fence;
 use reqwest::Method;
 use serde_json::{Value, json};
 use storage::seam::{Clock, RealClock};
@@ -178,6 +179,10 @@ async fn holders_come_back(api: &Api, node: u64, shop: &Shop, seats: &[Seat]) ->
             200 => {
                 let renewal_token = answer.text("renewal_token")?.to_owned();
                 ensure!(renewal_token != seat.renewal_token, "the token of a former epoch");
+                // Whatever was granted after the backup, and is forgotten, had a lower one.
+                let fence: Fence = answer.text("fence")?.parse()?;
+                let is_of_backup = answer.body["fence"] == seat.fence.as_str();
+                ensure!(is_of_backup || fence.epoch == 2, "a fence is given again: {answer:?}");
                 back.push(Seat { renewal_token, ..seat.clone() });
             }
             409 => ensure!(answer.body["reason"] == "max_overage_exceeded", "{answer:?}"),

@@ -9,6 +9,7 @@
 mod api;
 mod disks;
 mod edges;
+mod planted;
 mod tidy;
 mod tiers;
 
@@ -18,10 +19,11 @@ const USAGE: &str = "\
 usage: cargo xtask <command>
 
   test [--tier NAME]...   run the gate: tidy, format, lint, supply, unit, mutation, sim,
-                          openapi, schemathesis, cluster, disks, rig
+                          openapi, schemathesis, cluster, disks, rig, planted
   fix                     format, apply lint suggestions, write generated documents
   sim [ARGS]...           simulate clusters under faults, one for each seed
   disks [ARGS]...         cut and damage disks under load, as often as one likes
+  planted [BUG]...        put bugs in on purpose, and let the tiers find them
   load [ARGS]...          measure checkouts against a running `leasehold dev`
 ";
 
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
         ["fix"] => tiers::fix(),
         ["sim", rest @ ..] => tiers::sim(rest),
         ["disks", rest @ ..] => disks::run(rest),
+        ["planted", rest @ ..] => planted::run(rest),
         ["load", rest @ ..] => tiers::load(rest),
         _ => {
             eprint!("{USAGE}");
