@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use lease::ids::NodeId;
+use raft::NodeRole;
 use storage::testing::SeededEntropy;
 
 use crate::net::host;
@@ -37,6 +38,8 @@ pub(crate) trait Hands {
     fn kill(&mut self, node: NodeId, now: Duration);
     /// A machine loses its power now.
     fn cut_power(&mut self, node: NodeId, now: Duration);
+    /// A machine loses what is on its disk, and is started again.
+    fn wipe(&mut self, node: NodeId, now: Duration);
     /// A process is told to stop.
     fn stop_cleanly(&mut self, node: NodeId);
 }
@@ -64,6 +67,8 @@ pub(crate) struct Active {
     lost_before: u64,
     late_before: u64,
     boots_before: u64,
+    /// The highest term when it began, while a later one's leader is waited for.
+    waits_for_term_after: Option<u64>,
 }
 
 impl Active {
@@ -75,6 +80,16 @@ impl Active {
     ) -> Option<Self> {
         let Network { world, now } = network;
         let shared = Rc::clone(world.shared());
+        // A second disk lost before the first is replaced may be a majority's.
+        let was_wiped = shared.machines.borrow().values().any(|machine| machine.is_wiped.get());
+        if matches!(planned.fault, Fault::Wipe(_)) && was_wiped {
+            return None;
+        }
+        // Nor does anything hold once a majority's clocks are wrong together.
+        let is_off = shared.time.now_ns() < shared.history.borrow().off_rate_until_ns;
+        if matches!(planned.fault, Fault::Rate(..)) && is_off {
+            return None;
+        }
         let node = match target_of(planned.fault) {
             Some(target) => Some(find(&shared, target)?),
             None => None,
@@ -90,6 +105,7 @@ impl Active {
             lost_before: lost(&shared),
             late_before: shared.late.load(Ordering::Relaxed),
             boots_before: boots(&shared),
+            waits_for_term_after: None,
         };
         active.take_effect(world, now, planned.lasts);
         Some(active)
@@ -101,11 +117,18 @@ impl Active {
         match self.fault {
             Fault::CutOff(_)
             | Fault::Split(_)
+            | Fault::Islands
             | Fault::Mute(_)
             | Fault::Deaf(_)
             | Fault::Bridge(_)
             | Fault::NoClients(_)
             | Fault::NoAnswers(_) => self.cut_links(world),
+            Fault::CutElection => {
+                if let Some((leader, term)) = newest_leader(&shared) {
+                    self.waits_for_term_after = Some(term);
+                    world.kill(leader, now);
+                }
+            }
             Fault::Loss(permille) => world.lose(permille),
             Fault::Delay(most_ms) => world.delay(Some(Duration::from_millis(most_ms))),
             Fault::PowerCutAll => {
@@ -125,9 +148,33 @@ impl Active {
         }
     }
 
+    /// What has to wait for something: called between any two steps of the run.
+    pub(crate) fn step<H: Hands>(&mut self, network: Network<'_, H>) {
+        let Network { world, now } = network;
+        let shared = Rc::clone(world.shared());
+        let Some(before) = self.waits_for_term_after else { return };
+        let Some((leader, _)) = newest_leader(&shared).filter(|(_, term)| *term > before) else {
+            return;
+        };
+        self.waits_for_term_after = None;
+        self.node = Some(leader);
+        shared.tell("election", format!("node {leader} was elected, and is cut off"));
+        self.cut_links(world);
+        let members = shared.members.borrow().clone();
+        let runs = |node: &NodeId| shared.machine(*node).is_some_and(|it| it.cluster().is_some());
+        let voters: Vec<NodeId> =
+            members.into_iter().filter(|node| *node != leader && runs(node)).collect();
+        let chosen = world.random().below(voters.len().max(1) as u64);
+        if let Some(voter) = usize::try_from(chosen).ok().and_then(|at| voters.get(at)) {
+            world.cut_power(*voter, now);
+        }
+    }
+
     /// What befalls one machine.
     fn trouble<H: Hands>(&self, world: &mut H, machine: &Machine, now: Duration, lasts: Duration) {
         let node = machine.node;
+        let ns = |at: Duration| u64::try_from(at.as_nanos()).unwrap_or(u64::MAX);
+        let until_ns = ns(now + lasts + Duration::from_secs(1));
         match self.fault {
             Fault::Kill(_) => world.kill(node, now),
             Fault::PowerCut(_, after) => machine.disk.cut_after(after),
@@ -141,13 +188,18 @@ impl Active {
             Fault::NoRoom(_) => machine.disk.set_full(true, true),
             Fault::SlowDisk(_, ms) => machine.disk.set_slow(Some(Duration::from_millis(ms))),
             Fault::FailedSync(_) => machine.disk.fail_next_sync(),
-            Fault::WallStep(_, ms) => machine.clock.step_wall(ms),
-            Fault::WallStrobe(_, ms) => machine.clock.strobe_wall(ms),
+            Fault::WallStep(_, ms) => {
+                machine.clock.step_wall(ms);
+                world.shared().history.borrow_mut().moved_walls.push((ns(now), until_ns));
+            }
+            Fault::WallStrobe(_, ms) => {
+                machine.clock.strobe_wall(ms);
+                world.shared().history.borrow_mut().moved_walls.push((ns(now), until_ns));
+            }
             Fault::Rate(_, permille) => {
                 machine.clock.set_rate(permille);
-                let ns = |at: Duration| u64::try_from(at.as_nanos()).unwrap_or(u64::MAX);
-                let until_ns = ns(now + lasts + Duration::from_secs(1));
                 let mut history = world.shared().history.borrow_mut();
+                history.off_rate_until_ns = until_ns;
                 match permille.checked_sub(1_000) {
                     None => {
                         history.slow_clock_until_ns = history.slow_clock_until_ns.max(until_ns);
@@ -157,6 +209,10 @@ impl Active {
             }
             Fault::Replace(_) => self.send_errand(world, Errand::Replace(node)),
             Fault::Grow(_) => self.send_errand(world, Errand::Grow(node)),
+            Fault::Wipe(_) => {
+                world.wipe(node, now);
+                self.send_errand(world, Errand::Replace(node));
+            }
             _ => {}
         }
     }
@@ -178,7 +234,8 @@ impl Active {
         for from in &nodes {
             for to in nodes.iter().filter(|to| *to != from) {
                 let is_cut = match self.fault {
-                    Fault::CutOff(_) => own == *from || own == *to,
+                    Fault::CutOff(_) | Fault::CutElection => own == *from || own == *to,
+                    Fault::Islands => true,
                     Fault::Mute(_) => own == *from,
                     Fault::Deaf(_) => own == *to,
                     Fault::Split(_) => side(*from) != side(*to),
@@ -218,6 +275,10 @@ impl Active {
             Fault::Delay(_) => world.delay(None),
             _ => {}
         }
+        if self.fault == Fault::CutElection {
+            // Nobody may have been elected in its time.
+            return if self.cut.is_empty() { 0 } else { booted };
+        }
         let Some(machine) = machine else {
             return match self.fault {
                 Fault::Delay(_) => {
@@ -253,7 +314,7 @@ impl Active {
                 booted
             }
             Fault::Kill(_) | Fault::PowerCut(..) | Fault::Restart(_) => booted,
-            Fault::Replace(_) | Fault::Grow(_) => self.errand_done(world),
+            Fault::Replace(_) | Fault::Grow(_) | Fault::Wipe(_) => self.errand_done(world),
             Fault::NoClients(_) | Fault::NoAnswers(_) => {
                 lost(&shared).saturating_sub(self.lost_before)
             }
@@ -286,8 +347,11 @@ fn target_of(fault: Fault) -> Option<Target> {
         | Fault::WallStrobe(target, _)
         | Fault::Rate(target, _)
         | Fault::Replace(target)
-        | Fault::Grow(target) => Some(target),
+        | Fault::Grow(target)
+        | Fault::Wipe(target) => Some(target),
         Fault::Split(_)
+        | Fault::Islands
+        | Fault::CutElection
         | Fault::Loss(_)
         | Fault::Delay(_)
         | Fault::PowerCutAll
@@ -312,6 +376,16 @@ fn find(shared: &Shared, target: Target) -> Option<NodeId> {
             running.get(at).copied()
         }
     }
+}
+
+/// The leader of the highest term that anybody leads, with a quorum or without, and that term.
+fn newest_leader(shared: &Shared) -> Option<(NodeId, u64)> {
+    let machines = shared.machines.borrow();
+    let leading = machines.values().filter_map(|machine| {
+        let status = machine.cluster()?.status();
+        (status.role == NodeRole::Leader).then_some((status.term, machine.node))
+    });
+    leading.max().map(|(term, node)| (node, term))
 }
 
 fn failures(shared: &Shared) -> u64 {

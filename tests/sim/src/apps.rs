@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use http::Method;
 use lease::ids::LeaseId;
+use protocol::wire::UtcTime;
 use serde_json::{Value, json};
 use storage::testing::SeededEntropy;
 
@@ -20,6 +21,7 @@ use crate::http::{Ask, Asker, Reply};
 use crate::invariants::led;
 use crate::keys;
 use crate::shared::{Phase, Shared};
+use crate::time::BEGINNING_MS;
 
 /// The applications' credentials, by package.
 #[derive(Default)]
@@ -48,10 +50,18 @@ pub(crate) struct Holder {
     acts: u64,
 }
 
+/// When a request was sent.
+#[derive(Debug, Clone, Copy)]
+struct Sent {
+    at_ns: u64,
+    /// How much time with a leader there can have been until then.
+    most_led_ns: u64,
+}
+
 /// What came of an act that was tried until somebody answered.
 enum Done {
     /// Carried out; the body, when the request that was answered was sent, and the attempts.
-    Yes(Value, u64, Vec<u128>),
+    Yes(Value, Sent, Vec<u128>),
     /// Refused; status and reason, and whether an earlier attempt may have been carried out.
     No(u16, String, bool),
     /// Nobody answered.
@@ -130,7 +140,8 @@ impl Holder {
             let trace = u128::from(self.number + 1) << 64 | u128::from(self.acts);
             let ask = Ask { trace: Some(trace), ..ask.clone().bearer(&token) };
             let node = self.somewhere();
-            let at_ns = self.now_ns();
+            let most_led_ns = self.shared.history.borrow().most_led_ns;
+            let sent_now = Sent { at_ns: self.now_ns(), most_led_ns };
             let reply = self.asker.ask(node, &ask).await;
             match reply {
                 Reply::Answer(status @ 200..=299, body, _) => {
@@ -142,7 +153,7 @@ impl Holder {
                         [self.number, node, u64::from(status), sum],
                     );
                     self.shared.totals.borrow_mut().acknowledged += 1;
-                    return Done::Yes(body, at_ns, sent);
+                    return Done::Yes(body, sent_now, sent);
                 }
                 Reply::Answer(401, ..) => {
                     // The civil clock moved on, or the secret is another: a new one is asked for.
@@ -179,7 +190,8 @@ impl Holder {
 
     async fn check_out(&mut self, package: usize) -> Option<(LeaseId, String)> {
         let plan = self.shared.plan.packages[package].clone();
-        let key = format!("key-{}-{}", self.number, self.acts);
+        let key = self.key();
+        let name = format!("{package} {key}");
         let mut body = json!({
             "product_id": plan.name,
             "user": format!("user-{}", self.number),
@@ -194,13 +206,11 @@ impl Holder {
         let ask = Ask::new(Method::POST, path).key(&key).json(&body);
         let asked_ns = self.now_ns();
         // While nothing is known of it, it may have happened.
-        self.shared.history.borrow_mut().unknown_checkouts.insert(key.clone());
-        let (body, sent_ns, attempts) = match self.act(package, ask.clone(), 8).await {
-            Done::Yes(body, sent_ns, attempts) => (body, sent_ns, attempts),
-            Done::No(_, _, may_be_done) => {
-                if !may_be_done {
-                    self.shared.history.borrow_mut().unknown_checkouts.remove(&key);
-                }
+        self.shared.history.borrow_mut().unknown_checkouts.insert(name.clone());
+        let (body, sent, attempts) = match self.act(package, ask.clone(), 8).await {
+            Done::Yes(body, sent, attempts) => (body, sent, attempts),
+            Done::No(status, reason, may_be_done) => {
+                self.not_checked_out(&name, status, &reason, may_be_done);
                 return None;
             }
             Done::Unknown => return None,
@@ -210,10 +220,10 @@ impl Holder {
         let fence = body["fence"].as_str()?.to_owned();
         let lease = self.lease_of(&text)?;
         let now_ns = self.now_ns();
-        let until_ns = sent_ns + body["expires_in_ms"].as_u64()? * NS_PER_MS;
+        let lives_ns = body["expires_in_ms"].as_u64()? * NS_PER_MS;
         {
             let mut history = self.shared.history.borrow_mut();
-            history.unknown_checkouts.remove(&key);
+            history.unknown_checkouts.remove(&name);
             history.grants.push((asked_ns, now_ns, fence.clone()));
             let (touched_led_ns, touched_terms) = led(&history);
             let held = Held {
@@ -221,12 +231,14 @@ impl Holder {
                 text: text.clone(),
                 fence: fence.clone(),
                 granted_ns: now_ns,
-                until_ns,
+                until_ns: sent.at_ns + lives_ns,
+                until_led_ns: sent.most_led_ns + lives_ns,
                 touched_ns: now_ns,
                 touched_led_ns,
                 touched_terms,
                 lives_ms: u64::from(plan.ttl_s) * 1_000,
                 borrowed: false,
+                token_until_ns: None,
                 borrows: (0, 0),
                 return_asked_ns: None,
                 returned_ns: None,
@@ -244,6 +256,16 @@ impl Holder {
         Some((lease, token))
     }
 
+    fn not_checked_out(&self, name: &str, status: u16, reason: &str, may_be_done: bool) {
+        if !may_be_done {
+            self.shared.history.borrow_mut().unknown_checkouts.remove(name);
+        }
+        if !CHECKOUT_REFUSALS.contains(&reason) {
+            let what = format!("checkout {name} was refused: {status} {reason}");
+            self.shared.violate("refusals_have_a_reason_that_can_be", what);
+        }
+    }
+
     /// The same request again: the same lease and fence, whoever answers.
     async fn ask_again(&mut self, package: usize, ask: Ask, lease: &str, fence: &str) {
         if let Done::Yes(body, ..) = self.act(package, ask, 3).await {
@@ -253,6 +275,16 @@ impl Holder {
                 self.shared.violate("retry_gives_the_identical_answer", what);
             }
         }
+    }
+
+    /// A key that nobody else of this application uses; other applications do, for other things.
+    fn key(&self) -> String {
+        let holder = match self.number % 6 {
+            of_three @ 0..=2 => self.number / 6 * 3 + of_three,
+            of_two @ 3..=4 => self.number / 6 * 2 + of_two - 3,
+            _ => self.number / 6,
+        };
+        format!("key-{holder}-{}", self.acts)
     }
 
     fn lease_of(&self, text: &str) -> Option<LeaseId> {
@@ -289,9 +321,22 @@ impl Holder {
                     continue;
                 }
                 2 if may_borrow && !self.of(lease, |held| held.borrowed) => {
-                    self.borrow(lease, &token).await
+                    let borrowed = self.borrow(lease, &token).await;
+                    if self.of(lease, |held| held.borrows.0 > 0) && self.below(2) == 0 {
+                        // Carried away: that is what it was borrowed for.
+                        return;
+                    }
+                    borrowed
                 }
-                _ => self.renew(lease, &token).await,
+                _ => {
+                    let renewed = self.renew(lease, &token).await;
+                    if let Some(next) = &renewed
+                        && self.below(16) == 0
+                    {
+                        self.replay(lease, &token, next).await;
+                    }
+                    renewed
+                }
             };
             match renewed {
                 Some(next) => token = next,
@@ -330,7 +375,7 @@ impl Holder {
         let body = json!({ "renewal_token": token, "still_active": true });
         let path = format!("/api/v1/licenses/{text}/heartbeat");
         match self.act(package, Ask::new(Method::PUT, path).json(&body), 4).await {
-            Done::Yes(body, sent_ns, _) => self.renewed(lease, &body, sent_ns, ttl_ms),
+            Done::Yes(body, sent, _) => self.renewed(lease, &body, sent, ttl_ms),
             Done::No(status, reason, _) => {
                 self.shared.totals.borrow_mut().refused_heartbeats += 1;
                 self.refused(lease, status, &reason, "a heartbeat");
@@ -344,11 +389,30 @@ impl Holder {
         }
     }
 
-    fn renewed(&self, lease: LeaseId, body: &Value, sent_ns: u64, ttl_ms: u64) -> Option<String> {
-        let until_ns = sent_ns + body["expires_in_ms"].as_u64()? * NS_PER_MS;
+    /// A copy of the program shows the token of before: it is told what was told already, or
+    /// refused, and nothing comes of it.
+    async fn replay(&mut self, lease: LeaseId, token: &str, next: &str) {
+        let (package, text) = self.of(lease, |held| (held.package, held.text.clone()));
+        let body = json!({ "renewal_token": token, "still_active": true });
+        let path = format!("/api/v1/licenses/{text}/heartbeat");
+        match self.act(package, Ask::new(Method::PUT, path).json(&body), 2).await {
+            Done::Yes(body, ..) if body["renewal_token"] != next => {
+                let what = format!("a token of {text} was good for {next}, and then {body}");
+                self.shared.violate("retry_gives_the_identical_answer", what);
+            }
+            Done::No(status, reason, _) => {
+                self.refused(lease, status, &reason, "a replayed heartbeat");
+            }
+            Done::Yes(..) | Done::Unknown => {}
+        }
+    }
+
+    fn renewed(&self, lease: LeaseId, body: &Value, sent: Sent, ttl_ms: u64) -> Option<String> {
+        let lives_ns = body["expires_in_ms"].as_u64()? * NS_PER_MS;
         let fence = body["fence"].as_str()?;
         self.change(lease, |held| {
-            held.until_ns = held.until_ns.max(until_ns);
+            held.until_ns = held.until_ns.max(sent.at_ns + lives_ns);
+            held.until_led_ns = held.until_led_ns.max(sent.most_led_ns + lives_ns);
             held.lives_ms = ttl_ms;
         });
         let same = self.of(lease, |held| held.fence == fence);
@@ -392,10 +456,15 @@ impl Holder {
             held.borrows.1 += 1;
         });
         match self.act(package, Ask::new(Method::POST, path).json(&body), 4).await {
-            Done::Yes(body, sent_ns, _) => {
-                self.change(lease, |held| held.borrows = (held.borrows.0 + 1, held.borrows.1 - 1));
+            Done::Yes(body, sent, _) => {
+                let until: UtcTime = body["borrowed_until"].as_str()?.parse().ok()?;
+                let until_ms = u64::try_from(until.unix_ms - BEGINNING_MS).ok()? + SKEW_MS;
+                self.change(lease, |held| {
+                    held.borrows = (held.borrows.0 + 1, held.borrows.1 - 1);
+                    held.token_until_ns = Some(until_ms * NS_PER_MS);
+                });
                 self.shared.totals.borrow_mut().borrows += 1;
-                self.renewed(lease, &body, sent_ns, u64::from(seconds) * 1_000)
+                self.renewed(lease, &body, sent, u64::from(seconds) * 1_000)
             }
             Done::No(status, reason, may_be_done) => {
                 self.refused(lease, status, &reason, "a borrow");
@@ -495,5 +564,11 @@ impl Holder {
 }
 
 const NS_PER_MS: u64 = 1_000_000;
+/// How slow the clock of a device with an offline token may be: a term of the package.
+pub(crate) const SKEW_MS: u64 = 1_000;
+/// Why a checkout may be refused. A pool whose last seat was moved elsewhere is gone until one
+/// comes back; who asks again may find that what was granted has ended.
+const CHECKOUT_REFUSALS: [&str; 5] =
+    ["max_overage_exceeded", "pool_exhausted", "unknown_pool", "package_suspended", "lease_ended"];
 /// How long after a holder gave up its request may still arrive and be carried out.
 const UNDER_WAY_MS: u64 = 3_000;

@@ -59,7 +59,7 @@ impl SimDisk {
     /// makes that durable before anything else.
     pub(crate) fn new(node: u64, seed: u64, time: Time, trace: Arc<Trace>) -> Self {
         let memory = MemoryDisk::new();
-        memory.put(&Path::new(DATA_DIR).join("node.toml"), b"# a node");
+        memory.put(&settings(), b"# a node");
         let inner = Inner {
             node,
             memory,
@@ -99,6 +99,15 @@ impl SimDisk {
         let loss = if is_torn { Loss::Torn(seed) } else { Loss::Random(seed) };
         self.inner.memory.power_cut(loss);
         self.restore();
+    }
+
+    /// All that was stored is lost; the machine and its settings are not.
+    pub(crate) fn wipe(&self) {
+        let settings = settings();
+        for path in self.inner.memory.file_paths().iter().filter(|path| **path != settings) {
+            self.inner.memory.lose(path);
+        }
+        self.process_crash();
     }
 
     /// The process is another; nothing is lost.
@@ -327,6 +336,11 @@ const SECTOR_BYTES: u64 = 512;
 enum Kind {
     Sync,
     Other,
+}
+
+/// What a machine is given before anything else.
+fn settings() -> PathBuf {
+    Path::new(DATA_DIR).join("node.toml")
 }
 
 fn is_of_log(path: &Path) -> bool {

@@ -17,6 +17,8 @@ pub(crate) struct Wanted {
     pub(crate) twice: u64,
     /// After this no further run begins.
     pub(crate) within: Option<Duration>,
+    /// Whether no further run begins once one has failed.
+    pub(crate) until_found: bool,
     pub(crate) jobs: Option<usize>,
 }
 
@@ -56,7 +58,8 @@ pub(crate) fn run(wanted: &Wanted) -> Result<ExitCode> {
     let (all, mut told) = (wanted.twice + wanted.seeds, now());
     loop {
         let is_late = wanted.within.is_some_and(|within| started.elapsed() >= within);
-        while !is_late && under_way.len() < jobs {
+        let is_over = is_late || wanted.until_found && !sum.failed.is_empty();
+        while !is_over && under_way.len() < jobs {
             let Some(seed) = waiting.next() else { break };
             under_way.push(begin(seed, wanted.options)?);
         }

@@ -32,10 +32,18 @@ pub(crate) struct History {
     pub(crate) led_ns: u64,
     /// When that was counted last.
     pub(crate) led_counted_ns: u64,
+    /// The most time with a leader that there can have been.
+    pub(crate) most_led_ns: u64,
+    /// When that was counted last.
+    pub(crate) most_led_counted_ns: u64,
     /// What the leader has committed, and when that last was more, or all there was.
     pub(crate) committed: (Option<u64>, u64),
     /// Until when a clock was slower than true time.
     pub(crate) slow_clock_until_ns: u64,
+    /// When a wall clock showed another time than the true one.
+    pub(crate) moved_walls: Vec<(u64, u64)>,
+    /// Until when a clock runs at another rate than the others.
+    pub(crate) off_rate_until_ns: u64,
     /// When clocks were faster than true time, and by how many thousandths.
     pub(crate) fast_clocks: Vec<(u64, u64, u64)>,
 }
@@ -50,6 +58,8 @@ pub(crate) struct Seen {
     pub(crate) at_ns: u64,
     /// Time with a leader until then.
     pub(crate) led_ns: u64,
+    /// The most that there can have been.
+    pub(crate) most_led_ns: u64,
     /// Terms that had a leader until then.
     pub(crate) terms: u64,
 }
@@ -80,6 +90,8 @@ pub(crate) struct Held {
     pub(crate) granted_ns: u64,
     /// Until when it is certainly held, if nothing ends it: sent plus the time that was promised.
     pub(crate) until_ns: u64,
+    /// How much time with a leader it certainly lasts to.
+    pub(crate) until_led_ns: u64,
     /// When anything that could have lengthened it may last have arrived.
     pub(crate) touched_ns: u64,
     /// Time with a leader until then.
@@ -90,6 +102,8 @@ pub(crate) struct Held {
     pub(crate) lives_ms: u64,
     /// Whether it was borrowed, or may have been.
     pub(crate) borrowed: bool,
+    /// Until when an offline token may count by true time, on a device whose clock is as slow as may be.
+    pub(crate) token_until_ns: Option<u64>,
     /// Borrows that were acknowledged, and those that may have happened beyond them.
     pub(crate) borrows: (u64, u64),
     /// When its holder asked to give it back.

@@ -208,6 +208,8 @@ fn no_lease_ended_early(shared: &Shared) {
 /// A lease was seen to have run out: neither too early nor, when nothing was wrong, too late.
 pub(crate) fn expired(shared: &Shared, lease: LeaseId, seq: u64) {
     never_expired_early(shared, lease, seq);
+    time_without_a_quorum_does_not_count(shared, lease, seq);
+    a_borrowed_seat_is_out_until_its_token_ends(shared, lease, seq);
     never_reset_by_a_failover(shared, lease, seq);
 }
 
@@ -228,6 +230,54 @@ fn never_expired_early(shared: &Shared, lease: LeaseId, seq: u64) {
     );
     drop(history);
     shared.violate("never_expired_early", what);
+}
+
+/// While nobody leads, nobody can renew: no lease runs out by that time.
+fn time_without_a_quorum_does_not_count(shared: &Shared, lease: LeaseId, seq: u64) {
+    let history = shared.history.borrow();
+    let (Some(held), Some(seen)) = (history.leases.get(&lease), history.events.get(&seq)) else {
+        return;
+    };
+    let in_time = |(from_ns, to_ns, _): &(u64, u64, u64)| {
+        *from_ns <= seen.at_ns && held.granted_ns.saturating_sub(S_NS) <= *to_ns
+    };
+    let is_late = seen.most_led_ns + LED_SLACK_NS >= held.until_led_ns;
+    if is_late || held.borrowed || history.fast_clocks.iter().any(in_time) {
+        return;
+    }
+    let what = format!(
+        "{} was to last to {:.3} led s and had run out at {:.3}",
+        held.text,
+        held.until_led_ns as f64 / 1e9,
+        seen.most_led_ns as f64 / 1e9
+    );
+    drop(history);
+    shared.violate("time_without_a_quorum_does_not_count", what);
+}
+
+/// The seat of an offline token is nobody else's while any clock within the allowed skew may count
+/// the token as good.
+fn a_borrowed_seat_is_out_until_its_token_ends(shared: &Shared, lease: LeaseId, seq: u64) {
+    let history = shared.history.borrow();
+    let (Some(held), Some(seen)) = (history.leases.get(&lease), history.events.get(&seq)) else {
+        return;
+    };
+    let Some(until_ns) = held.token_until_ns else { return };
+    let then = |from_ns: u64, to_ns: u64| from_ns <= seen.at_ns && held.granted_ns <= to_ns;
+    // The cluster's civil clock follows a majority's wall clocks, by a leader's own between.
+    let is_off = history.moved_walls.iter().any(|(from_ns, to_ns)| then(*from_ns, *to_ns))
+        || history.fast_clocks.iter().any(|(from_ns, to_ns, _)| then(*from_ns, *to_ns));
+    if is_off || seen.at_ns + CIVIL_SLACK_NS >= until_ns {
+        return;
+    }
+    let what = format!(
+        "{} was borrowed until {:.3} s and had run out at {:.3} s",
+        held.text,
+        until_ns as f64 / 1e9,
+        seen.at_ns as f64 / 1e9
+    );
+    drop(history);
+    shared.violate("a_borrowed_seat_is_out_until_its_token_ends", what);
 }
 
 /// Time with a leader counts against a lease, whoever leads: a failover gives back a second and the
@@ -356,6 +406,12 @@ pub(crate) fn led(history: &History) -> (u64, u64) {
 /// A failover gives back what the log had not yet of the lease clock, and what passes until the new
 /// leader lets time pass.
 const GIVEN_BACK_MS: u64 = 1_500;
+/// How far the cluster's civil clock may be ahead of true time while all wall clocks are right:
+/// what is uncertain about a reading.
+const CIVIL_SLACK_NS: u64 = 200_000_000;
+/// The observer's look, twice.
+const LED_SLACK_NS: u64 = 300_000_000;
+const S_NS: u64 = 1_000_000_000;
 /// Two ticks, the observer's look, messages under way.
 const SLACK_MS: u64 = 1_500;
 
@@ -399,11 +455,13 @@ mod tests {
             fence: fence_text(u64::from(number)),
             granted_ns: from_ns,
             until_ns,
+            until_led_ns: until_ns,
             touched_ns: from_ns,
             touched_led_ns: from_ns,
             touched_terms: 1,
             lives_ms: 2_000,
             borrowed: false,
+            token_until_ns: None,
             borrows: (0, 0),
             return_asked_ns: None,
             returned_ns: None,
@@ -437,7 +495,7 @@ mod tests {
             host: SubjectRef(0),
             detail,
         };
-        Seen { hash: [0; 32], event, at_ns: S, led_ns: S, terms: 1 }
+        Seen { hash: [0; 32], event, at_ns: S, led_ns: S, most_led_ns: S, terms: 1 }
     }
 
     /// One second.
@@ -536,6 +594,7 @@ mod tests {
                 with_leases(shared, [held(1, S, 3 * S)]);
                 let mut seen = event(1, AuditKind::LeaseExpired, 1);
                 (seen.at_ns, seen.led_ns, seen.terms) = (at_ns, at_ns, terms);
+                seen.most_led_ns = at_ns;
                 shared.history.borrow_mut().events.insert(1, seen);
                 expired(shared, id(1), 1);
             }
@@ -548,6 +607,51 @@ mod tests {
         check(at(latest_ns, 1), nothing, &[]);
         check(at(latest_ns + 1_000_000, 1), nothing, &["never_reset_by_a_failover"]);
         check(at(latest_ns + 1_000_000, 2), nothing, &[]);
+    }
+
+    #[test]
+    fn an_offline_token_keeps_its_seat_to_its_end() {
+        let at = |at_ns: u64, moved: bool| {
+            move |shared: &Shared| {
+                let until_ns = Some(5 * S);
+                with_leases(shared, [Held { token_until_ns: until_ns, ..held(1, S, 2 * S) }]);
+                let mut seen = event(1, AuditKind::LeaseExpired, 1);
+                seen.at_ns = at_ns;
+                let mut history = shared.history.borrow_mut();
+                history.events.insert(1, seen);
+                history.moved_walls.extend(moved.then_some((2 * S, 3 * S)));
+                drop(history);
+                a_borrowed_seat_is_out_until_its_token_ends(shared, id(1), 1);
+            }
+        };
+        let nothing: fn(&Shared) = |_| {};
+        let rule = "a_borrowed_seat_is_out_until_its_token_ends";
+        check(at(5 * S - CIVIL_SLACK_NS, false), nothing, &[]);
+        check(at(5 * S - CIVIL_SLACK_NS - 1, false), nothing, &[rule]);
+        check(at(5 * S - CIVIL_SLACK_NS - 1, true), nothing, &[]);
+    }
+
+    #[test]
+    fn a_lease_does_not_run_out_while_nobody_leads() {
+        let at = |most_led_ns: u64, fast: bool| {
+            move |shared: &Shared| {
+                with_leases(shared, [held(1, S, 5 * S)]);
+                let mut seen = event(1, AuditKind::LeaseExpired, 1);
+                (seen.at_ns, seen.led_ns, seen.most_led_ns) = (9 * S, S, most_led_ns);
+                let mut history = shared.history.borrow_mut();
+                history.events.insert(1, seen);
+                if fast {
+                    history.fast_clocks.push((S, 2 * S, 200));
+                }
+                drop(history);
+                expired(shared, id(1), 1);
+            }
+        };
+        let nothing: fn(&Shared) = |_| {};
+        let least_ns = 5 * S - LED_SLACK_NS;
+        check(at(least_ns, false), nothing, &[]);
+        check(at(least_ns - 1, false), nothing, &["time_without_a_quorum_does_not_count"]);
+        check(at(least_ns - 1, true), nothing, &[]);
     }
 
     #[test]

@@ -45,6 +45,9 @@ struct Arguments {
     /// Begin no further run after so many seconds.
     #[arg(long)]
     within_s: Option<u64>,
+    /// End as soon as one run did not keep every rule.
+    #[arg(long)]
+    until_found: bool,
     /// Runs at once; by default as many as there are processors.
     #[arg(long)]
     jobs: Option<usize>,
@@ -88,6 +91,7 @@ fn act(arguments: &Arguments) -> Result<ExitCode> {
             options,
             twice: arguments.twice.min(arguments.seeds),
             within: arguments.within_s.map(Duration::from_secs),
+            until_found: arguments.until_found,
             jobs: arguments.jobs,
         });
     }

@@ -54,6 +54,8 @@ pub(crate) struct Machine {
     pub(crate) process: RefCell<Option<Process>>,
     /// Why the last process ended by itself.
     pub(crate) end: RefCell<Option<End>>,
+    /// Whether its disk was lost: it may take no part any more.
+    pub(crate) is_wiped: Cell<bool>,
     boots: Cell<u64>,
 }
 
@@ -99,6 +101,7 @@ impl Machine {
             clock: Arc::new(SimClock::new(time)),
             process: RefCell::new(None),
             end: RefCell::new(None),
+            is_wiped: Cell::new(false),
             boots: Cell::new(0),
         })
     }
@@ -119,8 +122,11 @@ pub(crate) fn directory_of(node: NodeId) -> u64 {
     1_000 + node
 }
 
-fn config(node: NodeId, sizes: Sizes, disk: &SimDisk) -> ClusterConfig {
-    let mut config = ClusterConfig::new(node, DATA_DIR.into(), directory_of(node));
+fn config(machine: &Machine, sizes: Sizes) -> ClusterConfig {
+    let Machine { node, disk, .. } = machine;
+    // Another directory has another incarnation.
+    let directory = directory_of(*node) + u64::from(machine.is_wiped.get()) * 1_000;
+    let mut config = ClusterConfig::new(*node, DATA_DIR.into(), directory);
     config.preset = Preset::Lan;
     config.checkpoint_log_bytes = sizes.checkpoint_log_bytes;
     config.checkpoint_interval = sizes.checkpoint_interval;
@@ -159,7 +165,7 @@ async fn run(
     let link = Link::new(node, shared);
     let clock: Arc<dyn Clock> = machine.clock.clone();
     let started = Cluster::start(
-        config(node, shared.plan.sizes, &machine.disk),
+        config(machine, shared.plan.sizes),
         Arc::new(machine.disk.clone()),
         Arc::clone(&clock),
         entropy.clone(),

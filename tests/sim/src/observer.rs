@@ -22,6 +22,7 @@ pub(crate) async fn observe(shared: Rc<Shared>, node: NodeId, cluster: Cluster) 
     for round in 0_u64.. {
         tokio::time::sleep(LOOK_EVERY).await;
         watch_leadership(&shared, node, &cluster);
+        takes_no_part_without_its_log(&shared, node, &cluster);
         if round.is_multiple_of(EVENTS_EVERY) {
             next_event = read_events(&shared, node, &cluster, next_event).await;
             compare_sum(&shared, node, &cluster);
@@ -64,6 +65,11 @@ fn watch_leadership(shared: &Shared, node: NodeId, cluster: &Cluster) {
     let now_ns = shared.time.now_ns();
     let mut history = shared.history.borrow_mut();
     let leader = *history.leaders.entry(status.term).or_insert(node);
+    if status.leads_with_quorum(MAY_LEAD_WITHIN) {
+        let since_ns = now_ns.saturating_sub(history.most_led_counted_ns);
+        history.most_led_ns += since_ns.min(MAY_COUNT_AT_MOST_NS);
+        history.most_led_counted_ns = now_ns;
+    }
     let committed = status.committed.map(|position| position.index);
     if committed != history.committed.0 || committed == status.last_log {
         history.committed = (committed, now_ns);
@@ -79,6 +85,17 @@ fn watch_leadership(shared: &Shared, node: NodeId, cluster: &Cluster) {
     if leader != node {
         let what = format!("term {} is led by {leader} and by {node}", status.term);
         shared.violate("one_leader_per_term", what);
+    }
+}
+
+/// A node that lost its disk was given nothing under its old number: it would vote as if it had
+/// never promised anything.
+fn takes_no_part_without_its_log(shared: &Shared, node: NodeId, cluster: &Cluster) {
+    let is_wiped = shared.machine(node).is_some_and(|machine| machine.is_wiped.get());
+    let status = cluster.status();
+    if is_wiped && (status.applied.is_some() || status.role == NodeRole::Leader) {
+        let what = format!("node {node} lost its disk and takes part: {status:?}");
+        shared.violate("a_wiped_node_takes_no_part", what);
     }
 }
 
@@ -130,8 +147,9 @@ async fn read_events(shared: &Shared, node: NodeId, cluster: &Cluster, from: u64
             }
         };
         let expired = (event.kind == AuditKind::LeaseExpired).then_some(event.lease).flatten();
-        let (led_ns, terms) = (history.led_ns, history.terms());
-        let seen = Seen { hash, event, at_ns: now_ns, led_ns, terms };
+        let (led_ns, most_led_ns) = (history.led_ns, history.most_led_ns);
+        let terms = history.terms();
+        let seen = Seen { hash, event, at_ns: now_ns, led_ns, most_led_ns, terms };
         history.events.insert(stored.seq, seen);
         drop(history);
         if let Some(lease) = expired {
@@ -197,3 +215,7 @@ const PAGE_EVENTS: usize = 1_000;
 /// A leader whose quorum is older than this does not let time pass.
 const LEADS_WITHIN: Duration = Duration::from_millis(300);
 const COUNT_AT_MOST_NS: u64 = 100_000_000;
+/// A leader's clock may go on for the lifetime of an acknowledgement; who was not looked at for a
+/// moment may have led.
+const MAY_LEAD_WITHIN: Duration = Duration::from_millis(600);
+const MAY_COUNT_AT_MOST_NS: u64 = 400_000_000;

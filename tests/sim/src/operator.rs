@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use storage::testing::SeededEntropy;
 use tokio::sync::oneshot;
 
-use crate::apps::Apps;
+use crate::apps::{Apps, SKEW_MS};
 use crate::http::{Ask, Asker, Reply};
 use crate::node::{Order, directory_of, gateway_url};
 use crate::plan::PackagePlan;
@@ -380,7 +380,7 @@ fn signed(package: &PackagePlan, name: &str) -> Value {
     let policy = [
         ("lease_ttl_seconds", package.ttl_s),
         ("borrow_max_seconds", package.borrow_s),
-        ("offline_skew_seconds", 1),
+        ("offline_skew_seconds", (SKEW_MS / 1_000) as u32),
     ];
     let (from_ms, until_ms) = (BEGINNING_MS - YEAR_MS, BEGINNING_MS + YEAR_MS);
     let document = sample_document(from_ms, until_ms, &policy);

@@ -110,6 +110,11 @@ pub enum Fault {
     CutOff(Target),
     /// The nodes fall into two parts, by a number.
     Split(u64),
+    /// No node reaches any other.
+    Islands,
+    /// The leader is killed; whoever is elected then is cut off at once, and one of those who voted
+    /// for it loses its power.
+    CutElection,
     /// Only what a node sends is lost.
     Mute(Target),
     /// Only what is sent to a node is lost.
@@ -152,6 +157,8 @@ pub enum Fault {
     Replace(Target),
     /// A node is added, and another removed later.
     Grow(Target),
+    /// A node's disk is lost, the node is started on an empty one, and then replaced.
+    Wipe(Target),
     /// Leadership is handed on, so many times.
     HandOver(u64),
 }
@@ -182,6 +189,9 @@ impl Fault {
             Self::WallStrobe(..) => "wall-strobe",
             Self::Rate(..) => "rate",
             Self::Replace(_) => "replace",
+            Self::Islands => "islands",
+            Self::CutElection => "cut-election",
+            Self::Wipe(_) => "wipe",
             Self::Grow(_) => "grow",
             Self::HandOver(_) => "hand-over",
         }
@@ -218,7 +228,7 @@ fn packages(random: &SeededEntropy) -> Vec<PackagePlan> {
     };
     vec![
         package("few", 1, few, 2 + random.below(2) as u32, 0, &[]),
-        package("pools", 4, 4, 3 + random.below(3) as u32, 6, &[("red", 3), ("blue", 3)]),
+        package("pools", 3, 2, 3 + random.below(3) as u32, 6, &[("red", 2), ("blue", 2)]),
         package("changing", 2, 3, 2 + random.below(3) as u32, 0, &[]),
     ]
 }
@@ -245,7 +255,7 @@ fn fault(random: &SeededEntropy) -> Fault {
         0 => Target::Leader,
         _ => Target::One(random.next()),
     };
-    match random.below(38) {
+    match random.below(44) {
         0 | 1 => Fault::CutOff(target),
         2 => Fault::Split(random.next()),
         3 => Fault::Mute(target),
@@ -269,6 +279,9 @@ fn fault(random: &SeededEntropy) -> Fault {
         31..=33 => Fault::Rate(target, [500, 800, 1_200, 2_000][random.below(4) as usize]),
         34 | 35 => Fault::Replace(target),
         36 => Fault::Grow(target),
+        37 => Fault::Wipe(target),
+        38 | 39 => Fault::Islands,
+        40..=42 => Fault::CutElection,
         _ => Fault::HandOver(1 + random.below(6)),
     }
 }

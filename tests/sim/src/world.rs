@@ -212,7 +212,12 @@ impl World<'_> {
         };
         let members = self.shared.members.borrow().clone();
         for node in members {
-            let cluster = self.shared.machine(node).and_then(|machine| machine.cluster());
+            let Some(machine) = self.shared.machine(node) else { continue };
+            if machine.is_wiped.get() {
+                // Its replacement is under way.
+                continue;
+            }
+            let cluster = machine.cluster();
             match cluster {
                 None => {
                     let what = format!("node {node} does not run");
@@ -263,6 +268,16 @@ impl World<'_> {
         machine.disk.process_crash();
         self.start_later(machine.node, now);
         self.shared.tell("kill", format!("node {}", machine.node));
+    }
+
+    /// A machine loses what is on its disk, and is started again as if nothing were wrong.
+    pub(crate) fn wipe(&mut self, machine: &Machine, now: Duration) {
+        machine.disk.turn_off();
+        self.stop_process(machine);
+        machine.disk.wipe();
+        machine.is_wiped.set(true);
+        self.start_later(machine.node, now);
+        self.shared.tell("wipe", format!("node {} lost its disk", machine.node));
     }
 
     fn stop_process(&mut self, machine: &Machine) {
@@ -340,6 +355,9 @@ impl World<'_> {
             self.active.extend(begun);
         }
         let mut going = std::mem::take(&mut self.active);
+        for active in &mut going {
+            active.step(self.as_network(now));
+        }
         let over: Vec<Active> = going.extract_if(.., |active| active.until <= now).collect();
         self.active = going;
         for active in over {
@@ -419,6 +437,12 @@ impl<'a> crate::active::Hands for World<'a> {
     fn cut_power(&mut self, node: NodeId, now: Duration) {
         if let Some(machine) = self.shared.machine(node) {
             World::cut_power(self, &machine, now);
+        }
+    }
+
+    fn wipe(&mut self, node: NodeId, now: Duration) {
+        if let Some(machine) = self.shared.machine(node) {
+            World::wipe(self, &machine, now);
         }
     }
 
