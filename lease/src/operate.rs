@@ -109,6 +109,15 @@ pub struct OpenEpoch {
     pub no_borrows_since: bool,
 }
 
+/// An epoch that ended. Its leases may go on, and the fences of their grants are of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FormerEpoch {
+    /// Its number.
+    pub epoch: u32,
+    /// Its random incarnation.
+    pub incarnation: u64,
+}
+
 /// The time after an epoch was opened in which holders come back and nobody new is let in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GraceRow {

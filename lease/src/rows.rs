@@ -52,6 +52,7 @@
 //! 43 AUDIT_FLOOR        (empty)                           operate::AuditFloor
 //! 44 APP_POLICY         app u64                           operate::AppPolicy
 //! 45 TRUST_ANCHOR       fingerprint                       operate::TrustAnchor
+//! 46 FORMER_EPOCH       epoch u32                         operate::FormerEpoch
 //! ```
 //!
 //! Tables 18 and 19 hold blocks whose borders depend on when checkpoints were taken. They are not
@@ -164,6 +165,8 @@ pub mod table {
     pub const APP_POLICY: u8 = 44;
     /// Certificate authorities of the cluster.
     pub const TRUST_ANCHOR: u8 = 45;
+    /// Epochs that were.
+    pub const FORMER_EPOCH: u8 = 46;
 }
 
 /// One changed row; a `value` of `None` removes it.
@@ -275,6 +278,7 @@ pub(crate) enum RowKey {
     AuditFloor,
     AppPolicy(AppId),
     TrustAnchor([u8; 32]),
+    FormerEpoch(u32),
 }
 
 /// Whose refusal for which reason was logged in the present civil minute.
@@ -334,6 +338,7 @@ impl RowKey {
             Self::AuditFloor => table::AUDIT_FLOOR,
             Self::AppPolicy(_) => table::APP_POLICY,
             Self::TrustAnchor(_) => table::TRUST_ANCHOR,
+            Self::FormerEpoch(_) => table::FORMER_EPOCH,
         }
     }
 
@@ -378,6 +383,7 @@ impl RowKey {
             Self::Document(package, piece) => pair(package, &piece.to_be_bytes()),
             Self::Alarm(node, kind) => [&node.to_be_bytes()[..], &[*kind as u8]].concat(),
             Self::TrustAnchor(fingerprint) => fingerprint.to_vec(),
+            Self::FormerEpoch(epoch) => epoch.to_be_bytes().to_vec(),
             Self::Pool(package, name)
             | Self::FeatureUsage(package, name)
             | Self::PoolRule(package, name)

@@ -6,9 +6,9 @@ use crate::entry::Stamp;
 use crate::ids::{AppId, Name, NodeId, OperatorId};
 use crate::ledger::Ledger;
 use crate::operate::{
-    AlarmRow, AnchorState, AppPolicy, AuditFloor, CLIENT_SECRET_PEPPER, FormerMember, GraceRow,
-    OPERATOR_PEPPER, PoolRule, PoolUsage, ReservedRow, RetiredKey, TicketRow, TrustAnchor,
-    pepper_of_secret, pepper_version,
+    AlarmRow, AnchorState, AppPolicy, AuditFloor, CLIENT_SECRET_PEPPER, FormerEpoch, FormerMember,
+    GraceRow, OPERATOR_PEPPER, PoolRule, PoolUsage, ReservedRow, RetiredKey, TicketRow,
+    TrustAnchor, pepper_of_secret, pepper_version,
 };
 
 /// Whose credential is stored under a pepper.
@@ -52,6 +52,11 @@ impl Ledger {
     /// Until when a signing key that signs no more is believed; `None`: it signs.
     pub fn retired_key(&self, kid: &str) -> Option<&RetiredKey> {
         self.state.operate().retired_keys().get(kid)
+    }
+
+    /// Epochs before the present one, in order of number.
+    pub fn former_epochs(&self) -> impl Iterator<Item = &FormerEpoch> {
+        self.state.operate().former_epochs().values()
     }
 
     /// The time after the present epoch was opened, while it lasts.

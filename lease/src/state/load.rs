@@ -229,7 +229,7 @@ impl State {
             | table::API_KEY
             | table::BUDGET => self.offline.load(row),
             table::LICENSE..=table::LICENSE_USAGE | table::KEY_WINDOW => self.licensing.load(row),
-            table::TICKET..=table::TRUST_ANCHOR => self.operate.load(row),
+            table::TICKET..=table::FORMER_EPOCH => self.operate.load(row),
             unknown => Err(LoadError::UnknownTable(unknown)),
         }
     }

@@ -8,15 +8,15 @@ use std::collections::BTreeMap;
 
 use crate::ids::{AppId, Name, NodeId};
 use crate::operate::{
-    AlarmKind, AlarmRow, AppPolicy, AuditFloor, FormerMember, GraceRow, PoolRule, PoolUsage,
-    ReservedRow, RetiredKey, TicketRow, TrustAnchor,
+    AlarmKind, AlarmRow, AppPolicy, AuditFloor, FormerEpoch, FormerMember, GraceRow, PoolRule,
+    PoolUsage, ReservedRow, RetiredKey, TicketRow, TrustAnchor,
 };
 use crate::rows::{LoadError, RowKey, encode_value, split_pair, table};
 
 use super::State;
 use super::load::RowBytes;
 
-/// Tables 35 to 45.
+/// Tables 35 to 46.
 #[derive(Debug, Default)]
 pub(crate) struct Operate {
     tickets: BTreeMap<NodeId, TicketRow>,
@@ -30,6 +30,7 @@ pub(crate) struct Operate {
     audit_floor: Option<AuditFloor>,
     app_policies: BTreeMap<AppId, AppPolicy>,
     anchors: BTreeMap<[u8; 32], TrustAnchor>,
+    former_epochs: BTreeMap<u32, FormerEpoch>,
 }
 
 /// Reading.
@@ -78,6 +79,10 @@ impl Operate {
         &self.anchors
     }
 
+    pub(crate) fn former_epochs(&self) -> &BTreeMap<u32, FormerEpoch> {
+        &self.former_epochs
+    }
+
     /// Present value of a row.
     pub(super) fn row_value(&self, key: &RowKey) -> Option<Vec<u8>> {
         match key {
@@ -96,6 +101,7 @@ impl Operate {
             RowKey::AuditFloor => self.audit_floor.as_ref().map(encode_value),
             RowKey::AppPolicy(app) => self.app_policies.get(app).map(encode_value),
             RowKey::TrustAnchor(fingerprint) => self.anchors.get(fingerprint).map(encode_value),
+            RowKey::FormerEpoch(epoch) => self.former_epochs.get(epoch).map(encode_value),
             _ => None,
         }
     }
@@ -148,6 +154,11 @@ impl Operate {
                 let anchor: TrustAnchor = row.read()?;
                 row.check(&RowKey::TrustAnchor(anchor.fingerprint))?;
                 row.hold(self.anchors.insert(anchor.fingerprint, anchor).is_none())
+            }
+            table::FORMER_EPOCH => {
+                let former: FormerEpoch = row.read()?;
+                row.check(&RowKey::FormerEpoch(former.epoch))?;
+                row.hold(self.former_epochs.insert(former.epoch, former).is_none())
             }
             unknown => Err(LoadError::UnknownTable(unknown)),
         }
@@ -239,6 +250,11 @@ impl State {
     pub(crate) fn set_app_policy(&mut self, app: AppId, row: Option<AppPolicy>) {
         self.touch(RowKey::AppPolicy(app));
         set(&mut self.operate.app_policies, app, row);
+    }
+
+    pub(crate) fn put_former_epoch(&mut self, row: FormerEpoch) {
+        self.touch(RowKey::FormerEpoch(row.epoch));
+        self.operate.former_epochs.insert(row.epoch, row);
     }
 
     pub(crate) fn set_anchor(&mut self, fingerprint: [u8; 32], row: Option<TrustAnchor>) {

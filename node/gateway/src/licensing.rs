@@ -97,7 +97,7 @@ pub(crate) struct TokenOf<'a> {
 /// The offline token of a proof.
 pub(crate) fn offline_token(
     keys: &Keys,
-    epoch: Epoch,
+    epoch: &Epoch,
     proof: &OfflineProof,
     of: TokenOf<'_>,
 ) -> Result<String, Failure> {
@@ -117,7 +117,7 @@ pub(crate) fn offline_token(
         class: Some(view::lease_type(proof.class)),
         max_nodes: of.max_nodes,
         cluster_id: of.cluster_id,
-        fence: view::fence(epoch, proof.fence),
+        fence: epoch.fence(proof.fence),
         epoch: epoch.number,
         token_version: of.token_version.into(),
         iat: u64::try_from(proof.issued_ms.div_euclid(1_000)).unwrap_or(0),

@@ -3,6 +3,7 @@
 use http::StatusCode;
 use lease::command::{SeatClass, Vendor};
 use lease::ids::{Fence as LedgerFence, LeaseId, Name};
+use lease::operate::FormerEpoch;
 use lease::{
     App, LeaseView as LedgerLease, Ledger, PackageState as LedgerPackageState,
     PackageView as LedgerPackage,
@@ -25,20 +26,40 @@ use crate::keys::Keys;
 use crate::shared::Read;
 use crate::tokens::app_id_text;
 
-/// The epoch that tokens and fences belong to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The epoch that tokens and new fences belong to, and those before it, whose fences stay as they
+/// were: a lease that outlives its epoch goes on under the text that its holder was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Epoch {
     /// Its number.
     pub(crate) number: u32,
     /// Its random incarnation.
     pub(crate) incarnation: u64,
+    /// Rare and few; nothing is allocated for none.
+    former: Box<[FormerEpoch]>,
+}
+
+impl Epoch {
+    /// A first epoch, or one of a cluster that remembers none before it.
+    #[cfg(test)]
+    pub(crate) fn new(number: u32, incarnation: u64) -> Self {
+        Self { number, incarnation, former: Box::default() }
+    }
+
+    /// A fence as the wire has it.
+    pub(crate) fn fence(&self, fence: LedgerFence) -> Fence {
+        let LedgerFence { epoch, index, position } = fence;
+        let former = self.former.iter().find(|former| former.epoch == epoch);
+        let incarnation = former.map_or(self.incarnation, |former| former.incarnation);
+        Fence { epoch, index, position, incarnation }
+    }
 }
 
 /// The cluster's epoch.
 pub(crate) fn epoch(ledger: &Ledger) -> Result<Epoch, Failure> {
     let cluster =
         ledger.cluster().ok_or_else(|| Failure::internal("the cluster has no identity"))?;
-    Ok(Epoch { number: cluster.epoch, incarnation: cluster.incarnation })
+    let former = ledger.former_epochs().copied().collect();
+    Ok(Epoch { number: cluster.epoch, incarnation: cluster.incarnation, former })
 }
 
 /// A lease id as the ledger has it.
@@ -56,18 +77,8 @@ pub(crate) fn lease_id_text(keys: &Keys, lease: LeaseId) -> String {
 }
 
 /// The renewal token of a sequence.
-pub(crate) fn renewal_token(keys: &Keys, epoch: Epoch, lease: LeaseId, sequence: u32) -> String {
+pub(crate) fn renewal_token(keys: &Keys, epoch: &Epoch, lease: LeaseId, sequence: u32) -> String {
     renewal::encode(&keys.renewal, epoch.number, Renewal { lease: wire_id(lease), sequence })
-}
-
-/// A fence as the wire has it.
-pub(crate) fn fence(epoch: Epoch, fence: LedgerFence) -> Fence {
-    Fence {
-        epoch: fence.epoch,
-        index: fence.index,
-        position: fence.position,
-        incarnation: epoch.incarnation,
-    }
 }
 
 /// Commit or overage.
@@ -156,7 +167,7 @@ fn texts(names: &[Name]) -> Vec<String> {
 /// A live lease for the application that holds it.
 pub(crate) fn lease_response(
     keys: &Keys,
-    epoch: Epoch,
+    epoch: &Epoch,
     lease: &LedgerLease<'_>,
     since_written_ms: u64,
 ) -> LeaseResponse {
@@ -173,7 +184,7 @@ pub(crate) fn lease_response(
         expires_at: UtcTime::from_unix_ms(lease.expires_at_ms),
         expires_in_ms: lease.expires_in_ms.saturating_sub(since_written_ms),
         cost: lease.cost.map(|cost| Money(cost.0)),
-        fence: fence(epoch, lease.fence),
+        fence: epoch.fence(lease.fence),
     }
 }
 
@@ -181,7 +192,7 @@ pub(crate) fn lease_response(
 pub(crate) fn lease(
     keys: &Keys,
     ledger: &Read<'_>,
-    epoch: Epoch,
+    epoch: &Epoch,
     lease: &LedgerLease<'_>,
 ) -> LeaseView {
     let since_written_ms = ledger.since_written_ms();
@@ -204,7 +215,7 @@ pub(crate) fn lease(
         // The first token, of the grant itself, has sequence 1.
         renewals: lease.sequence.saturating_sub(1),
         cost: lease.cost.map(|cost| Money(cost.0)),
-        fence: fence(epoch, lease.fence),
+        fence: epoch.fence(lease.fence),
         log_index: Id64(lease.fence.index),
     }
 }
@@ -235,4 +246,19 @@ pub(crate) fn vendor(vendor: &Vendor) -> Result<VendorView, Failure> {
         fingerprint: Fingerprint(vendor.fingerprint).to_string(),
         public_key: key.to_pem(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fence_is_of_the_epoch_that_granted() {
+        let former = [FormerEpoch { epoch: 1, incarnation: 7 }];
+        let epoch = Epoch { former: former.into(), ..Epoch::new(3, 9) };
+        let text =
+            |number| epoch.fence(LedgerFence { epoch: number, index: 28, position: 0 }).to_string();
+        assert_eq!(text(1), "00000001-000000000000001c-0000-0000000000000007");
+        assert_eq!(text(3), "00000003-000000000000001c-0000-0000000000000009");
+    }
 }

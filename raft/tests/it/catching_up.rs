@@ -122,10 +122,15 @@ async fn a_node_that_speaks_from_another_directory_is_refused() {
     assert_eq!(put.outcomes, [Outcome::Done]);
     let refused = |status: &raft::Status| status.alarms.contains(&Alarm::PeerRefused);
     soon("a refusal", world.node(at).wait_until(refused)).await;
-    // The others are a quorum.
-    world.write(followers[1], 1_500).await;
-    let applied = world.node(followers[0]).status().applied;
-    assert!(applied < world.node(at).status().applied);
+    // It has been told, and the others are a quorum.
+    soon("a refusal", world.node(followers[0]).wait_until(refused)).await;
+    let before = world.node(followers[0]).status();
+    for number in 1_500..1_510 {
+        world.write(followers[1], number).await;
+    }
+    let after = world.node(followers[0]).status();
+    assert_eq!((before.last_log, before.applied), (after.last_log, after.applied));
+    assert!(after.applied < world.node(at).status().applied);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -144,8 +149,8 @@ async fn a_learner_is_added_promoted_and_removed() {
     soon("the vote", world.node(4).wait_until(|status| voters(status) == 4)).await;
     let other = world.ids().into_iter().find(|node| *node != leader && *node != 4).unwrap();
     world.node(other).change(Change::Remove { node: other }, wait).await.unwrap();
-    let status = world.node(leader).status();
-    assert_eq!(status.peers.len(), 3);
+    // Told to whoever asked before the leader's own status says so.
+    soon("the removal", world.node(leader).wait_until(|status| status.peers.len() == 3)).await;
     world.write(4, 1_201).await;
 }
 

@@ -270,4 +270,5 @@ const TABLES: &[(u8, &str)] = &[
     (table::AUDIT_FLOOR, "row-audit-floor"),
     (table::APP_POLICY, "row-app-policy"),
     (table::TRUST_ANCHOR, "row-trust-anchor"),
+    (table::FORMER_EPOCH, "row-former-epoch"),
 ];

@@ -36,7 +36,7 @@ use crate::ledger::Ledger;
 use crate::license::Plan;
 use crate::limits::{MAX_ACTIVATION_GRACE_MS, MAX_MEMBERS, MAX_WRAPPED_BYTES, MIN_GRACE_MS};
 use crate::offline::HoldRow;
-use crate::operate::{GraceRow, OpenEpoch, ReservedRow};
+use crate::operate::{FormerEpoch, GraceRow, OpenEpoch, ReservedRow};
 use crate::outcome::{Outcome, Refusal, RefusalCode};
 use crate::record::Event;
 use crate::rows::ClusterIdentity;
@@ -68,12 +68,14 @@ impl Ledger {
         meta.cluster = Some(ClusterIdentity { epoch, incarnation, ..former.clone() });
         // Sums of the former epoch's log say nothing of this one's.
         meta.agreed_sum = None;
+        let ClusterIdentity { epoch: ended, incarnation: its, .. } = former;
+        self.state.put_former_epoch(FormerEpoch { epoch: ended, incarnation: its });
         self.state.put_member(member.clone());
         for wrap in &open.wraps {
             self.state.put_wrapped_key(wrap.clone());
         }
         let until_led_ms = self.clock().led_ms.saturating_add(self.longest_term_ms());
-        let grace = GraceRow { former_epoch: former.epoch, reason: open.reason, until_led_ms };
+        let grace = GraceRow { former_epoch: ended, reason: open.reason, until_led_ms };
         self.state.set_grace(Some(grace));
         let forgot_borrows = !open.no_borrows_since;
         self.lengthen_what_is_live(forgot_borrows, until_led_ms);

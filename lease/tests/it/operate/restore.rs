@@ -307,6 +307,9 @@ impl Story {
         let opened = self.world.apply(Actor::Node(node), None, Command::OpenEpoch(Box::new(open)));
         assert_eq!(opened, Outcome::Done);
         check_all(&before, &self.world.ledger).expect("every rule holds");
+        // Fences of leases that go on are of it.
+        let former: Vec<_> = self.world.ledger.former_epochs().copied().collect();
+        assert_eq!(former, [FormerEpoch { epoch: 1, incarnation: INCARNATION }]);
         self.epoch = 2;
     }
 

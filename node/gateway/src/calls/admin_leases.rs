@@ -58,7 +58,7 @@ pub(crate) async fn list(shared: &Shared, call: &Call) -> Result<Reply, Failure>
         let fits = app.is_none_or(|app| lease.app == app)
             && query.package_id.as_deref().is_none_or(|package| **lease.package == *package);
         if fits {
-            leases.push(view::lease(&keys, &ledger, epoch, &lease));
+            leases.push(view::lease(&keys, &ledger, &epoch, &lease));
         }
     }
     Ok(Reply::ok(&LeaseList { leases, next }))
@@ -70,7 +70,7 @@ pub(crate) async fn show(shared: &Shared, call: &Call) -> Result<Reply, Failure>
     let lease = lease_in_path(&keys, call)?;
     let ledger = shared.read(call).await?;
     match ledger.lease(&lease) {
-        Some(found) => Ok(Reply::ok(&view::lease(&keys, &ledger, view::epoch(&ledger)?, &found))),
+        Some(found) => Ok(Reply::ok(&view::lease(&keys, &ledger, &view::epoch(&ledger)?, &found))),
         None => {
             Err(Failure::problem(StatusCode::GONE, "lease_ended", "The lease has ended before."))
         }

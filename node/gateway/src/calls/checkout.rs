@@ -50,7 +50,7 @@ pub(crate) async fn checkout(shared: &Shared, call: &Call) -> Result<Reply, Fail
             match outcome {
                 Outcome::Granted(grant) => {
                     let pool = pool_of(shared, call, &request, &grant, index).await;
-                    let response = response(&keys, epoch, &candidates, request, *grant);
+                    let response = response(&keys, &epoch, &candidates, request, *grant);
                     return Ok(Reply::ok(&CheckoutResponse { pool, ..response }));
                 }
                 Outcome::Refused(refusal) if may_fit_elsewhere(refusal.code) => {
@@ -296,7 +296,7 @@ fn sooner(before: Option<Refusal>, now: Refusal) -> Refusal {
 
 fn response(
     keys: &Keys,
-    epoch: Epoch,
+    epoch: &Epoch,
     candidates: &[Candidate],
     request: CheckoutRequest,
     grant: Grant,
@@ -315,7 +315,7 @@ fn response(
         expires_in_ms: grant.expires_in_ms,
         heartbeat_interval_ms: grant.heartbeat_interval_ms.into(),
         renewal_token: view::renewal_token(keys, epoch, grant.lease, grant.sequence),
-        fence: view::fence(epoch, grant.fence),
+        fence: epoch.fence(grant.fence),
         package_id: grant.package.to_string(),
         quantity: grant.quantity,
         features: request.features,

@@ -40,7 +40,7 @@ pub(crate) async fn heartbeat(shared: &Shared, call: &Call) -> Result<Reply, Fai
         return response(&keys, &signing, former.lease, &renewed);
     }
     let (lease, sequence) =
-        shown(shared, call, &keys, signing.epoch, &request.renewal_token).await?;
+        shown(shared, call, &keys, &signing.epoch, &request.renewal_token).await?;
     let renewal = LedgerRenewal { lease, sequence, still_active: request.still_active };
     let outcomes = renew(shared, call, vec![renewal]).await?;
     match outcomes.as_slice() {
@@ -55,7 +55,7 @@ pub(crate) async fn shown(
     shared: &Shared,
     call: &Call,
     keys: &Keys,
-    epoch: Epoch,
+    epoch: &Epoch,
     renewal_token: &str,
 ) -> Result<(LeaseId, u32), Failure> {
     let key = call.lease(keys)?;
@@ -81,8 +81,8 @@ pub(crate) fn response(
         expires_at: UtcTime::from_unix_ms(expires_at_ms),
         expires_in_ms,
         heartbeat_interval_ms: heartbeat_interval_ms.into(),
-        renewal_token: view::renewal_token(keys, signing.epoch, lease, sequence),
-        fence: view::fence(signing.epoch, fence),
+        renewal_token: view::renewal_token(keys, &signing.epoch, lease, sequence),
+        fence: signing.epoch.fence(fence),
         offline_token: token_of(keys, signing, outcome)?,
     }))
 }
@@ -141,7 +141,7 @@ pub(crate) async fn heartbeats(shared: &Shared, call: &Call) -> Result<Reply, Fa
     let keys = shared.serving_keys()?;
     let request: BulkHeartbeatRequest = call.json()?;
     let signing = Signing::of(shared)?;
-    let admitted = admit_all(shared, call, &keys, signing.epoch, &request.leases).await?;
+    let admitted = admit_all(shared, call, &keys, &signing.epoch, &request.leases).await?;
     let mut decided = decide_all(shared, call, &admitted).await?;
     let mut results = Vec::with_capacity(admitted.len());
     for (item, admitted) in request.leases.into_iter().zip(admitted) {
@@ -278,7 +278,7 @@ async fn why_not_renewed(
 }
 
 /// The sequence in a token, if it is ours and this lease's.
-fn sequence_of(keys: &Keys, epoch: Epoch, lease: LeaseKey, token: &str) -> Option<u32> {
+fn sequence_of(keys: &Keys, epoch: &Epoch, lease: LeaseKey, token: &str) -> Option<u32> {
     let renewal = renewal::decode(&keys.renewal, epoch.number, token).ok()?;
     (renewal.lease == lease).then_some(renewal.sequence)
 }
@@ -288,7 +288,7 @@ async fn admit_all(
     shared: &Shared,
     call: &Call,
     keys: &Keys,
-    epoch: Epoch,
+    epoch: &Epoch,
     items: &[BulkHeartbeatItem],
 ) -> Result<Vec<Result<Shown, BulkHeartbeatStatus>>, Failure> {
     let former = reclaim::former_epoch(shared);
@@ -327,7 +327,7 @@ enum NotAdmitted {
 
 fn admit(
     keys: &Keys,
-    epoch: Epoch,
+    epoch: &Epoch,
     former_epoch: Option<u32>,
     item: &BulkHeartbeatItem,
 ) -> Result<Shown, NotAdmitted> {
@@ -386,8 +386,8 @@ fn extended(
         expires_at: Some(UtcTime::from_unix_ms(extended.expires_at_ms)),
         expires_in_ms: Some(extended.expires_in_ms),
         heartbeat_interval_ms: Some(extended.heartbeat_interval_ms.into()),
-        renewal_token: Some(view::renewal_token(keys, signing.epoch, lease, extended.sequence)),
-        fence: Some(view::fence(signing.epoch, extended.fence)),
+        renewal_token: Some(view::renewal_token(keys, &signing.epoch, lease, extended.sequence)),
+        fence: Some(signing.epoch.fence(extended.fence)),
         offline_token: token_of(keys, signing, outcome)?,
     })
 }
@@ -403,24 +403,24 @@ mod tests {
     #[test]
     fn only_this_leases_token_of_this_epoch_has_a_sequence() {
         let keys = keys();
-        let epoch = Epoch { number: 1, incarnation: 9 };
+        let epoch = Epoch::new(1, 9);
         let lease = LeaseKey { group: 0, random: [7; 10] };
         let other = LeaseKey { group: 0, random: [8; 10] };
-        let token = view::renewal_token(&keys, epoch, view::ledger_id(lease), 41);
-        assert_eq!(sequence_of(&keys, epoch, lease, &token), Some(41));
-        assert_eq!(sequence_of(&keys, epoch, other, &token), None);
-        let next = Epoch { number: 2, ..epoch };
-        assert_eq!(sequence_of(&keys, next, lease, &token), None);
-        assert_eq!(sequence_of(&keys, epoch, lease, "rt1-forged"), None);
+        let token = view::renewal_token(&keys, &epoch, view::ledger_id(lease), 41);
+        assert_eq!(sequence_of(&keys, &epoch, lease, &token), Some(41));
+        assert_eq!(sequence_of(&keys, &epoch, other, &token), None);
+        let next = Epoch::new(2, 9);
+        assert_eq!(sequence_of(&keys, &next, lease, &token), None);
+        assert_eq!(sequence_of(&keys, &epoch, lease, "rt1-forged"), None);
     }
 
     #[test]
     fn bulk_items_are_admitted_one_by_one() {
         let keys = keys();
-        let epoch = Epoch { number: 1, incarnation: 9 };
+        let epoch = Epoch::new(1, 9);
         let lease = LeaseId { group: 0, random: [7; 10] };
         let lease_id = view::lease_id_text(&keys, lease);
-        let renewal_token = view::renewal_token(&keys, epoch, lease, 3);
+        let renewal_token = view::renewal_token(&keys, &epoch, lease, 3);
         let item = |lease_id: &str, renewal_token: &str| BulkHeartbeatItem {
             lease_id: lease_id.to_owned(),
             renewal_token: renewal_token.to_owned(),
@@ -432,12 +432,12 @@ mod tests {
             (item(&lease_id, "rt1-forged"), Err(NotAdmitted::BadToken(lease))),
         ];
         for (item, want) in table {
-            assert_eq!(admit(&keys, epoch, None, &item), want);
+            assert_eq!(admit(&keys, &epoch, None, &item), want);
         }
-        let later = Epoch { number: 2, ..epoch };
+        let later = Epoch::new(2, 9);
         let held = item(&lease_id, &renewal_token);
-        assert_eq!(admit(&keys, later, None, &held), Err(NotAdmitted::BadToken(lease)));
-        let back = admit(&keys, later, Some(1), &held);
+        assert_eq!(admit(&keys, &later, None, &held), Err(NotAdmitted::BadToken(lease)));
+        let back = admit(&keys, &later, Some(1), &held);
         assert!(matches!(back, Ok(Shown::Former(former)) if former.lease == lease), "{back:?}");
     }
 

@@ -43,7 +43,7 @@ pub(crate) async fn show(shared: &Shared, call: &Call) -> Result<Reply, Failure>
         Some(found) if found.app != app.app => Err(Failure::denied(DenialReason::UnknownLease)),
         Some(found) => {
             let (epoch, since_ms) = (view::epoch(&ledger)?, ledger.since_written_ms());
-            Ok(Reply::ok(&view::lease_response(&keys, epoch, &found, since_ms)))
+            Ok(Reply::ok(&view::lease_response(&keys, &epoch, &found, since_ms)))
         }
         // The id is ours and nothing lives under it.
         None => Err(Failure::denied(DenialReason::LeaseEnded)),

@@ -35,7 +35,7 @@ pub(crate) async fn borrow(shared: &Shared, call: &Call) -> Result<Reply, Failur
     let request: BorrowRequest = call.json()?;
     let signing = Signing::of(shared)?;
     let (lease, sequence) =
-        heartbeat::shown(shared, call, &keys, signing.epoch, &request.renewal_token).await?;
+        heartbeat::shown(shared, call, &keys, &signing.epoch, &request.renewal_token).await?;
     let duration_ms = u64::from(request.duration_seconds) * 1_000;
     let command = Command::Borrow(Borrow { lease, sequence, duration_ms });
     // No request id: the sequence makes a borrow repeatable by itself.
@@ -47,8 +47,8 @@ pub(crate) async fn borrow(shared: &Shared, call: &Call) -> Result<Reply, Failur
             expires_at: UtcTime::from_unix_ms(borrowed.expires_at_ms),
             expires_in_ms: borrowed.expires_in_ms,
             heartbeat_interval_ms: borrowed.heartbeat_interval_ms.into(),
-            renewal_token: view::renewal_token(&keys, signing.epoch, lease, borrowed.sequence),
-            fence: view::fence(signing.epoch, borrowed.proof.fence),
+            renewal_token: view::renewal_token(&keys, &signing.epoch, lease, borrowed.sequence),
+            fence: signing.epoch.fence(borrowed.proof.fence),
             offline_token: signing.token(&keys, &borrowed.proof)?,
         })),
         Outcome::Refused(refusal) => Err(cloud_failure(&refusal, &[])),
@@ -62,7 +62,7 @@ pub(crate) async fn return_borrow(shared: &Shared, call: &Call) -> Result<Reply,
     let request: ReturnBorrowRequest = call.json()?;
     let signing = Signing::of(shared)?;
     let (lease, sequence) =
-        heartbeat::shown(shared, call, &keys, signing.epoch, &request.renewal_token).await?;
+        heartbeat::shown(shared, call, &keys, &signing.epoch, &request.renewal_token).await?;
     let command = Command::ReturnBorrow(ReturnBorrow { lease, sequence });
     match shared.submit(call, None, command).await? {
         Outcome::Renewed(outcomes) => match outcomes.as_slice() {
@@ -133,7 +133,7 @@ impl Signing {
             max_nodes: None,
             cluster_id: None,
         };
-        licensing::offline_token(keys, self.epoch, proof, of)
+        licensing::offline_token(keys, &self.epoch, proof, of)
     }
 }
 

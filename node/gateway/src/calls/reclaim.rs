@@ -131,8 +131,8 @@ mod tests {
         let lease = LeaseKey { group: 0, random: [7; 10] };
         let other = LeaseKey { group: 0, random: [8; 10] };
         let token = |epoch: u32, lease: LeaseKey| {
-            let epoch = Epoch { number: epoch, incarnation: 9 };
-            view::renewal_token(&keys, epoch, view::ledger_id(lease), 41)
+            let epoch = Epoch::new(epoch, 9);
+            view::renewal_token(&keys, &epoch, view::ledger_id(lease), 41)
         };
         let former = Former { lease: view::ledger_id(lease), sequence: 41, epoch: 1 };
         for (token, want) in [

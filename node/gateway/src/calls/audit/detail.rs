@@ -10,10 +10,10 @@ use serde_json::{Map, Value, json};
 use crate::auth::role_name;
 use crate::licensing::uuid_text;
 use crate::tokens::app_id_text;
-use crate::view::{self, Epoch};
+use crate::view::Epoch;
 
 /// What an event says beside what all events say. Members without a value are left out.
-pub(super) fn detail(epoch: Epoch, detail: &AuditDetail) -> Map<String, Value> {
+pub(super) fn detail(epoch: &Epoch, detail: &AuditDetail) -> Map<String, Value> {
     let value = of_cluster(epoch, detail).unwrap_or_else(|| of_seats(epoch, detail));
     match value {
         Value::Object(members) => {
@@ -24,7 +24,7 @@ pub(super) fn detail(epoch: Epoch, detail: &AuditDetail) -> Map<String, Value> {
 }
 
 /// Nodes, keys, operators, and what else belongs to the cluster as a whole.
-fn of_cluster(epoch: Epoch, detail: &AuditDetail) -> Option<Value> {
+fn of_cluster(epoch: &Epoch, detail: &AuditDetail) -> Option<Value> {
     use AuditDetail as Detail;
     Some(match detail {
         Detail::None => Value::Null,
@@ -75,7 +75,7 @@ fn of_cluster(epoch: Epoch, detail: &AuditDetail) -> Option<Value> {
 }
 
 /// Packages, seats, licenses and what is activated under them.
-fn of_seats(epoch: Epoch, detail: &AuditDetail) -> Value {
+fn of_seats(epoch: &Epoch, detail: &AuditDetail) -> Value {
     use AuditDetail as Detail;
     match detail {
         Detail::Package { vendor, product, total, document } => json!({
@@ -167,8 +167,8 @@ fn alarm(node: NodeId, kind: &str) -> Value {
     json!({ "node": node, "kind": kind })
 }
 
-fn fence_of(epoch: Epoch, fence: Fence) -> impl Serialize {
-    view::fence(epoch, fence)
+fn fence_of(epoch: &Epoch, fence: Fence) -> impl Serialize {
+    epoch.fence(fence)
 }
 
 /// A text that says something.
@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn particulars_are_said_in_the_words_of_the_api() {
-        let epoch = Epoch { number: 1, incarnation: 7 };
+        let epoch = Epoch::new(1, 7);
         let table = [
             (AuditDetail::None, json!({})),
             (
@@ -232,7 +232,7 @@ mod tests {
             (AuditDetail::AuditFloor { seq: 9 }, json!({ "floor": "9" })),
         ];
         for (given, want) in table {
-            assert_eq!(Value::Object(detail(epoch, &given)), want, "{given:?}");
+            assert_eq!(Value::Object(detail(&epoch, &given)), want, "{given:?}");
         }
     }
 }

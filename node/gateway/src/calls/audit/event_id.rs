@@ -27,7 +27,7 @@ pub(super) struct EventId {
 
 impl EventId {
     /// An event of an epoch.
-    pub(super) fn new(epoch: Epoch, seq: u64) -> Self {
+    pub(super) fn new(epoch: &Epoch, seq: u64) -> Self {
         Self { epoch: Some(epoch.number), seq }
     }
 
@@ -45,7 +45,7 @@ impl EventId {
     ///
     /// # Errors
     /// 410 `epoch_changed`.
-    pub(super) fn of_epoch(self, now: Epoch) -> Result<u64, Failure> {
+    pub(super) fn of_epoch(self, now: &Epoch) -> Result<u64, Failure> {
         if self.epoch.is_none_or(|epoch| epoch == now.number) {
             return Ok(self.seq);
         }
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn an_id_is_a_number_of_an_epoch() {
-        let now = Epoch { number: 3, incarnation: 9 };
+        let now = Epoch::new(3, 9);
         for (text, want) in [
             ("3-4712", Some(Ok(4712))),
             ("4712", Some(Ok(4712))),
@@ -89,10 +89,10 @@ mod tests {
             ("yesterday", None),
         ] {
             let id = EventId::parse(text);
-            let found = id.map(|id| id.of_epoch(now).map_err(|error| error.status().as_u16()));
+            let found = id.map(|id| id.of_epoch(&now).map_err(|error| error.status().as_u16()));
             assert_eq!(found, want, "{text}");
             assert!(id.is_none_or(|id| id.to_string() == text), "{text}");
         }
-        assert_eq!(EventId::new(now, 5).to_string(), "3-5");
+        assert_eq!(EventId::new(&now, 5).to_string(), "3-5");
     }
 }

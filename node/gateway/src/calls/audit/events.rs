@@ -61,7 +61,7 @@ pub(crate) async fn open(shared: Arc<Shared>, call: Call) -> Result<Reply, Failu
         let filter = Filter::of(&audit_query(&query), &keys, &ledger)?;
         (filter, crate::view::epoch(&ledger)?)
     };
-    let last_id = last_id.map(|id| id.of_epoch(epoch)).transpose()?.or(query.after);
+    let last_id = last_id.map(|id| id.of_epoch(&epoch)).transpose()?.or(query.after);
     let bounds = shared.context.cluster.audit_bounds();
     let seen = last_id.unwrap_or(bounds.head.seq);
     if seen < bounds.floor.seq {
@@ -187,9 +187,9 @@ impl Watching {
                 if crate::view::epoch(&ledger).ok()? != self.epoch {
                     return None;
                 }
-                let shown = view::event(&self.keys, &ledger, self.epoch, stored, &event);
+                let shown = view::event(&self.keys, &ledger, &self.epoch, stored, &event);
                 let data = serde_json::to_string(&shown).ok()?;
-                let (id, kind) = (EventId::new(self.epoch, stored.seq), event.kind.name());
+                let (id, kind) = (EventId::new(&self.epoch, stored.seq), event.kind.name());
                 let text = format!("id: {id}\nevent: {kind}\ndata: {data}\n\n");
                 self.ready.push_back(text.into());
             }

@@ -120,7 +120,7 @@ impl Exporting {
         }
         let ledger = self.shared.context.cluster.ledger();
         for (stored, event) in &decoded {
-            let shown = view::event(&self.keys, &ledger, self.epoch, stored, event);
+            let shown = view::event(&self.keys, &ledger, &self.epoch, stored, event);
             self.line.push_str(&writer.event(&shown, &stored.bytes)?);
         }
         drop(ledger);

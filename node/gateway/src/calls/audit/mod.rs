@@ -59,7 +59,7 @@ pub(crate) async fn list(shared: &Shared, call: &Call) -> Result<Reply, Failure>
         let ledger = shared.read(call).await?;
         (Filter::of(&query, &keys, &ledger)?, crate::view::epoch(&ledger)?)
     };
-    let cursor = cursor.map(|id| id.of_epoch(epoch)).transpose()?;
+    let cursor = cursor.map(|id| id.of_epoch(&epoch)).transpose()?;
     let bounds = shared.context.cluster.audit_bounds();
     let mut span = Span {
         first: bounds.floor.seq.max(query.after.unwrap_or(0)).saturating_add(1),
@@ -80,13 +80,13 @@ pub(crate) async fn list(shared: &Shared, call: &Call) -> Result<Reply, Failure>
     let (found, next) = look(shared, call, span, query.order, &filter, limit).await?;
     let ledger = shared.context.cluster.ledger();
     let shown = |(stored, event): &(StoredEvent, AuditEvent)| -> AuditEventView {
-        view::event(&keys, &ledger, epoch, stored, event)
+        view::event(&keys, &ledger, &epoch, stored, event)
     };
     Ok(Reply::ok(&AuditList {
         events: found.iter().map(shown).collect(),
         floor: Id64(bounds.floor.seq),
         head: Id64(bounds.head.seq),
-        next: next.map(|seq| EventId::new(epoch, seq).to_string()),
+        next: next.map(|seq| EventId::new(&epoch, seq).to_string()),
     }))
 }
 

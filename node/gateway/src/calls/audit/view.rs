@@ -21,7 +21,7 @@ use crate::view::{self, Epoch};
 pub(super) fn event(
     keys: &Keys,
     ledger: &Ledger,
-    epoch: Epoch,
+    epoch: &Epoch,
     stored: &StoredEvent,
     event: &AuditEvent,
 ) -> AuditEventView {

@@ -102,7 +102,7 @@ pub(super) fn offline(
         max_nodes: Some(plan.max_nodes),
         cluster_id: Some(cluster_id.to_owned()),
     };
-    Ok(Some(Disclosed::new(offline_token(keys, signing.epoch, &proof, of)?)))
+    Ok(Some(Disclosed::new(offline_token(keys, &signing.epoch, &proof, of)?)))
 }
 
 /// The document's longest life of an offline token.

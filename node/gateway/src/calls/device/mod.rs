@@ -305,7 +305,7 @@ fn offline_token(
         max_nodes: None,
         cluster_id: None,
     };
-    licensing::offline_token(keys, signing.epoch, proof, of).map(Some)
+    licensing::offline_token(keys, &signing.epoch, proof, of).map(Some)
 }
 
 /// A request that is not looked at further.

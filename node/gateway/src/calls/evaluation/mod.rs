@@ -304,7 +304,7 @@ impl Granted {
         };
         let mut proof = proof.clone();
         proof.features.clone_from(&self.features);
-        Ok(Some(Disclosed::new(offline_token(keys, signing.epoch, &proof, of)?)))
+        Ok(Some(Disclosed::new(offline_token(keys, &signing.epoch, &proof, of)?)))
     }
 
     fn reply(
