@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::conduct::successor;
 use crate::context::{Context, Raft};
-use crate::frames::{Answer, AskChange, Changed, Request, decode, encode};
+use crate::frames::{Answer, AskChange, Changed, decode, encode};
 use crate::transport::PeerCall;
 use crate::types::TypeConfig;
 
@@ -176,7 +176,7 @@ impl Changer {
     ) -> Result<NodeId, ChangeError> {
         let deadline_ms = u64::try_from((left - left / 10).as_millis()).unwrap_or(u64::MAX);
         let body = AskChange { deadline_ms, change: change.clone() };
-        let message = encode(&Request { sender: self.context.sender(), to: leader, body });
+        let message = encode(&self.context.request(leader, body));
         let calling = self.context.transport.call(leader, PeerCall::Change, message, left);
         let answer = match tokio::time::timeout(left, calling).await {
             Ok(Ok(answer)) => answer,

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use lease::ids::NodeId;
+use lease::planted::{self, Bug};
 use parking_lot::Mutex;
 use storage::log::Log;
 use storage::seam::Clock;
@@ -15,7 +16,7 @@ use crate::admission::Admission;
 use crate::clock::Reading;
 use crate::config::Timing;
 use crate::fatal::Fatal;
-use crate::frames::{Refused, Sender};
+use crate::frames::{Addressee, Refused, Request, Sender};
 use crate::lead::Lead;
 use crate::replica::Replica;
 use crate::state_machine::StateMachine;
@@ -103,6 +104,36 @@ impl Context {
             cluster: self.replica.known(self.node).cluster,
             durable: durable.map(|it| Position { term: it.term, index: it.index }),
         }
+    }
+
+    /// A peer, as the node that it joined as.
+    pub(crate) fn addressee(&self, peer: NodeId) -> Addressee {
+        Addressee { node: peer, directory: self.replica.known(peer).directory }
+    }
+
+    /// A call to a peer.
+    pub(crate) fn request<B>(&self, peer: NodeId, body: B) -> Request<B> {
+        Request { sender: self.sender(), to: self.addressee(peer), body }
+    }
+
+    /// Judges whether a message was meant for this node, as it is now.
+    pub(crate) fn is_meant(&self, by: NodeId, to: Addressee) -> Result<(), Refused> {
+        if to.node != self.node {
+            return Err(Refused::Misdirected(to.node));
+        }
+        let other = to.directory.is_some_and(|directory| directory != self.directory);
+        if !other || planted::is(Bug::WipedTakesPart) {
+            return Ok(());
+        }
+        if self.refused.lock().insert(by) {
+            tracing::error!(
+                peer = by,
+                node = self.node,
+                "this node joined from another data directory than it has now; \
+                 run: leasehold member replace",
+            );
+        }
+        Err(Refused::OtherDirectory(self.node))
     }
 
     /// Notes that a leader's message was followed just now.

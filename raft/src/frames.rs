@@ -1,14 +1,15 @@
 //! What peers say to each other, as bytes.
 //!
 //! ```text
-//! message   frame (Kind::Peer, 1) of a `Request` or an `Answer`
+//! message   frame (Kind::Peer, 2) of a `Request` or an `Answer`
 //!           then, for an append, the payloads of its entries, one after the other
 //! ```
 //!
 //! The payloads are the bytes of the log, not encoded again; the frame says how long each is. The
 //! chunks of a snapshot follow its request in a stream of their own. Every message says who sends
 //! it, from which data directory and cluster, and how far its log ever was durable; `admission`
-//! judges that.
+//! judges that. Every call also says whom it means, down to the directory: a node that lost its disk
+//! would otherwise take a snapshot from a leader that has not heard from it yet.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use lease::entry::{Envelope, Stamp};
@@ -25,7 +26,7 @@ use crate::status::Position;
 use crate::types::StoredVote;
 
 /// Version of the messages that this build speaks.
-const PEER_VERSION: u8 = 1;
+const PEER_VERSION: u8 = 2;
 
 /// Who speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,11 +43,20 @@ pub(crate) struct Sender {
     pub(crate) durable: Option<Position>,
 }
 
+/// Whom a call is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Addressee {
+    /// Its number.
+    pub(crate) node: NodeId,
+    /// Incarnation of the data directory that it joined with, once the caller knows.
+    pub(crate) directory: Option<u64>,
+}
+
 /// A call with who makes it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Request<B> {
     pub(crate) sender: Sender,
-    pub(crate) to: NodeId,
+    pub(crate) to: Addressee,
     pub(crate) body: B,
 }
 
@@ -270,7 +280,7 @@ pub(crate) fn decode<M: DeserializeOwned>(bytes: &[u8]) -> Result<M, FormatError
 /// Encodes an append with its payloads.
 pub(crate) fn encode_append(
     sender: Sender,
-    to: NodeId,
+    to: Addressee,
     mut body: Append,
     entries: &[LogEntry],
 ) -> Bytes {
@@ -339,6 +349,10 @@ mod tests {
         Sender { node: 1, directory: 77, boot: 5, cluster: Some(3), durable }
     }
 
+    fn to() -> Addressee {
+        Addressee { node: 2, directory: Some(78) }
+    }
+
     fn append() -> Append {
         let vote = StoredVote::from(&crate::types::Vote::new_committed(2, 1));
         Append { vote, previous: None, committed: None, entries: Vec::new() }
@@ -357,21 +371,21 @@ mod tests {
     }
 
     #[test]
-    fn golden_bytes_of_version_one() {
-        let message = encode_append(sender(), 2, append(), &entries(&[b"abc".to_vec()]));
-        assert_eq!(&message[..8], &[b'L', b'H', 7, 1, 19, 0, 0, 0]);
+    fn golden_bytes_of_version_two() {
+        let message = encode_append(sender(), to(), append(), &entries(&[b"abc".to_vec()]));
+        assert_eq!(&message[..8], &[b'L', b'H', 7, 2, 21, 0, 0, 0]);
         assert_eq!(
             &message[12..],
-            &[1, 77, 5, 1, 3, 1, 2, 9, 2, 2, 1, 1, 0, 0, 1, 2, 4, 1, 3, b'a', b'b', b'c'][..]
+            &[1, 77, 5, 1, 3, 1, 2, 9, 2, 1, 78, 2, 1, 1, 0, 0, 1, 2, 4, 1, 3, b'a', b'b', b'c'][..]
         );
     }
 
     #[test]
     fn golden_bodies_of_every_other_message() {
-        const ASK: [u8; 9] = [1, 77, 5, 1, 3, 1, 2, 9, 2];
+        const ASK: [u8; 11] = [1, 77, 5, 1, 3, 1, 2, 9, 2, 1, 78];
         const SAY: [u8; 8] = [1, 77, 5, 1, 3, 1, 2, 9];
         fn ask<B: Serialize>(body: B, golden: &[u8]) {
-            let message = encode(&Request { sender: sender(), to: 2, body });
+            let message = encode(&Request { sender: sender(), to: to(), body });
             assert_eq!(message[HEADER_BYTES..], [&ASK[..], golden].concat());
         }
         fn say<B: Serialize>(body: B, golden: &[u8]) {
@@ -434,10 +448,10 @@ mod tests {
             payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..6),
         ) {
             let entries = entries(&payloads);
-            let message = encode_append(sender(), 2, append(), &entries);
+            let message = encode_append(sender(), to(), append(), &entries);
             let (request, received) = decode_append(&message).unwrap();
             prop_assert_eq!(received, entries);
-            prop_assert_eq!((request.sender, request.to), (sender(), 2));
+            prop_assert_eq!((request.sender, request.to), (sender(), to()));
         }
 
         #[test]
@@ -446,7 +460,8 @@ mod tests {
             cut in any::<prop::sample::Index>(),
         ) {
             prop_assert!(decode_append(&Bytes::from(bytes)).is_err());
-            let message = encode_append(sender(), 2, append(), &entries(&[vec![1; 9], vec![2; 3]]));
+            let entries = entries(&[vec![1; 9], vec![2; 3]]);
+            let message = encode_append(sender(), to(), append(), &entries);
             let cut = cut.index(message.len());
             prop_assert!(decode_append(&message.slice(..cut)).is_err());
         }

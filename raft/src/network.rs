@@ -31,7 +31,7 @@ use storage::state::SnapshotChunks;
 use crate::clock::Acknowledgement;
 use crate::context::{Context, count};
 use crate::frames::{
-    Answer, Append, AppendResult, Appended, AskVote, Request, SendSnapshot, SnapshotReceived,
+    Answer, Append, AppendResult, Appended, AskVote, SendSnapshot, SnapshotReceived,
     TransferLeader, Transferred, Voted, decode, encode, encode_append,
 };
 use crate::state_machine::{RaftSnapshot, SnapshotFile};
@@ -76,7 +76,7 @@ impl Peer {
         body: Q,
         deadline: Duration,
     ) -> Rpc<A> {
-        let request = Request { sender: self.context.sender(), to: self.target, body };
+        let request = self.context.request(self.target, body);
         let answer = self.call(call, encode(&request), deadline).await?;
         Ok(self.accept::<A>(&answer)?.body)
     }
@@ -147,7 +147,12 @@ impl RaftNetworkV2<TypeConfig> for Peer {
             committed: rpc.leader_commit.as_ref().map(position_of),
             entries: Vec::new(),
         };
-        let message = encode_append(self.context.sender(), self.target, body, &entries);
+        let message = encode_append(
+            self.context.sender(),
+            self.context.addressee(self.target),
+            body,
+            &entries,
+        );
         let deadline = self.append_deadline(&entries, &option);
         let sent_ns = self.context.clock.monotonic_ns();
         let answer = match self.call(PeerCall::Append, message, deadline).await {
@@ -207,7 +212,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
             last: snapshot.meta.last_log_id.as_ref().map(position_of),
             membership: encode_membership(&snapshot.meta.last_membership),
         };
-        let request = Request { sender: self.context.sender(), to: self.target, body };
+        let request = self.context.request(self.target, body);
         let sending = self.context.transport.send_snapshot(
             self.target,
             encode(&request),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::context::{Context, stopped};
-use crate::frames::{Answer, AskReadIndex, ReadIndex, Request, decode, encode};
+use crate::frames::{Answer, AskReadIndex, ReadIndex, decode, encode};
 use crate::status::NodeRole;
 use crate::transport::PeerCall;
 
@@ -54,7 +54,7 @@ fn is_forgotten(context: &Context) -> bool {
 
 async fn ask(context: &Context, peer: lease::ids::NodeId) {
     let body = AskReadIndex { deadline_ms: 0 };
-    let message = encode(&Request { sender: context.sender(), to: peer, body });
+    let message = encode(&context.request(peer, body));
     let wait = Duration::from_millis(2 * context.timing.election_max_ms);
     let calling = context.transport.call(peer, PeerCall::ReadIndex, message, wait);
     let Ok(Ok(answer)) = tokio::time::timeout(wait, calling).await else { return };

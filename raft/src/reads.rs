@@ -18,7 +18,7 @@ use openraft::{LinearizerOption, ReadPolicy};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::context::{Context, Raft, count, stopped};
-use crate::frames::{Answer, AskReadIndex, ReadIndex, Request, decode, encode};
+use crate::frames::{Answer, AskReadIndex, ReadIndex, decode, encode};
 use crate::transport::PeerCall;
 
 /// One reader in the queue.
@@ -118,7 +118,7 @@ async fn ask_leader(context: &Context, leader: NodeId) -> ReadIndex {
     let wait = round_wait(context);
     let deadline_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
     let body = AskReadIndex { deadline_ms };
-    let message = encode(&Request { sender: context.sender(), to: leader, body });
+    let message = encode(&context.request(leader, body));
     let asked = context.transport.call(leader, PeerCall::ReadIndex, message, wait);
     let Ok(Ok(answer)) = tokio::time::timeout(wait, asked).await else {
         return ReadIndex::NoQuorum;

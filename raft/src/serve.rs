@@ -24,9 +24,9 @@ use storage::state::Incoming;
 use crate::change::{ChangeError, Changer};
 use crate::context::{Context, Raft};
 use crate::frames::{
-    Answer, Append, AppendResult, Appended, AskChange, AskReadIndex, AskVote, Changed, Forward,
-    Forwarded, ReadIndex, Refused, Request, SendSnapshot, Sender, SnapshotReceived, TransferLeader,
-    Transferred, Voted, decode, decode_append, encode,
+    Addressee, Answer, Append, AppendResult, Appended, AskChange, AskReadIndex, AskVote, Changed,
+    Forward, Forwarded, ReadIndex, Refused, Request, SendSnapshot, Sender, SnapshotReceived,
+    TransferLeader, Transferred, Voted, decode, decode_append, encode,
 };
 use crate::proposer::{NotProposed, Proposed, Proposer, encoded_bytes};
 use crate::reads::Reads;
@@ -279,7 +279,7 @@ impl Server {
         &self,
         from: NodeId,
         sender: &Sender,
-        to: NodeId,
+        to: Addressee,
     ) -> Result<Result<(), Refused>, HandleError> {
         if sender.node != from {
             return Err(HandleError::WrongSender { claimed: sender.node, proven: from });
@@ -287,10 +287,7 @@ impl Server {
         if self.context.fatal.is_corrupt() {
             return Err(HandleError::ShuttingDown);
         }
-        if to != self.context.node {
-            return Ok(Err(Refused::Misdirected(to)));
-        }
-        Ok(self.context.admit(sender))
+        Ok(self.context.is_meant(from, to).and_then(|()| self.context.admit(sender)))
     }
 
     fn encode<A: Serialize>(&self, body: Result<A, Refused>) -> Bytes {

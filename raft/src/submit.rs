@@ -10,7 +10,7 @@ use lease::entry::{Envelope, Stamp};
 use lease::ids::NodeId;
 
 use crate::context::{Context, Deadline, count};
-use crate::frames::{Answer, Forward, Forwarded, ReadIndex, Request, decode, encode};
+use crate::frames::{Answer, Forward, Forwarded, ReadIndex, decode, encode};
 use crate::outcome::{Executed, ReadError, ReadPoint, SubmitError, SubmitErrorKind, Submitted};
 use crate::proposer::{NotProposed, Proposed, Proposer, encoded_bytes};
 use crate::reads::Reads;
@@ -96,7 +96,7 @@ impl Router {
         // the commands were proposed.
         let deadline_ms = u64::try_from((left - left / 10).as_millis()).unwrap_or(u64::MAX);
         let body = Forward { deadline_ms, commands: commands.to_vec() };
-        let message = encode(&Request { sender: self.context.sender(), to: leader, body });
+        let message = encode(&self.context.request(leader, body));
         let calling = self.context.transport.call(leader, PeerCall::Forward, message, left);
         let mut leadership = self.context.leadership.subscribe();
         let replaced = leadership.wait_for(|now| now.leader.is_some_and(|it| it != leader));
