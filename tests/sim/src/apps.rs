@@ -240,6 +240,7 @@ impl Holder {
                 borrowed: false,
                 token_until_ns: None,
                 borrows: (0, 0),
+                brought_home: (0, 0),
                 return_asked_ns: None,
                 returned_ns: None,
                 attempts,
@@ -327,6 +328,9 @@ impl Holder {
                         return;
                     }
                     borrowed
+                }
+                3 if self.of(lease, |held| held.borrows.0 > 0 && held.token_until_ns.is_some()) => {
+                    self.bring_home(lease, &token).await
                 }
                 _ => {
                     let renewed = self.renew(lease, &token).await;
@@ -470,6 +474,48 @@ impl Holder {
                 self.refused(lease, status, &reason, "a borrow");
                 // As many are borrowed as may be: the lease lives on.
                 (!may_be_done && matches!(status, 403 | 409)).then(|| token.to_owned())
+            }
+            Done::Unknown => None,
+        }
+    }
+
+    /// Whether the cluster may say that an offline token which counts until then is over.
+    fn is_over(&self, lease: LeaseId, token_until_ns: u64) -> bool {
+        let history = self.shared.history.borrow();
+        history.token_may_be_over(&history.leases[&lease], token_until_ns, self.now_ns())
+    }
+
+    /// Gives an offline token up before it ends: the lease goes on as an ordinary one.
+    async fn bring_home(&mut self, lease: LeaseId, token: &str) -> Option<String> {
+        let (package, text) = self.of(lease, |held| (held.package, held.text.clone()));
+        let ttl_ms = u64::from(self.shared.plan.packages[package].ttl_s) * 1_000;
+        let path = format!("/api/v1/licenses/{text}/return-borrow");
+        let ask = Ask::new(Method::POST, path).json(&json!({ "renewal_token": token }));
+        let (now_ns, most_led_ns) = (self.now_ns(), self.shared.history.borrow().most_led_ns);
+        let token_until_ns = self.of(lease, |held| held.token_until_ns)?;
+        self.change(lease, |held| {
+            held.token_until_ns = None;
+            held.until_ns = held.until_ns.min(now_ns + ttl_ms * NS_PER_MS);
+            held.until_led_ns = held.until_led_ns.min(most_led_ns + ttl_ms * NS_PER_MS);
+            held.brought_home.1 += 1;
+        });
+        match self.act(package, ask, 4).await {
+            Done::Yes(body, sent, _) => {
+                self.change(lease, |held| {
+                    held.brought_home = (held.brought_home.0 + 1, held.brought_home.1 - 1);
+                    held.borrowed = held.borrows.1 > 0;
+                });
+                self.shared.totals.borrow_mut().early_returns += 1;
+                self.renewed(lease, &body, sent, ttl_ms)
+            }
+            Done::No(_, reason, _)
+                if reason == "not_borrowed" && self.is_over(lease, token_until_ns) =>
+            {
+                Some(token.to_owned())
+            }
+            Done::No(status, reason, _) => {
+                self.refused(lease, status, &reason, "an early return");
+                None
             }
             Done::Unknown => None,
         }

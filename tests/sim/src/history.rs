@@ -106,6 +106,8 @@ pub(crate) struct Held {
     pub(crate) token_until_ns: Option<u64>,
     /// Borrows that were acknowledged, and those that may have happened beyond them.
     pub(crate) borrows: (u64, u64),
+    /// The same of tokens that were given up early.
+    pub(crate) brought_home: (u64, u64),
     /// When its holder asked to give it back.
     pub(crate) return_asked_ns: Option<u64>,
     /// When that was acknowledged.
@@ -138,6 +140,15 @@ impl History {
         until_ns.saturating_sub(gained.map_or(0, |permille| GAP_NS / 1_000 * (permille + 500)))
     }
 
+    /// Whether the cluster may say that an offline token which counts until then is over.
+    pub(crate) fn token_may_be_over(&self, held: &Held, until_ns: u64, at_ns: u64) -> bool {
+        let then = |from_ns: u64, to_ns: u64| from_ns <= at_ns && held.granted_ns <= to_ns;
+        // The cluster's civil clock follows a majority's wall clocks, by a leader's own between.
+        at_ns + CIVIL_SLACK_NS >= until_ns
+            || self.moved_walls.iter().any(|(from_ns, to_ns)| then(*from_ns, *to_ns))
+            || self.fast_clocks.iter().any(|(from_ns, to_ns, _)| then(*from_ns, *to_ns))
+    }
+
     /// Terms that had a leader.
     pub(crate) fn terms(&self) -> u64 {
         self.leaders.len() as u64
@@ -146,3 +157,6 @@ impl History {
 
 /// How long an acknowledgement counts: the upper election timeout.
 const GAP_NS: u64 = 300_000_000;
+/// How far the cluster's civil clock may be ahead of true time while all wall clocks are right:
+/// what is uncertain about a reading.
+pub(crate) const CIVIL_SLACK_NS: u64 = 200_000_000;

@@ -129,11 +129,16 @@ fn each_acknowledged_act_is_once_in_the_audit(shared: &Shared) {
         if returned > 1 || (held.returned_ns.is_some() && returned != 1) {
             shared.violate(RULE, format!("{} was given back {returned} times", held.text));
         }
-        let (sure, maybe) = held.borrows;
-        let borrowed = count(AuditKind::LeaseBorrowed);
-        if borrowed < sure || borrowed > sure + maybe {
-            let what = format!("{} was borrowed {borrowed} times, not {sure}", held.text);
-            shared.violate(RULE, what);
+        let acts = [
+            (held.borrows, AuditKind::LeaseBorrowed),
+            (held.brought_home, AuditKind::BorrowReturned),
+        ];
+        for ((sure, maybe), kind) in acts {
+            let times = count(kind);
+            if times < sure || times > sure + maybe {
+                let what = format!("{}: {times} events {}, not {sure}", held.text, kind.name());
+                shared.violate(RULE, what);
+            }
         }
         let ends = [
             AuditKind::LeaseReturned,
@@ -263,11 +268,7 @@ fn a_borrowed_seat_is_out_until_its_token_ends(shared: &Shared, lease: LeaseId, 
         return;
     };
     let Some(until_ns) = held.token_until_ns else { return };
-    let then = |from_ns: u64, to_ns: u64| from_ns <= seen.at_ns && held.granted_ns <= to_ns;
-    // The cluster's civil clock follows a majority's wall clocks, by a leader's own between.
-    let is_off = history.moved_walls.iter().any(|(from_ns, to_ns)| then(*from_ns, *to_ns))
-        || history.fast_clocks.iter().any(|(from_ns, to_ns, _)| then(*from_ns, *to_ns));
-    if is_off || seen.at_ns + CIVIL_SLACK_NS >= until_ns {
+    if history.token_may_be_over(held, until_ns, seen.at_ns) {
         return;
     }
     let what = format!(
@@ -406,9 +407,6 @@ pub(crate) fn led(history: &History) -> (u64, u64) {
 /// A failover gives back what the log had not yet of the lease clock, and what passes until the new
 /// leader lets time pass.
 const GIVEN_BACK_MS: u64 = 1_500;
-/// How far the cluster's civil clock may be ahead of true time while all wall clocks are right:
-/// what is uncertain about a reading.
-const CIVIL_SLACK_NS: u64 = 200_000_000;
 /// The observer's look, twice.
 const LED_SLACK_NS: u64 = 300_000_000;
 const S_NS: u64 = 1_000_000_000;
@@ -425,6 +423,7 @@ mod tests {
     use lease::ids::{Fence, SubjectRef, TraceId};
 
     use super::*;
+    use crate::history::CIVIL_SLACK_NS;
     use crate::history::{FinalRead, Seen};
     use crate::plan::Options;
 
@@ -463,6 +462,7 @@ mod tests {
             borrowed: false,
             token_until_ns: None,
             borrows: (0, 0),
+            brought_home: (0, 0),
             return_asked_ns: None,
             returned_ns: None,
             attempts: vec![u128::from(number)],

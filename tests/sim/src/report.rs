@@ -36,6 +36,8 @@ pub struct Totals {
     pub returns: u64,
     /// Borrows that were acknowledged.
     pub borrows: u64,
+    /// Offline tokens that were given up before they ended.
+    pub early_returns: u64,
     /// Reads.
     pub reads: u64,
     /// Of these, stale ones.
@@ -76,6 +78,7 @@ impl Totals {
             &mut self.refused_heartbeats,
             &mut self.returns,
             &mut self.borrows,
+            &mut self.early_returns,
             &mut self.reads,
             &mut self.stale_reads,
             &mut self.follower_reads,
@@ -111,6 +114,7 @@ impl Totals {
             ("refused heartbeats", self.refused_heartbeats),
             ("returns", self.returns),
             ("borrows", self.borrows),
+            ("early returns", self.early_returns),
             ("reads", self.reads),
             ("stale reads", self.stale_reads),
             ("reads on followers", self.follower_reads),
