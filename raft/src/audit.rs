@@ -19,7 +19,7 @@ use lease::audit::{decode_event, split_audit_block};
 use lease::format::FormatError;
 use lease::operate::AuditFloor;
 use lease::rows::table;
-use lease::{AuditEvent, AuditHead};
+use lease::{AuditEvent, AuditHead, Ledger};
 use parking_lot::Mutex;
 use storage::state::{ReadError, Row, StateStore};
 
@@ -134,6 +134,10 @@ fn read_above(
     limit: usize,
 ) -> Result<Vec<StoredEvent>, AuditError> {
     let mut page = Page { next: from.max(floor.saturating_add(1)), limit, ..Page::default() };
+    // Whoever follows the log asks for its end again and again, and that is in memory.
+    if page.add_all_recent(&replica.machine.read().ledger) {
+        return page.end();
+    }
     if page.add_stored(&replica.store)? == Progress::Full {
         return page.end();
     }
@@ -143,11 +147,7 @@ fn read_above(
         return page.end();
     }
     let machine = replica.machine.read();
-    for (seq, bytes) in machine.ledger.audit_recent_from(page.next) {
-        if page.add(seq, bytes.to_vec()) == Progress::Full {
-            break;
-        }
-    }
+    page.add_recent(&machine.ledger);
     page.is_missing |= !page.is_full() && page.next <= machine.ledger.audit_head().seq;
     drop(machine);
     page.end()
@@ -188,6 +188,26 @@ impl Page {
             self.is_missing = true;
         }
         self.progress()
+    }
+
+    /// Adds what is in memory, if that is everything from the next event on; `false`, and nothing
+    /// is added, when the store has to be asked.
+    fn add_all_recent(&mut self, ledger: &Ledger) -> bool {
+        let is_ended = self.next > ledger.audit_head().seq;
+        let mut recent = ledger.audit_recent_from(self.next);
+        let begins_there = recent.next().is_some_and(|(seq, _)| seq == self.next);
+        if begins_there {
+            self.add_recent(ledger);
+        }
+        is_ended || begins_there
+    }
+
+    fn add_recent(&mut self, ledger: &Ledger) {
+        for (seq, bytes) in ledger.audit_recent_from(self.next) {
+            if self.add(seq, bytes.to_vec()) == Progress::Full {
+                break;
+            }
+        }
     }
 
     /// Adds what stored blocks have from the next event on.
