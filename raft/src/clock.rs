@@ -351,15 +351,21 @@ impl LeaderClock {
             return;
         }
         let span = self.led.as_ref().and_then(|led| led.span.as_ref());
-        if span.is_some_and(|span| !span.first.keys().eq(self.heard(now_ns).keys())) {
-            self.rebase(now_ns);
-        }
-        let first = self.heard(now_ns);
+        // From now, not from when the request was sent: that time may have been counted.
+        let begun = match span {
+            None => Some(Span { began_ns: now_ns, quorum_ns, first: self.heard(now_ns) }),
+            Some(span) => {
+                let heard = self.newest.keys().filter(|peer| self.hears(**peer, now_ns));
+                if !span.first.keys().eq(heard) {
+                    self.rebase(now_ns);
+                }
+                None
+            }
+        };
         let Some(led) = &mut self.led else { return };
         match &mut led.span {
             Some(span) => span.quorum_ns = span.quorum_ns.max(quorum_ns),
-            // From now, not from when the request was sent: that time may have been counted.
-            None => led.span = Some(Span { began_ns: now_ns, quorum_ns, first }),
+            None => led.span = begun,
         }
     }
 

@@ -1,7 +1,9 @@
 //! Puts status and counters together from where they are kept.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use lease::ids::NodeId;
 use openraft::RaftMetrics;
 use openraft::async_runtime::WatchReceiver;
 
@@ -10,8 +12,13 @@ use crate::status::{Alarm, Metrics, NodeRole, PeerStatus, Status};
 use crate::types::{TypeConfig, position_of};
 
 pub(crate) fn status(context: &Context, raft: &Raft, recovered: bool) -> Status {
-    let metrics = raft.metrics();
-    let metrics: RaftMetrics<TypeConfig> = metrics.borrow_watched().clone();
+    // What the members are is ours to know: openraft's copy of it is most of its metrics.
+    let (last_log, committed, matched) = {
+        let metrics = raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let matched = matched(&metrics);
+        (metrics.last_log_index, metrics.local_committed.as_ref().map(position_of), matched)
+    };
     let leadership = *context.leadership.borrow();
     let term = leadership.term;
     let own = context.reading();
@@ -33,11 +40,11 @@ pub(crate) fn status(context: &Context, raft: &Raft, recovered: bool) -> Status 
         role: leadership.role,
         leader: leadership.leader,
         term,
-        last_log: metrics.last_log_index,
-        committed: metrics.local_committed.as_ref().map(position_of),
+        last_log,
+        committed,
         applied: context.replica.applied.borrow().position,
         checkpoint: context.replica.checkpointed(),
-        peers: peers(context, &metrics, leads, term),
+        peers: peers(context, &matched, leads, term),
         is_settled: context.peers.borrow().voters.len() == 1,
         quorum_ack_age_ms,
         leader_contact_age_ms: if leads { None } else { context.leader_contact_age_ms() },
@@ -48,9 +55,15 @@ pub(crate) fn status(context: &Context, raft: &Raft, recovered: bool) -> Status 
     }
 }
 
+/// Up to where each peer's log is known to be this leader's.
+fn matched(metrics: &RaftMetrics<TypeConfig>) -> BTreeMap<NodeId, u64> {
+    let peers = metrics.replication.iter().flatten();
+    peers.filter_map(|(peer, matched)| Some((*peer, matched.as_ref()?.index))).collect()
+}
+
 fn peers(
     context: &Context,
-    metrics: &RaftMetrics<TypeConfig>,
+    matched: &BTreeMap<NodeId, u64>,
     leads: bool,
     term: u64,
 ) -> Vec<PeerStatus> {
@@ -62,12 +75,11 @@ fn peers(
         .into_iter()
         .map(|(id, address)| {
             let acked = if leads { context.lead.peer(term, id, own) } else { None };
-            let matched = metrics.replication.as_ref().and_then(|all| all.get(&id).copied());
             PeerStatus {
                 id,
                 address,
                 voter: members.voters.iter().any(|set| set.contains(&id)),
-                matched: matched.flatten().map(|id| id.index),
+                matched: matched.get(&id).copied(),
                 ack_age_ms: acked.map(|(age_ms, _)| age_ms),
                 clock_offset_ms: acked.map(|(_, offset_ms)| offset_ms),
                 agrees: if leads { context.lead.agrees(term, id) } else { None },
