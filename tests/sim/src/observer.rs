@@ -7,7 +7,7 @@ use std::time::Duration;
 use lease::audit::AuditKind;
 use lease::ids::NodeId;
 use lease::invariants::{Before, check_all};
-use raft::{Cluster, NodeRole};
+use raft::{Cluster, NodeRole, Status};
 use sha2::{Digest, Sha256};
 
 use crate::history::{FinalRead, Seen};
@@ -21,8 +21,9 @@ pub(crate) async fn observe(shared: Rc<Shared>, node: NodeId, cluster: Cluster) 
     let mut installed = cluster.metrics().snapshots_installed;
     for round in 0_u64.. {
         tokio::time::sleep(LOOK_EVERY).await;
-        watch_leadership(&shared, node, &cluster);
-        takes_no_part_without_its_log(&shared, node, &cluster);
+        let status = cluster.status();
+        watch_leadership(&shared, node, &status);
+        takes_no_part_without_its_log(&shared, node, &status);
         if round.is_multiple_of(EVENTS_EVERY) {
             next_event = read_events(&shared, node, &cluster, next_event).await;
             compare_sum(&shared, node, &cluster);
@@ -44,8 +45,7 @@ pub(crate) async fn observe(shared: Rc<Shared>, node: NodeId, cluster: Cluster) 
     }
 }
 
-fn watch_leadership(shared: &Shared, node: NodeId, cluster: &Cluster) {
-    let status = cluster.status();
+fn watch_leadership(shared: &Shared, node: NodeId, status: &Status) {
     if let Some(applied) = status.applied {
         let mut history = shared.history.borrow_mut();
         let known = (node, applied.term);
@@ -90,9 +90,8 @@ fn watch_leadership(shared: &Shared, node: NodeId, cluster: &Cluster) {
 
 /// A node that lost its disk was given nothing under its old number: it would vote as if it had
 /// never promised anything.
-fn takes_no_part_without_its_log(shared: &Shared, node: NodeId, cluster: &Cluster) {
+fn takes_no_part_without_its_log(shared: &Shared, node: NodeId, status: &Status) {
     let is_wiped = shared.machine(node).is_some_and(|machine| machine.is_wiped.get());
-    let status = cluster.status();
     if is_wiped && (status.applied.is_some() || status.role == NodeRole::Leader) {
         let what = format!("node {node} lost its disk and takes part: {status:?}");
         shared.violate("a_wiped_node_takes_no_part", what);
