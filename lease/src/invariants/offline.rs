@@ -55,8 +55,17 @@ pub fn no_seat_with_a_token_outstanding_is_free(
         }
         if ledger.state.lease(*id).is_none() {
             let end = ledger.requests.ended(*id).map(|ended| ended.end);
-            let given_up = end
-                .is_none_or(|end| matches!(end, LeaseEnd::Returned { .. } | LeaseEnd::WrittenOff));
+            // A borrow that was given back early left an ordinary lease, which lasts a term.
+            let led_ms = ledger.clock().led_ms - before.clock.led_ms;
+            let may_be_home = hold.borrowed
+                && slot.is_some_and(|slot| {
+                    led_ms >= u64::from(ledger.state.at(slot).terms().policy.lease_ttl_ms)
+                });
+            let given_up = end.is_none_or(|end| match end {
+                LeaseEnd::Returned { .. } | LeaseEnd::WrittenOff => true,
+                LeaseEnd::Expired => may_be_home,
+                _ => false,
+            });
             ensure(rule, given_up, || format!("{id:?} ended: {end:?}"))?;
             continue;
         }

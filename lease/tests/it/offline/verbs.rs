@@ -1,6 +1,9 @@
 //! Tables of commands about offline use, the classic face and budgets.
 
-use crate::script::check;
+use lease::invariants::{Before, check_all};
+
+use crate::script::{check, check_in};
+use crate::world::World;
 
 /// A package that may be used offline: tokens for ten seconds of skew, borrows of up to an hour.
 const BETA: &str = "entitle beta davinci 2 2 total=3 ttl=+60s skew=+10s tokens=1 borrow=+1h \
@@ -270,6 +273,25 @@ fn a_borrow_is_returned_early() {
          hold L2                          -> -
          release L2",
     );
+}
+
+/// Whoever looks at the ledger now and then sees both at once: a snapshot came between.
+#[test]
+fn a_borrow_that_was_returned_early_runs_out_like_any_lease() {
+    let world = check_in(
+        World::ready(),
+        "entitle gamma davinci 2 0 ttl=+60s skew=+10s borrow=+1h -> imported
+         checkout L1 gamma                -> commit seq=1 in=60s
+         borrow L1:1 +30m                 -> borrowed seq=2 in=1800s token v1 for=1800s",
+    );
+    let before = Before::of(&world.ledger);
+    let world = check_in(
+        world,
+        "unborrow L1:2                    -> seq=3 in=60s
+         time +61s
+         heartbeat L1:3                   -> no LeaseEnded",
+    );
+    check_all(&before, &world.ledger).expect("every rule holds");
 }
 
 #[test]
