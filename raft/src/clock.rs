@@ -78,6 +78,10 @@ pub(crate) struct LeaderClock {
     /// One set of voters, or two while the membership changes: a majority of each is needed.
     voters: Vec<BTreeSet<NodeId>>,
     newest: BTreeMap<NodeId, Acknowledgement>,
+    /// Peers whose newest acknowledgement came while the one before it was young enough to count.
+    /// One reading after a silence does not say how fast time passes, and is no voice that it
+    /// passes as this node's clock says.
+    steady: BTreeSet<NodeId>,
     /// When this node last beat: its own acknowledgement.
     beat_ns: Option<u64>,
     led: Option<Led>,
@@ -144,6 +148,7 @@ impl LeaderClock {
             ack_lifetime_ns,
             voters: Vec::new(),
             newest: BTreeMap::new(),
+            steady: BTreeSet::new(),
             beat_ns: None,
             led: None,
             civil: None,
@@ -158,6 +163,7 @@ impl LeaderClock {
         self.rebase(now_ns);
         let votes = |peer: &NodeId| voters.iter().any(|set| set.contains(peer));
         self.newest.retain(|peer, _| votes(peer));
+        self.steady.retain(votes);
         self.rate.first.retain(|peer, _| votes(peer));
         self.rate.slow.retain(|peer, _| votes(peer));
         self.voters = voters;
@@ -180,6 +186,11 @@ impl LeaderClock {
         if restarted {
             self.rebase(ack.received_ns);
             self.forget(peer);
+        }
+        if self.hears(peer, ack.received_ns) {
+            self.steady.insert(peer);
+        } else {
+            self.steady.remove(&peer);
         }
         self.newest.insert(peer, ack);
         self.extend_span(ack.received_ns);
@@ -335,6 +346,7 @@ impl LeaderClock {
     /// Forgets the readings of a peer whose process is another now.
     fn forget(&mut self, peer: NodeId) {
         self.newest.remove(&peer);
+        self.steady.remove(&peer);
         self.rate.first.remove(&peer);
         self.rate.slow.remove(&peer);
         let Some(led) = &mut self.led else { return };
@@ -355,8 +367,7 @@ impl LeaderClock {
         let begun = match span {
             None => Some(Span { began_ns: now_ns, quorum_ns, first: self.heard(now_ns) }),
             Some(span) => {
-                let heard = self.newest.keys().filter(|peer| self.hears(**peer, now_ns));
-                if !span.first.keys().eq(heard) {
+                if !span.first.keys().eq(self.voices(now_ns).map(|(peer, _)| peer)) {
                     self.rebase(now_ns);
                 }
                 None
@@ -369,10 +380,14 @@ impl LeaderClock {
         }
     }
 
-    /// The newest acknowledgements that are young enough to count.
+    /// The newest acknowledgements of those who say how fast time passes.
+    fn voices(&self, now_ns: u64) -> impl Iterator<Item = (&NodeId, &Acknowledgement)> {
+        let is_voice = move |peer: &NodeId| self.hears(*peer, now_ns) && self.steady.contains(peer);
+        self.newest.iter().filter(move |(peer, _)| is_voice(peer))
+    }
+
     fn heard(&self, now_ns: u64) -> BTreeMap<NodeId, Acknowledgement> {
-        let heard = self.newest.iter().filter(|(peer, _)| self.hears(**peer, now_ns));
-        heard.map(|(peer, ack)| (*peer, *ack)).collect()
+        self.voices(now_ns).map(|(peer, ack)| (*peer, *ack)).collect()
     }
 
     /// Lets the civil clock pass up to now, and tells it in milliseconds.

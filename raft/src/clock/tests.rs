@@ -271,6 +271,36 @@ fn a_peer_that_comes_and_goes_does_not_let_a_fast_clock_run_ahead() {
 }
 
 #[test]
+fn a_peer_that_is_heard_once_in_a_while_does_not_speak_for_a_fast_clock() {
+    // Its disk is slow: it answers once, and is taken for silent before it answers again. Nothing
+    // shows yet that the leader's clock is the fast one: another's was, seconds ago.
+    for (own, silent_ms) in [(2_000, 200), (2_000, 150), (1_500, 250), (1_000, 300)] {
+        let mut world = World::new(&[Node::good(), Node::good()]);
+        world.start(ledger(0, 0));
+        let now_ms = world.now_ms;
+        world.peers.get_mut(&3).unwrap().set_rate(2_000, now_ms);
+        world.run(2_000);
+        let now_ms = world.now_ms;
+        world.peers.get_mut(&3).unwrap().set_rate(1_000, now_ms);
+        world.run(4_000);
+        let before = world.stamp().unwrap().led_ms;
+        let then_ms = world.now_ms;
+        world.own.set_rate(own, then_ms);
+        for _ in 0..16 {
+            for (reachable, for_ms) in [(false, silent_ms), (true, HEARTBEAT_MS)] {
+                world.peers.get_mut(&2).unwrap().reachable = reachable;
+                world.run(for_ms);
+            }
+        }
+        let led = world.stamp().unwrap().led_ms - before;
+        let passed = world.now_ms - then_ms;
+        let lifetime_ms = LIFETIME_NS / MS;
+        assert!(led <= passed + lifetime_ms, "{own}: {led} led in {passed}");
+        assert!(led + lifetime_ms >= passed * 9 / 10, "{own}: only {led} led in {passed}");
+    }
+}
+
+#[test]
 fn a_fast_peer_does_not_make_up_for_what_a_fast_leader_took() {
     // First the leader's clock goes too fast, then it is well, then one peer's is: never two at
     // once. Measured over all of it, that peer's median would have let time pass at its own rate.
