@@ -8,8 +8,8 @@
 //! The payloads are the bytes of the log, not encoded again; the frame says how long each is. The
 //! chunks of a snapshot follow its request in a stream of their own. Every message says who sends
 //! it, from which data directory and cluster, and how far its log ever was durable; `admission`
-//! judges that. Every call also says whom it means, down to the directory: a node that lost its disk
-//! would otherwise take a snapshot from a leader that has not heard from it yet.
+//! judges that. Every call also says whom it means, down to the directory: a node that lost its
+//! disk would otherwise take a snapshot from a leader that has not heard from it yet.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use lease::entry::{Envelope, Stamp};
