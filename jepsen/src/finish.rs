@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::clock::{LIVENESS, eventually};
+use crate::cluster::Operator;
 use crate::cluster::packages::Imported;
-use crate::cluster::status::Observer;
+use crate::cluster::status::{Face, Observer};
 use crate::evidence::{FINAL_FILE, FinalPackage, NodeState, STATES_FILE};
 
 /// Name of the file of what the rig itself found.
@@ -48,13 +49,23 @@ impl Rig {
     }
 }
 
+/// A cluster that is to be looked at.
+#[derive(Debug)]
+pub struct Standing<'a> {
+    /// Who asks its nodes.
+    pub observer: &'a Observer,
+    /// Who has the command line.
+    pub operator: Operator,
+}
+
 /// Waits until all nodes have the same state, and writes it, the packages, every node's audit log
 /// and its metrics.
 ///
 /// # Errors
 /// When nodes do not come to one state, or do not answer.
-pub async fn gather(dir: &Path, observer: &Observer, packages: &[Imported]) -> Result<()> {
-    let states = settled(observer).await;
+pub async fn gather(dir: &Path, cluster: &Standing<'_>, packages: &[Imported]) -> Result<()> {
+    let observer = cluster.observer;
+    let states = settled(dir, cluster).await;
     if let Ok(states) = &states {
         write(dir, STATES_FILE, states)?;
     }
@@ -77,33 +88,37 @@ pub async fn gather(dir: &Path, observer: &Observer, packages: &[Imported]) -> R
     states.map(drop)
 }
 
-/// Every node at one index with one state. The sum is of each thousandth index.
-async fn settled(observer: &Observer) -> Result<Vec<NodeState>> {
+/// Every node at one index: what each would give as a backup says what its whole state is.
+async fn settled(dir: &Path, cluster: &Standing<'_>) -> Result<Vec<NodeState>> {
+    let file = dir.join("state.snapshot");
     let look = || async {
-        let status = observer.status().await?;
-        let states = states_of(&status);
-        let first = states.first()?.clone();
-        let is_whole = states.len() == observer.ids().len();
-        let is_one = states.iter().all(|state| {
-            (state.applied_index, &state.state_sum, &state.audit_head)
-                == (first.applied_index, &first.state_sum, &first.audit_head)
-        });
-        (is_whole && is_one).then_some(states)
+        let mut states = Vec::new();
+        for face in cluster.observer.faces() {
+            states.push(state_of(face, &cluster.operator, &file).await.ok()?);
+        }
+        let first: &NodeState = states.first()?;
+        states.iter().all(|it| it.applied_index == first.applied_index).then_some(states)
     };
-    eventually("all nodes have the same state at one index", SETTLED_WITHIN, look).await
+    let states = eventually("all nodes stand at one index", SETTLED_WITHIN, look).await;
+    let _ = fs::remove_file(&file);
+    states
 }
 
-fn states_of(status: &Value) -> Vec<NodeState> {
-    let nodes = status["nodes"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let state = |node: &Value| {
-        Some(NodeState {
-            node: node["id"].as_u64()?,
-            applied_index: node["applied_index"].as_str()?.parse().ok()?,
-            state_sum: node["detail"]["state_sum"].as_str().unwrap_or_default().to_owned(),
-            audit_head: node["detail"]["audit_hash"].as_str()?.to_owned(),
-        })
-    };
-    nodes.iter().filter_map(state).collect()
+async fn state_of(face: Face, operator: &Operator, file: &Path) -> Result<NodeState> {
+    let _ = fs::remove_file(file);
+    let (server, path) = (format!("https://{}", face.gateway), file.to_string_lossy());
+    operator.run(&["snapshot", "save", &path, "--server", &server]).await?;
+    let status = operator.run(&["snapshot", "status", &path]).await?;
+    state_in(face.id, &status).with_context(|| format!("no state in {status}"))
+}
+
+fn state_in(node: u64, status: &Value) -> Option<NodeState> {
+    Some(NodeState {
+        node,
+        applied_index: status["index"].as_str()?.parse().ok()?,
+        state_sum: status["state_sum"].as_str()?.to_owned(),
+        audit_head: status["audit_hash"].as_str()?.to_owned(),
+    })
 }
 
 async fn final_package(observer: &Observer, package: &Imported) -> Result<FinalPackage> {
@@ -165,16 +180,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_node_that_does_not_answer_has_no_state() {
-        let status = json!({ "nodes": [
-            { "id": 1, "applied_index": "7",
-              "detail": { "audit_hash": "aa", "state_sum": "bb" } },
-            { "id": 2, "applied_index": "7", "detail": { "audit_hash": "aa" } },
-            { "id": 3 },
-        ]});
-        let states = states_of(&status);
-        assert_eq!(states.iter().map(|state| state.node).collect::<Vec<_>>(), [1, 2]);
-        assert_eq!((states[0].applied_index, states[0].state_sum.as_str()), (7, "bb"));
-        assert_eq!(states[1].state_sum, "");
+    fn a_backup_that_does_not_say_its_state_is_none() {
+        let status = json!({ "index": "7", "audit_hash": "aa", "state_sum": "bb" });
+        let state = state_in(3, &status).unwrap();
+        assert_eq!((state.node, state.applied_index), (3, 7));
+        assert_eq!((state.state_sum.as_str(), state.audit_head.as_str()), ("bb", "aa"));
+        for name in ["index", "audit_hash", "state_sum"] {
+            let mut without = status.clone();
+            without.as_object_mut().unwrap().remove(name);
+            assert_eq!(state_in(3, &without), None, "{name}");
+        }
     }
 }

@@ -26,7 +26,7 @@ use crate::clock::Stopwatch;
 use crate::cluster::packages::{Imported, Vendor};
 use crate::cluster::{Cluster, Plan};
 use crate::faults::{self, Arena, Fault, Lane};
-use crate::finish::{self, Rig};
+use crate::finish::{self, Rig, Standing};
 use crate::history::Header;
 use crate::machine;
 use crate::nemesis::{self, Span};
@@ -150,7 +150,11 @@ pub async fn run(setup: &Setup) -> Result<PathBuf> {
     let ended = act(setup, &arena, &shared).await;
     let healed = heal(&arena, &shared).await;
     let gathered = match healed {
-        Ok(()) => finish::gather(&dir, &arena.observer, &packages).await,
+        Ok(()) => {
+            let operator = arena.cluster.lock().await.operator();
+            let standing = Standing { observer: &arena.observer, operator };
+            finish::gather(&dir, &standing, &packages).await
+        }
         Err(error) => Err(error),
     };
     if let Err(error) = gathered {

@@ -67,6 +67,11 @@ impl Observer {
         self.directory.faces().iter().map(|face| face.id).collect()
     }
 
+    /// Where they all are, in order of id.
+    pub fn faces(&self) -> Vec<Face> {
+        self.directory.faces()
+    }
+
     /// An operator's call to one node.
     pub async fn call(&self, node: u64, method: Method, path: &str, body: Option<&Value>) -> Reply {
         let Some(face) = self.directory.face(node) else {
