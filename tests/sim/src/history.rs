@@ -102,8 +102,8 @@ pub(crate) struct Held {
     pub(crate) lives_ms: u64,
     /// Whether it was borrowed, or may have been.
     pub(crate) borrowed: bool,
-    /// Until when an offline token may count by true time, on a device whose clock is as slow as may
-    /// be.
+    /// Until when an offline token may count by true time, on a device whose clock is slow by the
+    /// allowed skew.
     pub(crate) token_until_ns: Option<u64>,
     /// Borrows that were acknowledged, and those that may have happened beyond them.
     pub(crate) borrows: (u64, u64),
