@@ -33,7 +33,7 @@ pub(crate) async fn upkeep(context: Arc<Context>, raft: Raft, config: ClusterCon
             }
         }
         let checkpoints = context.replica.counters.checkpoints.load(Ordering::Relaxed);
-        if checkpoints != last.checkpoints {
+        if checkpoints != last.checkpoints && context.replica.store.has_room_for(LEAST_ROOM, 0) {
             last.checkpoints = checkpoints;
             shed(&context, &raft, config.keep_log_bytes).await;
         }
@@ -54,8 +54,11 @@ impl Last {
         }
         let bytes = context.log.metrics().bytes_written.saturating_sub(self.bytes);
         let passed_ns = context.clock.monotonic_ns().saturating_sub(self.at_ns);
-        bytes >= config.checkpoint_log_bytes
-            || Duration::from_nanos(passed_ns) >= config.checkpoint_interval
+        let is_due = bytes >= config.checkpoint_log_bytes
+            || Duration::from_nanos(passed_ns) >= config.checkpoint_interval;
+        // The disk itself is asked, too: a checkpoint that fails ends the node, and whoever watches
+        // the disk looks at it only now and then.
+        is_due && replica.store.has_room_for(bytes.max(LEAST_ROOM), 0)
     }
 }
 
@@ -78,5 +81,7 @@ async fn shed(context: &Arc<Context>, raft: &Raft, keep_log_bytes: u64) {
     }
 }
 
+/// Bytes of rows that there must be room for, however few have changed.
+const LEAST_ROOM: u64 = 1 << 20;
 /// How often to look whether a checkpoint is due.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
