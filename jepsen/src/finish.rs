@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::clock::{LIVENESS, eventually};
+use crate::clock::eventually;
 use crate::cluster::Operator;
 use crate::cluster::packages::Imported;
 use crate::cluster::status::{Face, Observer};
@@ -69,23 +69,55 @@ pub async fn gather(dir: &Path, cluster: &Standing<'_>, packages: &[Imported]) -
     if let Ok(states) = &states {
         write(dir, STATES_FILE, states)?;
     }
-    let mut finals = Vec::new();
-    for package in packages {
-        finals.push(final_package(observer, package).await?);
-    }
-    write(dir, FINAL_FILE, &finals)?;
-    for node in observer.ids() {
-        // Each node's own: what another would say is no evidence for this one.
-        let path = "/admin/audit/export?consistency=stale";
-        let look = || observer.get(node, path);
-        let what = format!("node {node} exports its audit log");
-        let exported = eventually(&what, LIVENESS, look).await?;
-        fs::write(dir.join(format!("audit-{node}.jsonl")), exported.bytes)?;
+    let look = || at_rest(observer, packages);
+    let end = eventually("no seat changes while all is read", SETTLED_WITHIN, look).await?;
+    write(dir, FINAL_FILE, &end.packages)?;
+    for (node, audit) in end.audits {
+        fs::write(dir.join(format!("audit-{node}.jsonl")), audit)?;
         if let Some(metrics) = observer.metrics(node).await {
             fs::write(dir.join(format!("metrics-{node}.txt")), metrics)?;
         }
     }
     states.map(drop)
+}
+
+/// What is told at the end, all of it as of one moment.
+struct End {
+    packages: Vec<FinalPackage>,
+    /// What each node exports.
+    audits: Vec<(u64, Vec<u8>)>,
+}
+
+/// Reads packages and audit logs. A lease may run out in between, which is an event: what was read
+/// belongs together when every log ends as it did before.
+async fn at_rest(observer: &Observer, packages: &[Imported]) -> Option<End> {
+    let before = audits(observer).await?;
+    let mut finals = Vec::new();
+    for package in packages {
+        finals.push(final_package(observer, package).await.ok()?);
+    }
+    let audits = audits(observer).await?;
+    let heads = |audits: &[(u64, Vec<u8>)]| -> Option<Vec<_>> {
+        audits.iter().map(|(node, audit)| Some((*node, head_of(audit)?))).collect()
+    };
+    (heads(&before)? == heads(&audits)?).then_some(End { packages: finals, audits })
+}
+
+/// Each node's own audit log: what another would say is no evidence for this one.
+async fn audits(observer: &Observer) -> Option<Vec<(u64, Vec<u8>)>> {
+    let mut audits = Vec::new();
+    for node in observer.ids() {
+        let exported = observer.get(node, "/admin/audit/export?consistency=stale").await?;
+        audits.push((node, exported.bytes));
+    }
+    Some(audits)
+}
+
+/// Hash of the last event, as the last line says it.
+fn head_of(audit: &[u8]) -> Option<String> {
+    let last = audit.trim_ascii_end().rsplit(|byte| *byte == b'\n').next()?;
+    let trailer: Value = serde_json::from_slice(last).ok()?;
+    trailer["hash"].as_str().map(str::to_owned)
 }
 
 /// Every node at one index: what each would give as a backup says what its whole state is.
@@ -123,8 +155,6 @@ fn state_in(node: u64, status: &Value) -> Option<NodeState> {
 
 async fn final_package(observer: &Observer, package: &Imported) -> Result<FinalPackage> {
     let name = &package.terms.name;
-    let look = || observer.get_from_any("/admin/packages");
-    eventually("packages can be read", LIVENESS, look).await?;
     let path = format!("/admin/packages/{name}");
     let shown = observer.get_from_any(&path).await.with_context(|| format!("no answer: {path}"))?;
     let count = |field: &str| -> Result<u32> {
@@ -178,6 +208,20 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn an_audit_log_ends_with_its_last_line() {
+        let table: [(&[u8], Option<&str>); 5] = [
+            (b"{\"type\":\"event\"}\n{\"type\":\"trailer\",\"hash\":\"aa\"}\n", Some("aa")),
+            (b"{\"type\":\"trailer\",\"hash\":\"bb\"}", Some("bb")),
+            (b"{\"type\":\"event\"}\n", None),
+            (b"cut {", None),
+            (b"", None),
+        ];
+        for (audit, want) in table {
+            assert_eq!(head_of(audit).as_deref(), want);
+        }
+    }
 
     #[test]
     fn a_backup_that_does_not_say_its_state_is_none() {

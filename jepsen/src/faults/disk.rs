@@ -33,7 +33,7 @@ pub(super) async fn fill(arena: &Arena, rng: &mut Rng) -> Result<()> {
         let detail = format!("{left} bytes left; the node says that it has no room");
         arena.hit(Fault::DiskFull, &targets, &detail);
     }
-    std::fs::remove_file(&ballast).context("cannot free a disk")?;
+    free(cluster.node_mut(id)?.volume()?, &ballast)?;
     arena.end(Fault::DiskFull, &targets, "freed");
     if let Some(status) = cluster.node_mut(id)?.ended() {
         arena.find(format!("node {id} ended of a full disk: {status}"));
@@ -56,6 +56,14 @@ fn fill_up(volume: &Volume, ballast: &Path) -> Result<u64> {
         }
     }
     volume.free_bytes()
+}
+
+/// Gives the bytes back, and for good: were the removal not synced, a power cut soon after would
+/// fill the disk again.
+fn free(volume: &Volume, ballast: &Path) -> Result<()> {
+    std::fs::remove_file(ballast).context("cannot free a disk")?;
+    let dir = File::open(volume.dir()).context("cannot free a disk")?;
+    dir.sync_all().context("cannot free a disk")
 }
 
 /// Waits out the fault; whether the node said meanwhile that it has no room.
