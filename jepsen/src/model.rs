@@ -18,6 +18,7 @@
 //! | | live, the sequence before | the same answer again, nothing extended |
 //! | return | live | ended; the same return again is answered alike |
 //! | borrow, return of a borrow | live | extended anew, next sequence |
+//! | | live, a renewal outlasted the borrow | it is not borrowed |
 //! | | live, done before under another key | the same answer, nothing extended |
 //! | transfer | so many seats of a pool free | in the other pool |
 //! | expire | live, not before its earliest end | ended |
@@ -231,9 +232,23 @@ pub struct Live {
     /// Its earliest end: until then it lives whatever else happens, unless it is given back.
     pub until_ns: u64,
     /// Whether it is borrowed.
-    pub borrowed: bool,
+    pub borrowed: Borrowed,
     /// A number for the keys under which it was lengthened: it takes them along when it ends.
     pub keys: u128,
+}
+
+/// Whether a lease is borrowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Borrowed {
+    /// It is not.
+    No,
+    /// It is, as long as no ordinary term outlasts the borrow.
+    Yes {
+        /// When the borrow ends at the earliest, in nanoseconds of the run.
+        ends_ns: u64,
+    },
+    /// It was, and an ordinary term may have outlasted the borrow.
+    Perhaps,
 }
 
 /// Seats of a pool.
@@ -263,4 +278,7 @@ pub struct Asked {
     pub invoke_ns: u64,
     /// If it extends a lease: until when the lease lives then, at least.
     pub until_ns: u64,
+    /// Of a borrow: when it ends at the earliest. Of a renewal: when the ordinary term ends at the
+    /// latest. A borrow that an ordinary term outlasts is none any more.
+    pub term_ns: u64,
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Asked, BorrowAnswer, CheckoutAnswer, Class, HeartbeatAnswer, KeyNo, Lateness, Lease, LeaseNo,
-    Live, Pool, PoolNo, ReturnAnswer, Step, Terms,
+    Asked, BorrowAnswer, Borrowed, CheckoutAnswer, Class, HeartbeatAnswer, KeyNo, Lateness, Lease,
+    LeaseNo, Live, Pool, PoolNo, ReturnAnswer, Step, Terms,
 };
 
 /// The state of a package.
@@ -132,10 +132,15 @@ impl Package {
         };
         match step {
             Step::Borrow { lease, answer: Some(BorrowAnswer::Done), .. } => {
-                is_borrowed(lease) == Some(true)
+                match is_borrowed(lease) {
+                    Some(Borrowed::Yes { .. }) => true,
+                    // A renewal came since: where tokens rotate, the borrow's is not the one before.
+                    Some(Borrowed::Perhaps) => !self.terms.rotation,
+                    Some(Borrowed::No) | None => false,
+                }
             }
             Step::ReturnBorrow { lease, answer: Some(BorrowAnswer::Done), .. } => {
-                is_borrowed(lease) == Some(false)
+                is_borrowed(lease) == Some(Borrowed::No)
             }
             _ => false,
         }
@@ -222,7 +227,7 @@ impl Package {
             sequence: 1,
             extended_ns: asked.invoke_ns,
             until_ns: asked.until_ns,
-            borrowed: false,
+            borrowed: Borrowed::No,
             keys: 0,
         };
         let last_fence = fence.map(|_| self.last_fence);
@@ -272,9 +277,9 @@ impl Package {
         let is_current = if rotates { sent == live.sequence } else { sent <= live.sequence };
         let is_before = sent + 1 == live.sequence;
         match answer {
-            None if is_current => Some(self.extend(asked, lease, live, live.borrowed)),
+            None if is_current => Some(self.extend(asked, lease, live, renewed(asked, live))),
             Some(Renewed { next }) if is_current && next == live.sequence + u32::from(rotates) => {
-                Some(self.extend(asked, lease, live, live.borrowed))
+                Some(self.extend(asked, lease, live, renewed(asked, live)))
             }
             Some(Renewed { next }) if !is_current => right(is_before && next == live.sequence),
             Some(Replayed) if !is_current => right(!is_before || live.extended_ns < late.before_ns),
@@ -338,13 +343,17 @@ impl Package {
             _ => return None,
         };
         match answer {
-            Some(NotBorrowed) => right(!to && !live.borrowed),
+            // Nothing is done: whether it was borrowed until now is not asked again.
+            Some(NotBorrowed) => right(!to && !matches!(live.borrowed, Borrowed::Yes { .. })),
             // Asked again under its key: the answer again, and nothing else.
-            Some(Done) if self.keys[key] => right(live.borrowed == to),
-            None | Some(Done) if !self.keys[key] && (to || live.borrowed) => {
+            Some(Done) if self.keys[key] => {
+                let is_so = live.borrowed != Borrowed::No;
+                right(is_so == to || live.borrowed == Borrowed::Perhaps)
+            }
+            None | Some(Done) if !self.keys[key] && (to || live.borrowed != Borrowed::No) => {
                 let live = Live { keys: live.keys ^ scramble(9, key as u128), ..live };
                 self.keys[key] = true;
-                let undo = self.extend(asked, lease, live, to);
+                let undo = self.extend(asked, lease, live, changed(asked, live, to));
                 Some(Undo { borrow_key: Some(key), ..undo })
             }
             _ => None,
@@ -377,8 +386,8 @@ impl Package {
     }
 
     /// An extension moves no end towards the present, but for the return of a borrow.
-    fn extend(&mut self, asked: Asked, lease: LeaseNo, live: Live, borrowed: bool) -> Undo {
-        let ends_borrow = live.borrowed && !borrowed;
+    fn extend(&mut self, asked: Asked, lease: LeaseNo, live: Live, borrowed: Borrowed) -> Undo {
+        let ends_borrow = live.borrowed != Borrowed::No && borrowed == Borrowed::No;
         let until_ns = if ends_borrow { asked.until_ns } else { live.until_ns.max(asked.until_ns) };
         let live = Live {
             sequence: live.sequence + u32::from(self.terms.rotation || ends_borrow),
@@ -420,10 +429,14 @@ impl Package {
         let (one, two) = match state {
             Lease::Unborn => return 0,
             Lease::Live(live) => {
-                let flags =
-                    u128::from(live.borrowed) << 1 | u128::from(live.class == Class::Overage);
+                let borrowed = match live.borrowed {
+                    Borrowed::No => 0,
+                    Borrowed::Yes { ends_ns } => scramble(7, u128::from(ends_ns)),
+                    Borrowed::Perhaps => scramble(8, 0),
+                };
+                let class = u128::from(live.class == Class::Overage);
                 let times = u128::from(live.extended_ns) << 64 | u128::from(live.until_ns);
-                (times ^ live.keys, u128::from(live.sequence) << 2 | flags)
+                (times ^ live.keys ^ borrowed, u128::from(live.sequence) << 2 | class)
             }
             Lease::Returned(_) | Lease::Expired if self.alike.contains(&lease) => (0, 1 << 42),
             Lease::Returned(key) => (key as u128, 1 << 40),
@@ -440,6 +453,23 @@ impl Package {
     fn flip_key(&mut self, key: KeyNo) {
         self.keys[key] = !self.keys[key];
         self.digest ^= scramble(2, key as u128);
+    }
+}
+
+/// What a renewal makes of a borrow.
+fn renewed(asked: Asked, live: Live) -> Borrowed {
+    match live.borrowed {
+        Borrowed::Yes { ends_ns } if asked.term_ns >= ends_ns => Borrowed::Perhaps,
+        borrowed => borrowed,
+    }
+}
+
+/// What a borrow, or the return of one, makes of it.
+fn changed(asked: Asked, live: Live, to: bool) -> Borrowed {
+    match live.borrowed {
+        _ if !to => Borrowed::No,
+        Borrowed::Yes { ends_ns } => Borrowed::Yes { ends_ns: ends_ns.max(asked.term_ns) },
+        Borrowed::No | Borrowed::Perhaps => Borrowed::Yes { ends_ns: asked.term_ns },
     }
 }
 

@@ -26,7 +26,11 @@ pub(super) fn interval(
         return None;
     }
     let step = step(run, names, operation)?;
-    let asked = Asked { invoke_ns: operation.invoke_ns, until_ns: until_ns(run, operation) };
+    let asked = Asked {
+        invoke_ns: operation.invoke_ns,
+        until_ns: until_ns(run, operation),
+        term_ns: term_ns(run, operation),
+    };
     // A renewal that spends no token could be placed again and again: that it was is remembered.
     let rotates = operation.act.package().and_then(|it| run.terms(it)).is_none_or(|it| it.rotation);
     let repeats = matches!(step, Step::Heartbeat { .. }) && !rotates;
@@ -61,6 +65,22 @@ fn until_ns(run: &Run, operation: &Operation) -> u64 {
         _ => online_ms,
     };
     operation.invoke_ns.saturating_add(run.at_least_ns(keeps_ms))
+}
+
+/// When a borrow ends at the earliest, or the ordinary term of a renewal at the latest. Both ends
+/// are on the civil clock: where a fault may move it, no borrow certainly lasts.
+fn term_ns(run: &Run, operation: &Operation) -> u64 {
+    match &operation.act {
+        Act::Borrow { .. } if run.moves_clocks() => 0,
+        Act::Borrow { duration_ms, .. } => {
+            operation.invoke_ns.saturating_add(run.at_least_ns(*duration_ms))
+        }
+        act => {
+            let package = act.package().unwrap_or_default();
+            let heard_ns = operation.return_ns.unwrap_or(u64::MAX);
+            heard_ns.saturating_add(run.at_most_ns(run.ttl_ms(package, None)))
+        }
+    }
 }
 
 fn step(run: &Run, names: &Names, operation: &Operation) -> Option<Step> {

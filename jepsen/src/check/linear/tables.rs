@@ -168,6 +168,20 @@ fn a_borrowed_lease_lives_until_the_borrow_ends() {
         false,
         &format!("{borrowed} 8..9 borrow L1 5000 key=other -> ok\n 10..11 keep L1 4 -> 5"),
     );
+    // A renewal whose term outlasts the borrow may have ended it.
+    let early = format!("{borrowed} 3000..3001 keep L1 2 -> 3\n");
+    check(false, &format!("{early} 3002..3003 unborrow L1 -> not_borrowed"));
+    let late = format!("{borrowed} 4500..4501 keep L1 2 -> 3\n");
+    check(true, &format!("{late} 4502..4503 unborrow L1 -> not_borrowed"));
+    check(true, &format!("{late} 4502..4503 unborrow L1 -> ok\n 4504..4505 keep L1 4 -> 5"));
+    check(true, &format!("{borrowed} 4500..? keep L1 2\n 4502..4503 unborrow L1 -> not_borrowed"));
+    check(
+        false,
+        &format!(
+            "{late} 4502..4503 borrow L1 5000 key=other -> ok
+             4504..4505 unborrow L1 -> not_borrowed"
+        ),
+    );
     // Given up, it is a lease as any other.
     let given_up = format!("{borrowed} 10..11 unborrow L1 -> ok\n");
     check(true, &format!("{given_up} 1000..1005 look L1 -> dead"));
