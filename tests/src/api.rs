@@ -157,12 +157,23 @@ impl Api {
 
     /// A fresh access token of any application.
     pub async fn token_of(&self, node: u64, client_id: &str, secret: &str) -> Result<String> {
+        self.token_with(node, client_id, secret, "license:checkout license:return").await
+    }
+
+    /// The same, with these scopes.
+    pub async fn token_with(
+        &self,
+        node: u64,
+        client_id: &str,
+        secret: &str,
+        scopes: &str,
+    ) -> Result<String> {
         let answer = eventually("a token is issued", || async {
             let form = [
                 ("grant_type", "client_credentials"),
                 ("client_id", client_id),
                 ("client_secret", secret),
-                ("scope", "license:checkout license:return"),
+                ("scope", scopes),
             ];
             let request = self.request(node, Method::POST, "/oauth/token").ok()?.form(&form);
             match self.send(request).await {

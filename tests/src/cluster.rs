@@ -5,6 +5,7 @@ use std::fs::File;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -79,8 +80,21 @@ pub struct DevVendor {
     pub private_key: PathBuf,
 }
 
-/// The release binary under test: `LEASEHOLD_BIN`, else beside the test's own executable.
+/// The release binary that a program was told to use.
+static CHOSEN: OnceLock<PathBuf> = OnceLock::new();
+
+/// Chooses the release binary for the rest of this process, before anything is started.
+pub fn use_binary(path: PathBuf) -> Result<()> {
+    ensure!(path.exists(), "there is no {}", path.display());
+    CHOSEN.set(path).map_err(|path| anyhow::anyhow!("{} comes too late", path.display()))
+}
+
+/// The release binary under test: the one that was chosen, else `LEASEHOLD_BIN`, else beside the
+/// test's own executable.
 pub fn binary() -> Result<PathBuf> {
+    if let Some(path) = CHOSEN.get() {
+        return Ok(path.clone());
+    }
     if let Some(path) = std::env::var_os("LEASEHOLD_BIN") {
         return Ok(PathBuf::from(path));
     }
