@@ -24,7 +24,7 @@ usage: cargo xtask <command>
   sim [ARGS]...           simulate clusters under faults, one for each seed
   disks [ARGS]...         cut and damage disks under load, as often as one likes
   planted [BUG]...        put bugs in on purpose, and let the tiers find them
-  load [ARGS]...          measure checkouts against a running `leasehold dev`
+  bench [ARGS]...         measure a cluster beside etcd and PostgreSQL
 ";
 
 fn main() -> ExitCode {
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
         ["sim", rest @ ..] => tiers::sim(rest),
         ["disks", rest @ ..] => disks::run(rest),
         ["planted", rest @ ..] => planted::run(rest),
-        ["load", rest @ ..] => tiers::load(rest),
+        ["bench", rest @ ..] => tiers::bench(rest),
         _ => {
             eprint!("{USAGE}");
             return ExitCode::from(2);

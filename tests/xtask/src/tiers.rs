@@ -117,12 +117,25 @@ pub(crate) fn fix() -> Result<bool> {
     Ok(ok && document.status.success() && vectors.success() && outputs.success())
 }
 
-/// Passes through to the load generator.
-pub(crate) fn load(arguments: &[&str]) -> Result<bool> {
-    let mut words =
-        vec!["run", "--release", "--quiet", "-p", "leasehold-tests", "--bin", "load", "--"];
-    words.extend(arguments);
-    cargo(&words)
+/// Passes through to the benchmark. What it measures is built by itself, as it is released: built
+/// together with the tests it would have features that they ask for.
+pub(crate) fn bench(arguments: &[&str]) -> Result<bool> {
+    let words_without_product = ["report", "list", "help", "--help", "-h", "--version", "-V"];
+    let measures = !arguments.iter().any(|word| {
+        words_without_product.contains(word) || *word == "--binary" || word.starts_with("--binary=")
+    });
+    if measures && !cargo(&["build", "--release", "--package", "node"])? {
+        return Ok(false);
+    }
+    if !cargo(&["build", "--release", "--quiet", "--package", "leasehold-bench"])? {
+        return Ok(false);
+    }
+    let status = Command::new(target_dir().join("release/bench"))
+        .args(arguments)
+        .env_remove("CARGO")
+        .status()
+        .context("cannot run bench")?;
+    Ok(status.success())
 }
 
 /// Passes through to the simulation.
