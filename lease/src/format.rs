@@ -18,6 +18,7 @@
 //! An unknown kind or version is an error, never skipped. bincode is pinned at `=2.0.1`.
 
 use bincode::config::{Configuration, Limit, LittleEndian, Varint, standard};
+use bincode::enc::write::SizeWriter;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -179,6 +180,14 @@ pub fn encode_body<T: Serialize>(value: &T) -> Vec<u8> {
     let mut out = Vec::with_capacity(TYPICAL_BYTES);
     encode_body_into(value, &mut out);
     out
+}
+
+/// How many bytes [`encode_body`] would give.
+#[expect(clippy::expect_used, reason = "counting cannot fail and every type is ours")]
+pub fn encoded_bytes<T: Serialize>(value: &T) -> usize {
+    let mut size = SizeWriter::default();
+    bincode::serde::encode_into_writer(value, &mut size, CONFIG).expect("a value of ours encodes");
+    size.bytes_written
 }
 
 /// Decodes a value without a frame; every byte must be consumed.

@@ -31,6 +31,7 @@ use crate::change::Changer;
 use crate::config::ClusterConfig;
 use crate::context::{Context, Counters, Leadership, Peers, Raft};
 use crate::fatal::Fatal;
+use crate::forwards::Forwards;
 use crate::lead::Lead;
 use crate::log_store::LogStore;
 use crate::network::Network;
@@ -44,7 +45,7 @@ use crate::status::{Metrics, NodeRole, Status};
 use crate::submit::Router;
 use crate::transport::{HandleError, PeerCall, Transport};
 use crate::workers::Workers;
-use crate::{change, conduct, open, outsider, reads, recovery, report, runtime, upkeep};
+use crate::{change, conduct, forwards, open, outsider, reads, recovery, report, runtime, upkeep};
 
 /// A node's part in the cluster. A clone is another handle to the same one; when the last one is
 /// dropped without [`Cluster::shutdown`], the node stops as in a crash.
@@ -418,10 +419,12 @@ impl Inner {
         writing: JoinSet<()>,
     ) -> Self {
         let (proposer, submissions) = Proposer::new(Arc::clone(&context));
+        let (forwards, outgoing) = Forwards::new(Arc::clone(&context));
         let (reads, readers) = Reads::new();
         let router = Router {
             context: Arc::clone(&context),
             proposer: proposer.clone(),
+            forwards,
             reads: reads.clone(),
         };
         let changer = Changer { context: Arc::clone(&context), raft: raft.clone() };
@@ -446,6 +449,7 @@ impl Inner {
         };
         let proposing = ProposerTask::new(Arc::clone(&context), raft.clone(), submissions, log);
         spawn("proposer", Box::pin(proposing.run()));
+        spawn("forwarder", Box::pin(forwards::serve(Arc::clone(&context), outgoing)));
         let reading = reads::serve(Arc::clone(&context), raft.clone(), readers);
         spawn("reader", Box::pin(reading));
         let conducting = conduct::conduct(Arc::clone(&context), raft.clone(), proposer);

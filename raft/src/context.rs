@@ -56,6 +56,7 @@ pub(crate) struct Counters {
     pub(crate) overloaded: AtomicU64,
     pub(crate) proposals_failed: AtomicU64,
     pub(crate) forwarded: AtomicU64,
+    pub(crate) forwards: AtomicU64,
     pub(crate) reads: AtomicU64,
     pub(crate) read_rounds: AtomicU64,
     pub(crate) leader_changes: AtomicU64,

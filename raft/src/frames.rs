@@ -1,7 +1,7 @@
 //! What peers say to each other, as bytes.
 //!
 //! ```text
-//! message   frame (Kind::Peer, 2) of a `Request` or an `Answer`
+//! message   frame (Kind::Peer, 3) of a `Request` or an `Answer`
 //!           then, for an append, the payloads of its entries, one after the other
 //! ```
 //!
@@ -26,7 +26,7 @@ use crate::status::Position;
 use crate::types::StoredVote;
 
 /// Version of the messages that this build speaks.
-const PEER_VERSION: u8 = 2;
+const PEER_VERSION: u8 = 3;
 
 /// Who speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -169,9 +169,15 @@ pub(crate) enum Transferred {
     Declined(String),
 }
 
-/// Commands for the leader.
+/// What gateways submitted at a node, for the leader; answered by one [`Forwarded`] for each.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Forward {
+    pub(crate) submissions: Vec<Forwarding>,
+}
+
+/// Commands that were submitted together and come into one entry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Forwarding {
     /// How long the sender waits, in milliseconds.
     pub(crate) deadline_ms: u64,
     pub(crate) commands: Vec<Envelope>,
@@ -371,9 +377,9 @@ mod tests {
     }
 
     #[test]
-    fn golden_bytes_of_version_two() {
+    fn golden_bytes_of_version_three() {
         let message = encode_append(sender(), to(), append(), &entries(&[b"abc".to_vec()]));
-        assert_eq!(&message[..8], &[b'L', b'H', 7, 2, 21, 0, 0, 0]);
+        assert_eq!(&message[..8], &[b'L', b'H', 7, 3, 21, 0, 0, 0]);
         assert_eq!(
             &message[12..],
             &[1, 77, 5, 1, 3, 1, 2, 9, 2, 1, 78, 2, 1, 1, 0, 0, 1, 2, 4, 1, 3, b'a', b'b', b'c'][..]
@@ -409,7 +415,9 @@ mod tests {
         ask(TransferLeader { vote, to: 3, last }, &[2, 1, 1, 3, 1, 2, 9]);
         say(Transferred::Taken, &[0]);
         say(Transferred::Declined("no".to_owned()), &[1, 2, b'n', b'o']);
-        ask(Forward { deadline_ms: 5, commands: Vec::new() }, &[5, 0]);
+        let submissions = vec![Forwarding { deadline_ms: 5, commands: Vec::new() }];
+        ask(Forward { submissions }, &[1, 5, 0]);
+        say(vec![Forwarded::Unknown, Forwarded::NotProposed], &[2, 4, 3]);
         let clock = Stamp { led_ms: 4, civil_ms: 3 };
         say(Forwarded::Applied { index: 8, outcomes: Vec::new(), clock }, &[0, 8, 0, 4, 6]);
         say(Forwarded::NotLeader(Some(3)), &[1, 1, 3]);

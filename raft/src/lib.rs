@@ -7,7 +7,7 @@
 //! ```text
 //!  submit ─► submit ─► proposer ─► openraft ─► log_store ─► storage::log
 //!  (any node)  │          ▲           │  ▲
-//!              └ forward ─┤           │  └── network ◄── Transport ──► serve (on a peer)
+//!              └ forwards ┤           │  └── network ◄── Transport ──► serve (on a peer)
 //!                         │           ▼
 //!                       lead ◄─── state_machine ─► replica (ledger) ─► storage::state
 //!                  (clocks, sums)     ▲                  ▲
@@ -42,6 +42,7 @@ mod conduct;
 pub mod config;
 mod context;
 mod fatal;
+mod forwards;
 mod frames;
 mod integrity;
 mod lead;

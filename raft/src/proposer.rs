@@ -16,6 +16,7 @@
 
 mod task;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -45,6 +46,12 @@ impl Submission {
     }
 }
 
+/// A submission in the queue, as its waiter holds it.
+struct Queued {
+    stage: Arc<Stage>,
+    answered: oneshot::Receiver<Result<Proposed, NotProposed>>,
+}
+
 /// What became of proposed commands.
 #[derive(Debug)]
 pub(crate) enum Proposed {
@@ -69,7 +76,7 @@ pub(crate) enum NotProposed {
 
 /// Whether a submission still waits. Taken by the proposer or by the waiter, whoever is first.
 #[derive(Debug, Default)]
-struct Stage(AtomicU8);
+pub(crate) struct Stage(AtomicU8);
 
 const WAITING: u8 = 0;
 const TAKEN: u8 = 1;
@@ -79,7 +86,8 @@ impl Stage {
         self.0.load(Ordering::Acquire) == WAITING
     }
 
-    fn take(&self) -> bool {
+    /// Takes it; `false` when the other has.
+    pub(crate) fn take(&self) -> bool {
         self.0.compare_exchange(WAITING, TAKEN, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 }
@@ -105,6 +113,48 @@ impl Proposer {
         bytes: usize,
         wait: Duration,
     ) -> Result<Proposed, NotProposed> {
+        let Queued { stage, answered } = self.enqueue(commands, bytes)?;
+        match tokio::time::timeout(wait, answered).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => unanswered(&stage, NotProposed::Stopping),
+            Err(_) => unanswered(&stage, NotProposed::Deadline),
+        }
+    }
+
+    /// The same for several submissions at once, each with its encoded size; gives one answer for
+    /// each, when all are there or the time is over.
+    pub(crate) async fn propose_all(
+        &self,
+        submissions: Vec<(Vec<Envelope>, usize)>,
+        wait: Duration,
+    ) -> Vec<Result<Proposed, NotProposed>> {
+        let mut over = pin!(tokio::time::sleep(wait));
+        let queued: Vec<_> = submissions
+            .into_iter()
+            .map(|(commands, bytes)| self.enqueue(commands, bytes))
+            .collect();
+        let mut answers = Vec::with_capacity(queued.len());
+        for queued in queued {
+            let Queued { stage, mut answered } = match queued {
+                Ok(queued) => queued,
+                Err(not_proposed) => {
+                    answers.push(Err(not_proposed));
+                    continue;
+                }
+            };
+            let answer = tokio::select! {
+                biased;
+                answer = &mut answered => {
+                    answer.unwrap_or_else(|_| unanswered(&stage, NotProposed::Stopping))
+                }
+                () = &mut over => unanswered(&stage, NotProposed::Deadline),
+            };
+            answers.push(answer);
+        }
+        answers
+    }
+
+    fn enqueue(&self, commands: Vec<Envelope>, bytes: usize) -> Result<Queued, NotProposed> {
         let more = commands.len() as u64;
         let counters = &self.context.counters;
         let queued = counters.commands_queued.fetch_add(more, Ordering::Relaxed) + more;
@@ -120,12 +170,7 @@ impl Proposer {
             count(&counters.overloaded, more);
             return Err(NotProposed::Overloaded(OVERLOAD_RETRY));
         }
-        match tokio::time::timeout(wait, answered).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) if stage.take() => Err(NotProposed::Stopping),
-            Err(_) if stage.take() => Err(NotProposed::Deadline),
-            Ok(Err(_)) | Err(_) => Ok(Proposed::Unknown),
-        }
+        Ok(Queued { stage, answered })
     }
 
     /// Has this node's own command proposed; nobody waits for it.
@@ -146,12 +191,17 @@ impl Proposer {
     }
 }
 
+/// Of a submission that its waiter gives up: was it proposed?
+fn unanswered(stage: &Stage, why: NotProposed) -> Result<Proposed, NotProposed> {
+    if stage.take() { Err(why) } else { Ok(Proposed::Unknown) }
+}
+
 /// Encoded size of commands, and whether they fit into an entry.
 pub(crate) fn encoded_bytes(commands: &[Envelope]) -> Result<usize, String> {
     if commands.len() > MAX_COMMANDS_PER_ENTRY {
         return Err(format!("{} commands, at most {MAX_COMMANDS_PER_ENTRY}", commands.len()));
     }
-    let bytes = commands.iter().map(|one| format::encode_body(one).len()).sum();
+    let bytes = commands.iter().map(format::encoded_bytes).sum();
     if bytes > MAX_SUBMISSION_BYTES {
         return Err(format!("{bytes} bytes, at most {MAX_SUBMISSION_BYTES}"));
     }
@@ -175,11 +225,11 @@ fn own_submission(node: NodeId, command: Command) -> Submission {
 }
 
 /// Submissions in the queue: the bound of the channel, never reached before the next.
-const QUEUED_SUBMISSIONS: usize = 16_384;
+pub(crate) const QUEUED_SUBMISSIONS: usize = 16_384;
 /// Commands in the queue: half a second of work; beyond it, waiting only makes deadlines pass.
 const QUEUED_COMMANDS: u64 = 16_384;
 /// When to try again after the queue was full.
-const OVERLOAD_RETRY: Duration = Duration::from_millis(500);
+pub(crate) const OVERLOAD_RETRY: Duration = Duration::from_millis(500);
 /// One submission may be larger than a batch, since a signed package alone can be; but it and its
 /// outcomes, which are at most twice as long, must fit into a frame with room to spare.
 const MAX_SUBMISSION_BYTES: usize = 1 << 20;

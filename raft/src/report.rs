@@ -100,6 +100,7 @@ pub(crate) fn metrics(context: &Context) -> Metrics {
         overloaded: get(&counters.overloaded),
         proposals_failed: get(&counters.proposals_failed),
         forwarded: get(&counters.forwarded),
+        forwards: get(&counters.forwards),
         entries_applied: get(&replica.entries_applied),
         apply_ns: get(&replica.apply_ns),
         apply_max_ns: get(&replica.apply_max_ns),

@@ -25,8 +25,8 @@ use crate::change::{ChangeError, Changer};
 use crate::context::{Context, Raft};
 use crate::frames::{
     Addressee, Answer, Append, AppendResult, Appended, AskChange, AskReadIndex, AskVote, Changed,
-    Forward, Forwarded, ReadIndex, Refused, Request, SendSnapshot, Sender, SnapshotReceived,
-    TransferLeader, Transferred, Voted, decode, decode_append, encode,
+    Forward, Forwarded, Forwarding, ReadIndex, Refused, Request, SendSnapshot, Sender,
+    SnapshotReceived, TransferLeader, Transferred, Voted, decode, decode_append, encode,
 };
 use crate::proposer::{NotProposed, Proposed, Proposer, encoded_bytes};
 use crate::reads::Reads;
@@ -223,24 +223,26 @@ impl Server {
         })
     }
 
-    async fn forward(&self, ask: Forward) -> Forwarded {
+    /// Proposes what gateways of another node submitted there. The answer goes when all have one,
+    /// or when the first of them gives up: the others, as far as they were not proposed, then try
+    /// again within their own time.
+    async fn forward(&self, ask: Forward) -> Vec<Forwarded> {
         let leadership = *self.context.leadership.borrow();
         if leadership.leader != Some(self.context.node) {
-            return Forwarded::NotLeader(leadership.leader);
+            return vec![Forwarded::NotLeader(leadership.leader); ask.submissions.len()];
         }
-        let Ok(bytes) = encoded_bytes(&ask.commands) else { return Forwarded::NotProposed };
-        let wait = Duration::from_millis(ask.deadline_ms);
-        match self.proposer.propose(ask.commands, bytes, wait).await {
-            Ok(Proposed::Applied { index, outcomes, clock }) => {
-                Forwarded::Applied { index, outcomes, clock }
-            }
-            Ok(Proposed::Unknown) => Forwarded::Unknown,
-            Err(NotProposed::NotLeader(leader)) => Forwarded::NotLeader(leader),
-            Err(NotProposed::Overloaded(after)) => Forwarded::Overloaded {
-                retry_after_ms: u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
-            },
-            Err(NotProposed::Deadline | NotProposed::Stopping) => Forwarded::NotProposed,
+        let first_ms = ask.submissions.iter().map(|one| one.deadline_ms).min().unwrap_or(0);
+        let mut submissions = Vec::with_capacity(ask.submissions.len());
+        let asked = ask.submissions.len();
+        for Forwarding { commands, .. } in ask.submissions {
+            // No node sends what does not fit into an entry.
+            let Ok(bytes) = encoded_bytes(&commands) else {
+                return vec![Forwarded::NotProposed; asked];
+            };
+            submissions.push((commands, bytes));
         }
+        let answers = self.proposer.propose_all(submissions, Duration::from_millis(first_ms)).await;
+        answers.into_iter().map(forwarded).collect()
     }
 
     async fn change(&self, ask: AskChange) -> Result<Changed, Refused> {
@@ -324,6 +326,20 @@ impl Drop for Receiving {
         {
             tracing::warn!(%error, "an unfinished snapshot was not removed");
         }
+    }
+}
+
+fn forwarded(answer: Result<Proposed, NotProposed>) -> Forwarded {
+    match answer {
+        Ok(Proposed::Applied { index, outcomes, clock }) => {
+            Forwarded::Applied { index, outcomes, clock }
+        }
+        Ok(Proposed::Unknown) => Forwarded::Unknown,
+        Err(NotProposed::NotLeader(leader)) => Forwarded::NotLeader(leader),
+        Err(NotProposed::Overloaded(after)) => Forwarded::Overloaded {
+            retry_after_ms: u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
+        },
+        Err(NotProposed::Deadline | NotProposed::Stopping) => Forwarded::NotProposed,
     }
 }
 

@@ -154,6 +154,8 @@ pub struct Metrics {
     pub proposals_failed: u64,
     /// Commands forwarded to another node.
     pub forwarded: u64,
+    /// Calls that carried them.
+    pub forwards: u64,
     /// Entries applied.
     pub entries_applied: u64,
     /// Time spent applying, nanoseconds.

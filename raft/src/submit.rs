@@ -7,30 +7,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lease::entry::{Envelope, Stamp};
-use lease::ids::NodeId;
 
-use crate::context::{Context, Deadline, count};
-use crate::frames::{Answer, Forward, Forwarded, ReadIndex, decode, encode};
+use crate::context::{Context, Deadline};
+use crate::forwards::{Forwards, Try};
+use crate::frames::ReadIndex;
 use crate::outcome::{Executed, ReadError, ReadPoint, SubmitError, SubmitErrorKind, Submitted};
 use crate::proposer::{NotProposed, Proposed, Proposer, encoded_bytes};
 use crate::reads::Reads;
-use crate::transport::PeerCall;
 
 /// Finds leaders for commands and reads.
 #[derive(Clone)]
 pub(crate) struct Router {
     pub(crate) context: Arc<Context>,
     pub(crate) proposer: Proposer,
+    pub(crate) forwards: Forwards,
     pub(crate) reads: Reads,
-}
-
-/// How one try ended.
-enum Try {
-    Done(Submitted),
-    /// Not carried out by this try; the next may succeed.
-    NotExecuted,
-    Overloaded(Duration),
-    Unknown,
 }
 
 impl Router {
@@ -58,7 +49,7 @@ impl Router {
                 Some(leader) if leader == self.context.node => {
                     self.propose(commands.clone(), bytes, left).await
                 }
-                Some(leader) => self.forward(leader, &commands, left).await,
+                Some(_) => self.forwards.send(commands.clone(), bytes, deadline).await,
                 None => Try::NotExecuted,
             };
             match tried {
@@ -83,50 +74,6 @@ impl Router {
             Ok(Proposed::Unknown) => Try::Unknown,
             Err(NotProposed::Overloaded(after)) => Try::Overloaded(after),
             Err(NotProposed::NotLeader(_) | NotProposed::Deadline | NotProposed::Stopping) => {
-                Try::NotExecuted
-            }
-        }
-    }
-
-    /// Sends commands to the leader. Given up when another node turns out to lead: a leader that
-    /// was cut off would keep them waiting for nothing.
-    async fn forward(&self, leader: NodeId, commands: &[Envelope], left: Duration) -> Try {
-        count(&self.context.counters.forwarded, commands.len() as u64);
-        // The leader gives up a little earlier, so that its answer still arrives: it knows whether
-        // the commands were proposed.
-        let deadline_ms = u64::try_from((left - left / 10).as_millis()).unwrap_or(u64::MAX);
-        let body = Forward { deadline_ms, commands: commands.to_vec() };
-        let message = encode(&self.context.request(leader, body));
-        let calling = self.context.transport.call(leader, PeerCall::Forward, message, left);
-        let mut leadership = self.context.leadership.subscribe();
-        let replaced = leadership.wait_for(|now| now.leader.is_some_and(|it| it != leader));
-        let answer = tokio::select! {
-            answer = tokio::time::timeout(left, calling) => answer,
-            _ = replaced => return Try::Unknown,
-        };
-        match answer {
-            Ok(Ok(answer)) => self.forwarded(leader, &answer),
-            Ok(Err(error)) if !error.may_have_arrived() => Try::NotExecuted,
-            Ok(Err(_)) | Err(_) => Try::Unknown,
-        }
-    }
-
-    fn forwarded(&self, leader: NodeId, answer: &[u8]) -> Try {
-        let Ok(answer) = decode::<Answer<Forwarded>>(answer) else { return Try::Unknown };
-        if answer.sender.node != leader || self.context.admit(&answer.sender).is_err() {
-            return Try::Unknown;
-        }
-        match answer.body {
-            Ok(Forwarded::Applied { index, outcomes, clock }) => {
-                Try::Done(Submitted { index, outcomes, served_by: leader, clock })
-            }
-            Ok(Forwarded::Overloaded { retry_after_ms }) => {
-                Try::Overloaded(Duration::from_millis(retry_after_ms))
-            }
-            Ok(Forwarded::NotLeader(_) | Forwarded::NotProposed) => Try::NotExecuted,
-            Ok(Forwarded::Unknown) => Try::Unknown,
-            Err(refused) => {
-                self.context.refused_by(leader, &refused);
                 Try::NotExecuted
             }
         }

@@ -301,6 +301,7 @@ impl Snapshot {
             raft.overloaded,
         )?;
         counter(encoder, "server_commands_forwarded", "Commands forwarded", raft.forwarded)?;
+        counter(encoder, "server_forwards", "Calls that carried them", raft.forwards)?;
         counter(encoder, "server_reads", "Linearizable reads answered", raft.reads)?;
         counter(encoder, "server_read_rounds", "Rounds that served them", raft.read_rounds)?;
         counter(encoder, "network_snapshots_sent", "Snapshots sent", raft.snapshots_sent)?;

@@ -78,6 +78,9 @@ async fn many_at_once_share_entries_and_each_gets_its_own_outcome() {
     let leader = world.leader().await;
     let metrics = world.node(leader).metrics();
     assert!(metrics.entries_proposed < metrics.commands_proposed, "nothing was batched");
+    let metrics = world.node(at).metrics();
+    assert!(metrics.forwarded >= 200, "{} commands went to the leader", metrics.forwarded);
+    assert!(metrics.forwards < metrics.forwarded / 2, "{} calls to the leader", metrics.forwards);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
