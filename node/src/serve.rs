@@ -133,7 +133,11 @@ pub async fn serve(options: &ServeOptions) -> Result<(), ServeError> {
         version = env!("CARGO_PKG_VERSION"),
         "node starts"
     );
-    node.open(listener, peer_listener, descriptors).run(options.exit_with_stdin).await
+    let running = node.open(listener, peer_listener, descriptors);
+    tokio::select! {
+        ended = running.run(options.exit_with_stdin) => ended,
+        never = logging::let_out() => match never {},
+    }
 }
 
 /// Lets this process have as many file descriptors as it may, and tells how many that is. Storage
