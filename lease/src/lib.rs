@@ -23,6 +23,7 @@ pub mod invariants;
 mod ledger;
 pub mod license;
 pub mod limits;
+mod lookup;
 pub mod money;
 pub mod offline;
 pub mod operate;

@@ -13,13 +13,14 @@
 //! last record is forgotten. For the state sum each record counts as a row of table REQUEST with
 //! key (queue, sequence) and its encoded body as value, so the sum does not depend on the blocks.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
 use crate::format::{self, FormatError, Kind};
 use crate::ids::{ActivationId, AppId, KeyOrigin, LeaseId, LicenseId, Name, NodeId, RequestId};
 use crate::limits::{CALLER_REQUEST_MS, GATEWAY_REQUEST_MS, MAX_BLOCK_BYTES};
+use crate::lookup::Lookup;
 use crate::money::Money;
 use crate::rows::{LoadError, Row, table};
 use crate::sum::RowSum;
@@ -147,8 +148,8 @@ impl Queue {
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
     queues: [Queue; 2],
-    by_scope: BTreeMap<[u8; 16], Place>,
-    by_lease: BTreeMap<LeaseId, Place>,
+    by_scope: Lookup<[u8; 16], Place>,
+    by_lease: Lookup<LeaseId, Place>,
     sum: RowSum,
 }
 
@@ -359,7 +360,7 @@ impl Requests {
 
     fn index(&mut self, record: &RequestRecord, place: Place) {
         for id in record.ids().into_iter().flatten() {
-            self.by_scope.entry(id.scope).or_insert(place);
+            self.by_scope.insert_new(id.scope, place);
         }
         if let RequestRecord::Lease(ended) = record {
             self.by_lease.insert(ended.lease, place);

@@ -2,13 +2,14 @@
 //!
 //! A million of them are to fit into some 250 MB with every index, so a record is 136 bytes, what
 //! few leases have (pool, features, version, session, parent) is boxed apart, and records stand in
-//! chunks that never move. Indexes are ordered maps: nothing here depends on a hash.
+//! chunks that never move. What is iterated is an ordered map: no order here depends on a hash.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 
 use crate::command::SeatClass;
 use crate::ids::{AppId, Fence, KeyOrigin, LeaseId, Name, RequestId, SubjectRef};
+use crate::lookup::Lookup;
 use crate::rows::LeaseRow;
 
 /// Records in one chunk: large enough for the allocator, small enough to waste little.
@@ -219,7 +220,7 @@ pub(super) struct LeaseTable {
     chunks: Vec<Vec<Option<Lease>>>,
     free: Vec<u32>,
     by_id: BTreeMap<LeaseId, u32>,
-    by_scope: BTreeMap<[u8; 16], u32>,
+    by_scope: Lookup<[u8; 16], u32>,
     /// Leases that have a last civil millisecond of their own and no hold.
     not_after: BTreeSet<(i64, LeaseId)>,
 }

@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
 /// The media type of everything but problems.
@@ -77,6 +77,7 @@ impl Reply {
     pub(crate) fn into_response(self) -> Response<Body> {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = self.status;
+        *response.headers_mut() = HeaderMap::with_capacity(USUAL_HEADERS);
         let headers = response.headers_mut();
         if self.status != StatusCode::NO_CONTENT {
             headers.insert(CONTENT_TYPE, self.content_type);
@@ -94,3 +95,6 @@ impl Reply {
         response
     }
 }
+
+/// Room for the headers of an answer: those of the call, its rate, its key, and those of all.
+const USUAL_HEADERS: usize = 16;
