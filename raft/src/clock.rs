@@ -12,7 +12,8 @@
 //!
 //! Over a whole span, so that what is uncertain about the readings does not add up; and over each
 //! short part of it, its *pace*, so that a clock which goes too fast now does not make up for what
-//! another, by then repaired, had taken before.
+//! another, by then repaired, had taken before. And what is shown never goes faster than this
+//! node's own clock: what a bad reading has taken stays taken.
 //!
 //! *Civil time* passes with the monotonic clock and is steered toward the median wall clock of a
 //! majority of voters. It jumps forward when a term begins and never goes back: ahead of the
@@ -95,6 +96,8 @@ pub(crate) struct LeaderClock {
 struct Led {
     base_ns: u64,
     shown_ns: u64,
+    /// When that was, by this node's clock.
+    shown_at_ns: u64,
     span: Option<Span>,
     pace: Option<Pace>,
 }
@@ -208,7 +211,8 @@ impl LeaderClock {
     /// Starts both clocks from those in the ledger, once this term's blank entry is applied.
     pub(crate) fn start(&mut self, own: Reading, ledger: Stamp) {
         let base_ns = ledger.led_ms.saturating_mul(NS_PER_MS as u64);
-        self.led = Some(Led { base_ns, shown_ns: base_ns, span: None, pace: None });
+        let shown_at_ns = own.monotonic_ns;
+        self.led = Some(Led { base_ns, shown_ns: base_ns, shown_at_ns, span: None, pace: None });
         self.beat(own.monotonic_ns);
         let target_offset_ms = self.agreed_offset_ms(own);
         let target_ms = target_offset_ms.map(|it| it + signed(own.monotonic_ns) / NS_PER_MS);
@@ -306,7 +310,11 @@ impl LeaderClock {
             led.base_ns -= counted_ns.saturating_sub(most_ns).min(led.base_ns);
             counted_ns = counted_ns.min(most_ns);
         }
-        led.shown_ns = led.shown_ns.max(counted_ns);
+        // A reading that turned out to be better than the one before would give back what that had
+        // taken, all at once, and end leases early that were granted in between.
+        let own_ns = end_ns.saturating_sub(led.shown_at_ns);
+        led.shown_ns = led.shown_ns.max(counted_ns.min(led.shown_ns.saturating_add(own_ns)));
+        led.shown_at_ns = led.shown_at_ns.max(end_ns);
         if end_ns < now_ns {
             led.base_ns = counted_ns;
             (led.span, led.pace) = (None, None);
@@ -376,7 +384,11 @@ impl LeaderClock {
         let Some(led) = &mut self.led else { return };
         match &mut led.span {
             Some(span) => span.quorum_ns = span.quorum_ns.max(quorum_ns),
-            None => led.span = begun,
+            None => {
+                led.span = begun;
+                // Time without a quorum is nobody's, and lets nothing be made up for.
+                led.shown_at_ns = led.shown_at_ns.max(now_ns);
+            }
         }
     }
 

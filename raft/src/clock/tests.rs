@@ -101,6 +101,21 @@ impl World {
         self.now_ms += HEARTBEAT_MS - 2;
     }
 
+    /// The same with slow disks: an answer comes forty milliseconds later and shows the clocks of
+    /// its end, so that they are taken to be twenty ahead.
+    fn slow_heartbeat(&mut self) {
+        let sent_ns = self.own().monotonic_ns;
+        self.clock.beat(sent_ns);
+        self.now_ms += 40;
+        let received_ns = self.own().monotonic_ns;
+        for (id, peer) in self.peers.iter().filter(|(_, peer)| peer.reachable) {
+            let reading = peer.reading(self.now_ms);
+            let ack = Acknowledgement { sent_ns, received_ns, boot: peer.boot, reading };
+            self.clock.acknowledge(*id, ack);
+        }
+        self.now_ms += HEARTBEAT_MS - 40;
+    }
+
     fn set_voters(&mut self, voters: Vec<BTreeSet<NodeId>>) {
         let now_ns = self.own().monotonic_ns;
         self.clock.set_voters(voters, now_ns);
@@ -239,6 +254,27 @@ fn a_clock_that_is_off_by_more_than_a_hundredth_gives_up() {
         assert_eq!(world.clock.is_off(), off, "{own} {peers:?}");
         assert_eq!(world.clock.alarms().any(|it| it == Alarm::ClockRate), off);
     }
+}
+
+#[test]
+fn what_a_bad_reading_has_taken_stays_taken() {
+    let away = Node { reachable: false, ..Node::good() };
+    let mut world = World::new(&[Node::good(), away]);
+    world.slow_heartbeat();
+    world.start(ledger(0, WALL_MS));
+    let before = world.run(1_000).unwrap();
+    let before_ms = world.now_ms;
+    // A lease that is granted now must not lose what the clock was behind by.
+    world.slow_heartbeat();
+    let after = world.stamp().unwrap();
+    let passed_ms = world.now_ms - before_ms;
+    assert!(
+        after.led_ms - before.led_ms <= passed_ms,
+        "{} in {passed_ms}",
+        after.led_ms - before.led_ms
+    );
+    let later = world.run(1_000).unwrap();
+    assert!(later.led_ms - after.led_ms >= 1_000 - 21, "it goes on: {later:?} after {after:?}");
 }
 
 #[test]
@@ -520,6 +556,9 @@ proptest! {
                 let most_ms = passed_ms * world.rate(&now_voting) / 1_000 + GRANULARITY_MS;
                 let led_ms = stamp.led_ms - last.led_ms;
                 prop_assert!(led_ms <= most_ms, "{} of at most {}", led_ms, most_ms);
+                // Whatever the readings were worth: it goes by no clock that is faster than ours.
+                let own_ms = passed_ms * rates[0] / 1_000 + 1;
+                prop_assert!(led_ms <= own_ms, "{} of {} here", led_ms, own_ms);
                 (last, last_at_ms) = (stamp, world.now_ms);
             }
         }
