@@ -1,13 +1,13 @@
 //! Commands on their way to the leader, while that is another node.
 //!
 //! A call costs both nodes the same whether it carries one command or a hundred, so what waits here
-//! goes in batches: a submission that comes while few calls are under way is sent at once, and while
-//! the bound of calls is reached, those that come gather for the next. Nothing waits for time to
-//! pass.
+//! goes in batches: a submission that comes while few calls are under way is sent at once, and
+//! while the bound of calls is reached, those that come gather for the next. Nothing waits for time
+//! to pass.
 //!
-//! Every submission ends in exactly one of: what the leader said of it, *not executed* (it was never
-//! sent), or *unknown*. It moves from waiting to sent by the one atomic step that its waiter takes
-//! first when its deadline comes, as in `proposer`.
+//! Every submission ends in exactly one of: what the leader said of it, *not executed* (it was
+//! never sent), or *unknown*. It moves from waiting to sent by the one atomic step that its waiter
+//! takes first when its deadline comes, as in `proposer`.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

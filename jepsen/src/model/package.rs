@@ -134,7 +134,7 @@ impl Package {
             Step::Borrow { lease, answer: Some(BorrowAnswer::Done), .. } => {
                 match is_borrowed(lease) {
                     Some(Borrowed::Yes { .. }) => true,
-                    // A renewal came since: where tokens rotate, the borrow's is not the one before.
+                    // A renewal came since: where tokens rotate, the borrow's is an older one.
                     Some(Borrowed::Perhaps) => !self.terms.rotation,
                     Some(Borrowed::No) | None => false,
                 }
