@@ -74,7 +74,7 @@ pub(crate) enum Verb {
 /// Where clients are connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum At {
-    /// Evenly over the nodes
+    /// Evenly over the nodes, the first at the leader
     Spread,
     /// All at the leader
     Leader,

@@ -65,10 +65,17 @@ fn measure(args: &Args) -> Result<()> {
         // Whatever was started ends with what owns it: leaving here ends it all.
         tokio::select! {
             done = run::run(args) => done,
-            _ = interrupted.recv() => bail!("interrupted; all servers were stopped"),
-            _ = terminated.recv() => bail!("terminated; all servers were stopped"),
+            _ = interrupted.recv() => bail!("interrupted; {}", what_is_left(args)),
+            _ = terminated.recv() => bail!("terminated; {}", what_is_left(args)),
         }
     })
+}
+
+fn what_is_left(args: &Args) -> String {
+    let kept = run::unfinished(args);
+    let kept =
+        if kept.exists() { format!("; figures so far: {}", kept.display()) } else { String::new() };
+    format!("all servers were stopped{kept}")
 }
 
 fn report_again(args: &Args) -> Result<()> {

@@ -93,7 +93,7 @@ pub(crate) enum Variant {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Placement {
-    /// Evenly over the nodes.
+    /// Evenly over the nodes, the first at the leader.
     Spread,
     /// All at the leader.
     Leader,

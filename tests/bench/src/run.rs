@@ -60,8 +60,8 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
     for (system, why) in &results.run.missing {
         progress.say(format!("{system} is left out: {why}"));
     }
-    progress.say(format!("about {} minutes", expected.as_secs().div_ceil(60)));
-    let unfinished = args.out.join(UNFINISHED);
+    progress.say(format!("this takes about {} min", expected.as_secs().div_ceil(60)));
+    let unfinished = unfinished(args);
     let save = |results: &Results| results.write(&unfinished);
     turns::run(&all_turns, &cells, &progress, &mut results, &save).await?;
     topics::run(&wish.plan.topics, &long, &progress, &mut results, &save).await?;
@@ -189,6 +189,11 @@ impl Wish {
     }
 }
 
+/// Where a run keeps what it has so far; the file stays where it does not come to its end.
+pub(crate) fn unfinished(args: &Args) -> PathBuf {
+    args.out.join("unfinished.json")
+}
+
 /// `None` for ours: commit and hash say more.
 fn version(system: System) -> Result<Option<String>> {
     match system {
@@ -221,8 +226,6 @@ fn conclude(results: &Results, args: &Args) {
 
 /// The raw figures.
 pub(crate) const RESULTS: &str = "results.json";
-/// What a run has so far; it stays where a run does not come to its end.
-const UNFINISHED: &str = "unfinished.json";
 const CLIENTS: &[usize] = &[1, 16, 64, 256, 1_000];
-const QUICK_CLIENTS: &[usize] = &[1, 64];
+const QUICK_CLIENTS: &[usize] = &[64];
 const RESTARTS: usize = 3;

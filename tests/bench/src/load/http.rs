@@ -97,7 +97,7 @@ impl Http {
 
     /// A request that must be answered with 200.
     pub(crate) async fn ask_ok(&mut self, what: &str, request: &[u8]) -> Result<&[u8]> {
-        let status = self.ask(request).await.context(what.to_owned())?;
+        let status = self.ask(request).await.with_context(|| what.to_owned())?;
         if status != 200 {
             let body = String::from_utf8_lossy(self.body());
             bail!("{what} was answered {status}: {}", body.trim_end());

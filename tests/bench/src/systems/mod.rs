@@ -34,7 +34,7 @@ pub(crate) fn find_program(name: &str, first: &[PathBuf]) -> Option<PathBuf> {
 /// The node, counted from 0, that a client is connected to.
 pub(crate) fn node_of(placement: Placement, client: usize, leader: usize, nodes: usize) -> usize {
     match placement {
-        Placement::Spread => client % nodes,
+        Placement::Spread => (leader + client) % nodes,
         Placement::Leader => leader,
         Placement::Follower => (leader + 1) % nodes,
     }
@@ -51,7 +51,7 @@ mod tests {
     fn clients_are_where_they_were_placed() {
         let nodes = |placement| (0..6).map(|client| node_of(placement, client, 2, 3)).collect();
         let table: [(Placement, Vec<usize>); 3] = [
-            (Placement::Spread, vec![0, 1, 2, 0, 1, 2]),
+            (Placement::Spread, vec![2, 0, 1, 2, 0, 1]),
             (Placement::Leader, vec![2; 6]),
             (Placement::Follower, vec![0; 6]),
         ];

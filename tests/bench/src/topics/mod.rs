@@ -104,7 +104,7 @@ fn expected_one(topic: Topic, settings: &Settings) -> Duration {
         Topic::Snapshot => settings.counted * 3 + AROUND,
         Topic::Failover => counts(settings.kills, Duration::from_secs(8)) + AROUND,
         Topic::Elections => settings.elections_for + AROUND,
-        Topic::Regions => settings.counted * 12 + AROUND,
+        Topic::Regions => settings.counted * 20 + AROUND,
     }
 }
 

@@ -12,8 +12,8 @@ use anyhow::{Context, Result};
 use leasehold_tests::operated::Operated;
 
 use super::delay::{Delays, Door};
-use super::{Found, Settings, load_for};
-use crate::load::Driven;
+use super::{Found, Settings};
+use crate::load::{Driven, Pace, drive};
 use crate::plan::Workload;
 use crate::progress::Progress;
 use crate::systems::leasehold::Leasehold;
@@ -32,8 +32,10 @@ pub(super) async fn run(settings: &Settings, progress: &Progress) -> Result<Foun
     let mut worst_beyond_ms: f64 = 0.0;
     for (region, name) in ["a", "b", "c"].into_iter().enumerate() {
         progress.doing(format!("checkouts in region {}", name.to_uppercase()));
-        let driven = checkouts(&system, region, 1, settings).await?;
-        let busy = checkouts(&system, region, BUSY_CLIENTS, settings).await?;
+        let driven = checkouts(&system, region, 1, Pace::Closed, settings).await?;
+        let busy = checkouts(&system, region, BUSY_CLIENTS, Pace::Closed, settings).await?;
+        let calm = Pace::Open { per_second: CALM_PER_SECOND };
+        let calm = checkouts(&system, region, 1, calm, settings).await?;
         let floor_ms = floor_ms(region);
         let beyond_ms = driven.quantiles.p50_ms - floor_ms;
         worst_beyond_ms = worst_beyond_ms.max(beyond_ms);
@@ -43,12 +45,14 @@ pub(super) async fn run(settings: &Settings, progress: &Progress) -> Result<Foun
         found.figure(&format!("{name}_beyond_ms"), beyond_ms);
         found.figure(&format!("{name}_errors"), (driven.errors + busy.errors) as f64);
         found.figure(&format!("{name}_busy_p50_ms"), busy.quantiles.p50_ms);
+        found.figure(&format!("{name}_calm_p50_ms"), calm.quantiles.p50_ms);
     }
     anyhow::ensure!(system.leader().await? == 0, "leadership has left region A meanwhile");
     found.figure("worst_beyond_ms", worst_beyond_ms);
     found.figure("strangers", delays.strangers() as f64);
-    found.notes.push("preset region, one client in one region at a time".to_owned());
-    found.notes.push(format!("busy: {BUSY_CLIENTS} clients in one region at a time"));
+    found.notes.push("preset region; one client in one region at a time, closed loop".to_owned());
+    found.notes.push(format!("busy: {BUSY_CLIENTS} clients instead"));
+    found.notes.push(format!("calm: {CALM_PER_SECOND} checkouts a second instead"));
     Ok(found)
 }
 
@@ -56,6 +60,7 @@ async fn checkouts(
     system: &Leasehold,
     region: usize,
     clients: usize,
+    pace: Pace,
     settings: &Settings,
 ) -> Result<Driven> {
     let entrance = system.entrance().await?;
@@ -63,7 +68,12 @@ async fn checkouts(
     for client in 0..clients {
         sessions.push(entrance.session(region, client, Job::Take).await?);
     }
-    load_for(sessions, settings.warm_up, settings.counted * 2, &system.probe()?).await
+    let counted = async {
+        tokio::time::sleep(settings.counted * 2).await;
+        Ok(())
+    };
+    let (driven, ()) = drive(sessions, pace, settings.warm_up, &system.probe()?, counted).await?;
+    Ok(driven)
 }
 
 /// Nodes whose peers reach them late, and the doors that must stay open.
@@ -109,6 +119,8 @@ fn floor_ms(region: usize) -> f64 {
 /// Regions, and nodes.
 pub(super) const REGIONS: usize = 3;
 const BUSY_CLIENTS: usize = 16;
+/// So few that none waits for the one before.
+const CALM_PER_SECOND: u64 = 4;
 /// Half of the round trips A–B 40, A–C 80, B–C 80 ms.
 const ONE_WAY_MS: [[u64; REGIONS]; REGIONS] = [[0, 20, 40], [20, 0, 40], [40, 40, 0]];
 

@@ -107,21 +107,21 @@ impl Channel {
 
     async fn call<Q: Message, A: Message + Default>(&mut self, path: &str, asked: &Q) -> Result<A> {
         let request = self.request(path)?;
-        let mut sender = self.sender.clone().ready().await.context(path.to_owned())?;
+        let mut sender = self.sender.clone().ready().await.with_context(|| path.to_owned())?;
         let (response, mut body) = sender.send_request(request, false)?;
         let mut frame = BytesMut::new();
         put_message(&mut frame, asked)?;
         body.send_data(frame.freeze(), true)?;
-        let mut incoming = Incoming::of(response).await.context(path.to_owned())?;
+        let mut incoming = Incoming::of(response).await.with_context(|| path.to_owned())?;
         let answer = incoming.message().await?;
-        incoming.end().await.context(path.to_owned())?;
+        incoming.end().await.with_context(|| path.to_owned())?;
         answer.with_context(|| format!("{path}: no answer"))
     }
 
     /// Opens a stream.
     pub(crate) async fn stream(&mut self, path: &str) -> Result<Stream> {
         let request = self.request(path)?;
-        let mut sender = self.sender.clone().ready().await.context(path.to_owned())?;
+        let mut sender = self.sender.clone().ready().await.with_context(|| path.to_owned())?;
         let (response, sender) = sender.send_request(request, false)?;
         Ok(Stream { sender, receiver: Receiver::Waiting(response) })
     }

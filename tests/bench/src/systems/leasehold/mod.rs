@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
@@ -22,6 +23,7 @@ use parking_lot::Mutex;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::load::Session;
 use crate::load::http::{Http, Tls};
 use crate::load::probe::{Probe, counter, metrics};
 use crate::plan::{Placement, Workload};
@@ -175,7 +177,7 @@ impl Leasehold {
             async move {
                 let mut held = Vec::with_capacity(share);
                 for _ in 0..share {
-                    held.push(Mutex::new(session.take_and_hold().await?));
+                    held.push(Mutex::new(take_in_the_end(&mut session).await?));
                     let so_far = count.fetch_add(1, Ordering::Relaxed) + 1;
                     tell(before + so_far as usize);
                 }
@@ -379,6 +381,23 @@ impl Leasehold {
     }
 }
 
+/// Takes a seat, after some refusals if need be: it is not measured, and a machine that others use
+/// may lose its leader for a moment. What became of the refused may hold a seat that nobody knows.
+async fn take_in_the_end(session: &mut LeaseholdSession) -> Result<Held> {
+    let mut tries = 0;
+    loop {
+        match session.take_and_hold().await {
+            Err(_) if tries < REFUSED_AT_MOST => {
+                tries += 1;
+                tokio::time::sleep(AFTER_A_REFUSAL).await;
+                // It fails again if this does.
+                let _ = session.mend().await;
+            }
+            taken => return taken,
+        }
+    }
+}
+
 /// A number as the API writes large ones: as a text.
 fn number(value: &Value) -> Result<u64> {
     let number = value.as_u64().or_else(|| value.as_str()?.parse().ok());
@@ -392,3 +411,5 @@ const LARGE_SEATS: u32 = 10_000_000;
 const PACKAGES: usize = 1_000;
 const LEASE_TTL_S: u32 = 4 * 60 * 60;
 const FILLING_CLIENTS: usize = 256;
+const REFUSED_AT_MOST: u32 = 100;
+const AFTER_A_REFUSAL: Duration = Duration::from_millis(100);
