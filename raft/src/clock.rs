@@ -458,7 +458,7 @@ impl LeaderClock {
         if window_ns < RATE_WINDOW_NS {
             return;
         }
-        let uncertain_ns = first.uncertainty_ns() + ack.uncertainty_ns();
+        let uncertain_ns = between_ns(&first, &ack);
         let allowed_ns = signed(window_ns) / RATE_ALLOWED_PART + uncertain_ns;
         self.rate.off = self.voters.iter().any(|set| {
             let measured = set.iter().filter(|it| self.rate.first.contains_key(it)).count();
@@ -502,7 +502,7 @@ impl Span {
     fn uncertainty_ns(&self, newest: &BTreeMap<NodeId, Acknowledgement>) -> u64 {
         let of_peer = |(peer, first): (&NodeId, &Acknowledgement)| {
             let last = newest.get(peer).unwrap_or(first);
-            (first.uncertainty_ns() + last.uncertainty_ns()).unsigned_abs()
+            between_ns(first, last).unsigned_abs()
         };
         self.first.iter().map(of_peer).max().unwrap_or(0)
     }
@@ -528,7 +528,8 @@ impl Civil {
 ///
 /// Voters were last heard at different moments, and whose newest reading is old has seen less of a
 /// drift: without more, the one that was heard least would be the median. So what was not seen is
-/// added where it is asked for.
+/// added where it is asked for. And each voter is taken for as slow as its readings allow: one that
+/// answered late says little, and must not outvote another that was measured well.
 fn median_drift_ns(
     own: NodeId,
     voters: &BTreeSet<NodeId>,
@@ -541,8 +542,10 @@ fn median_drift_ns(
         .map(|voter| match (first.get(voter), last.get(voter)) {
             _ if *voter == own => 0,
             (Some(first), Some(last)) => {
-                let lost_ns = unseen.map_or(0, |unseen| unseen.lost_ns(*voter, first, last));
-                drift_ns(first, last).saturating_sub(lost_ns)
+                let least_ns = unseen.map_or(0, |unseen| {
+                    unseen.lost_ns(*voter, first, last) + between_ns(first, last)
+                });
+                drift_ns(first, last).saturating_sub(least_ns)
             }
             _ => ABSENT,
         })
@@ -556,6 +559,14 @@ fn drift_ns(first: &Acknowledgement, last: &Acknowledgement) -> i64 {
     let theirs =
         signed(last.reading.monotonic_ns).saturating_sub(signed(first.reading.monotonic_ns));
     theirs.saturating_sub(signed(last.middle_ns()) - signed(first.middle_ns()))
+}
+
+/// How far off the difference of two readings may be.
+fn between_ns(first: &Acknowledgement, last: &Acknowledgement) -> i64 {
+    if first == last {
+        return 0;
+    }
+    first.uncertainty_ns().saturating_add(last.uncertainty_ns())
 }
 
 /// A span whose ends are not those of its acknowledgements.
@@ -579,7 +590,7 @@ impl Unseen<'_> {
 impl Slow {
     /// Only what is beyond the uncertainty of both: clocks which go alike are left alone.
     fn between(first: &Acknowledgement, last: &Acknowledgement) -> Self {
-        let uncertain_ns = first.uncertainty_ns() + last.uncertainty_ns();
+        let uncertain_ns = between_ns(first, last);
         let certain_ns = drift_ns(first, last).saturating_add(uncertain_ns);
         let window_ns = last.middle_ns().saturating_sub(first.middle_ns());
         // No clock goes back.

@@ -116,6 +116,27 @@ impl World {
         self.now_ms += HEARTBEAT_MS - 40;
     }
 
+    /// Heartbeats for this long, of which a peer answers each after so many others, with the clocks
+    /// of that moment. How much more led time passed than true time.
+    fn run_late(&mut self, peer: NodeId, heartbeats: usize, for_ms: u64) -> i64 {
+        let (from_ms, from) = (self.now_ms, self.stamp().unwrap().led_ms);
+        let mut asked = Vec::new();
+        while self.now_ms < from_ms + for_ms {
+            asked.push(self.own().monotonic_ns);
+            self.heartbeat();
+            if asked.len() > heartbeats {
+                let sent_ns = asked.remove(0);
+                let received_ns = self.own().monotonic_ns;
+                let late = self.peers[&peer];
+                let reading = late.reading(self.now_ms);
+                let ack = Acknowledgement { sent_ns, received_ns, boot: late.boot, reading };
+                self.clock.acknowledge(peer, ack);
+            }
+        }
+        let (led, passed) = (self.stamp().unwrap().led_ms - from, self.now_ms - from_ms);
+        led.cast_signed() - passed.cast_signed()
+    }
+
     fn set_voters(&mut self, voters: Vec<BTreeSet<NodeId>>) {
         let now_ns = self.own().monotonic_ns;
         self.clock.set_voters(voters, now_ns);
@@ -333,6 +354,30 @@ fn a_peer_that_is_heard_once_in_a_while_does_not_speak_for_a_fast_clock() {
         let lifetime_ms = LIFETIME_NS / MS;
         assert!(led <= passed + lifetime_ms, "{own}: {led} led in {passed}");
         assert!(led + lifetime_ms >= passed * 9 / 10, "{own}: only {led} led in {passed}");
+    }
+}
+
+#[test]
+fn a_voter_that_answers_late_does_not_speak_for_a_fast_clock() {
+    // What it shows may be from any moment of a long round trip: it bears the fast clock out as
+    // little as it bears out the other voter, whose readings are good.
+    for (own, heartbeats) in [(1_200, 3), (1_200, 2), (1_500, 2), (2_000, 1)] {
+        let mut world = World::new(&[Node::good(), Node::good()]);
+        world.start(ledger(0, 0));
+        world.run(2_000);
+        let now_ms = world.now_ms;
+        world.own.set_rate(own, now_ms);
+        let mut ahead = world.run_late(2, usize::MAX, 500);
+        world.peers.get_mut(&2).unwrap().reachable = false;
+        ahead += world.run_late(2, heartbeats, 50 * (heartbeats as u64 + 1));
+        // What was counted until now stands, whoever is heard from now on.
+        world.set_voters(vec![BTreeSet::from([1, 2, 3])]);
+        world.peers.get_mut(&2).unwrap().reachable = true;
+        ahead += world.run_late(2, usize::MAX, 1_000);
+        // Between two heartbeats it goes by its own clock.
+        let margin = (2 * HEARTBEAT_MS * (own - 1_000) / 1_000).cast_signed();
+        assert!(ahead <= margin, "{own}, {heartbeats}: {ahead} ms ahead");
+        assert!(ahead >= -150, "{own}, {heartbeats}: {ahead} ms ahead");
     }
 }
 
