@@ -74,7 +74,7 @@ pub enum AuditError {
         /// The first that is.
         seq: u64,
     },
-    /// The reading thread ended without an answer.
+    /// The reading thread ended without an answer, or the node is about to end.
     #[error("the audit log could not be read: {0}")]
     Failed(String),
 }
@@ -142,7 +142,10 @@ fn read_above(
         return page.end();
     }
     // What is not stored may be on its way there.
-    let _nothing_moves = replica.checkpointing.lock();
+    let nothing_moves = replica.checkpointing.lock();
+    if nothing_moves.is_failed {
+        return Err(AuditError::Failed(CHECKPOINT_FAILED.to_owned()));
+    }
     if page.add_stored(&replica.store)? == Progress::Full {
         return page.end();
     }
@@ -344,3 +347,4 @@ const BLOCKS_AT_ONCE: usize = 64;
 const BLOCKS_OF_A_CHECKPOINT: usize = 4_096;
 /// Bytes of events of one page.
 const PAGE_BYTES: usize = 1024 * 1024;
+const CHECKPOINT_FAILED: &str = "the last checkpoint failed, and this node is about to end";

@@ -98,8 +98,15 @@ pub(crate) struct Replica {
     sums: Mutex<VecDeque<StateSum>>,
     sizes: Mutex<Sizes>,
     /// Held while what changed is on its way to the disk.
-    pub(crate) checkpointing: Mutex<()>,
+    pub(crate) checkpointing: Mutex<Checkpointing>,
     pruned: Pruned,
+}
+
+/// Whether the changes of a checkpoint were taken out of the ledger and reached no disk: what was
+/// in them is nowhere on this node, which has to end and to start again from its log.
+#[derive(Debug, Default)]
+pub(crate) struct Checkpointing {
+    pub(crate) is_failed: bool,
 }
 
 /// What to show as the civil time: the last stamp's, and when it was applied.
@@ -149,7 +156,7 @@ impl Replica {
             known: RwLock::default(),
             sums: Mutex::default(),
             sizes: Mutex::default(),
-            checkpointing: Mutex::new(()),
+            checkpointing: Mutex::default(),
             pruned: Pruned::default(),
         };
         replica.learn_members();
@@ -296,7 +303,7 @@ impl Replica {
     /// Writes a checkpoint of what is applied now; blocks for as long as the disk takes. Any
     /// failure is final: what changed has been taken out of the ledger.
     pub(crate) fn checkpoint(&self) -> Result<(), Failure> {
-        let _one = self.checkpointing.lock();
+        let mut one = self.checkpointing.lock();
         let began_ns = self.clock.monotonic_ns();
         let (meta, changes, audit_floor) = {
             let mut machine = self.machine.write();
@@ -312,6 +319,7 @@ impl Replica {
             };
             (meta, machine.ledger.take_changes(), machine.ledger.audit_floor().seq)
         };
+        one.is_failed = true;
         let mut rows: Vec<Row> = changes
             .rows
             .into_iter()
@@ -327,6 +335,7 @@ impl Replica {
                 self.fatal.corrupt(error.to_string());
             }
         })?;
+        one.is_failed = false;
         self.log.checkpoint_mark(Box::new(|result| {
             if let Err(error) = result {
                 tracing::warn!(%error, "the log's durable mark was not written");

@@ -113,7 +113,7 @@ fn compare_sum(shared: &Shared, node: NodeId, cluster: &Cluster) {
 async fn read_events(shared: &Shared, node: NodeId, cluster: &Cluster, from: u64) -> u64 {
     let events = match cluster.audit_events(from, PAGE_EVENTS).await {
         Ok(events) => events,
-        Err(error) if cluster_failed(cluster, shared, node) => {
+        Err(error) if error.broken_at().is_none() || cluster_failed(cluster, shared, node) => {
             shared.tell("unread", format!("node {node}: {error}"));
             return from;
         }
