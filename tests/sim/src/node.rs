@@ -63,6 +63,8 @@ pub(crate) struct Machine {
 pub(crate) struct Process {
     /// Its part in the cluster.
     pub(crate) cluster: Cluster,
+    /// Its gateway.
+    pub(crate) gateway: Gateway,
     /// Orders to it.
     pub(crate) orders: mpsc::Sender<Order>,
 }
@@ -192,7 +194,8 @@ async fn run(
     };
     let gateway = Gateway::new(GatewayConfig::new(node, gateway_url(node)), context);
     let (orders, ordered) = mpsc::channel(16);
-    machine.process.replace(Some(Process { cluster: cluster.clone(), orders }));
+    let process = Process { cluster: cluster.clone(), gateway: gateway.clone(), orders };
+    machine.process.replace(Some(process));
     let mut tasks = JoinSet::new();
     tasks.spawn(flat(net::serve(cluster.clone())));
     tasks.spawn(flat(http::serve(gateway)));
@@ -264,11 +267,12 @@ async fn watch_room(cluster: Cluster, disk: SimDisk) {
         let has_room = !disk.is_low();
         if has_room != had_room {
             cluster.set_has_room(has_room);
-            if !has_room && cluster.status().role == raft::NodeRole::Leader {
-                // Whoever can take it does; nobody is waited for.
-                let _ = cluster.transfer_leader(None, ORDER_DEADLINE).await;
-            }
             had_room = has_room;
+        }
+        // At every look: one that became leader without room gives it up as well.
+        if !has_room && cluster.status().role == raft::NodeRole::Leader {
+            // Whoever can take it does; nobody is waited for.
+            let _ = cluster.transfer_leader(None, ORDER_DEADLINE).await;
         }
         tokio::time::sleep(LOOK_FOR_ROOM).await;
     }
