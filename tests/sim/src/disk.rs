@@ -52,6 +52,16 @@ struct State {
     off: bool,
     /// What faults came to.
     hits: u64,
+    written: Written,
+}
+
+/// What was written to a disk since it was made.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Written {
+    /// Bytes.
+    pub(crate) bytes: u64,
+    /// Syncs of files and directories.
+    pub(crate) syncs: u64,
 }
 
 impl SimDisk {
@@ -118,8 +128,8 @@ impl SimDisk {
 
     fn restore(&self) {
         let mut state = self.inner.state.lock();
-        let State { slow, full, low, hits, .. } = *state;
-        *state = State { slow, full, low, hits, ..State::default() };
+        let State { slow, full, low, hits, written, .. } = *state;
+        *state = State { slow, full, low, hits, written, ..State::default() };
     }
 
     /// What it was to meet and did not yet is forgotten.
@@ -156,6 +166,11 @@ impl SimDisk {
         std::mem::take(&mut self.inner.state.lock().hits)
     }
 
+    /// What was written to it.
+    pub(crate) fn written(&self) -> Written {
+        self.inner.state.lock().written
+    }
+
     /// Before a change: the power, the count, the time it takes.
     fn begin(&self, kind: Kind, path: &Path) -> Result<()> {
         let inner = &self.inner;
@@ -177,6 +192,7 @@ impl SimDisk {
             state.hits += 1;
             inner.memory.turn_off();
         }
+        state.written.syncs += u64::from(kind == Kind::Sync);
         let cost = match kind {
             Kind::Sync => self.sync_time(&mut state),
             Kind::Other => Duration::from_micros(20),
@@ -296,6 +312,7 @@ impl DiskFile for SimFile {
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
         self.disk.begin(Kind::Other, &self.path)?;
+        self.disk.inner.state.lock().written.bytes += bytes.len() as u64;
         if is_of_log(&self.path) {
             let last = offset + (bytes.len() as u64).saturating_sub(1);
             // A segment was opened under the name that it had while it was made ready.

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,6 +19,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use lease::ids::NodeId;
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinSet;
 use turmoil::net::{TcpListener, TcpStream};
 
@@ -29,21 +31,26 @@ pub(crate) async fn serve(gateway: Gateway) -> io::Result<()> {
     let mut connections = JoinSet::new();
     loop {
         let (stream, address) = listener.accept().await?;
-        let gateway = gateway.clone();
-        let service = service_fn(move |mut request: Request<hyper::body::Incoming>| {
-            request.extensions_mut().insert(PeerAddress(address.ip()));
-            let gateway = gateway.clone();
-            async move { Ok::<_, Infallible>(gateway.answer(request).await) }
-        });
-        let mut server = http1::Builder::new();
-        server.auto_date_header(false).timer(hyper_util::rt::TokioTimer::new());
-        let serving = server.serve_connection(TokioIo::new(stream), service);
-        connections.spawn(async move {
-            // A connection that broke is the asker's business.
-            let _ = serving.await;
-        });
+        connections.spawn(serve_connection(gateway.clone(), stream, address.ip()));
         while connections.try_join_next().is_some() {}
     }
+}
+
+/// Answers on one connection until it ends.
+pub(crate) async fn serve_connection(
+    gateway: Gateway,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    address: IpAddr,
+) {
+    let service = service_fn(move |mut request: Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(PeerAddress(address));
+        let gateway = gateway.clone();
+        async move { Ok::<_, Infallible>(gateway.answer(request).await) }
+    });
+    let mut server = http1::Builder::new();
+    server.auto_date_header(false).timer(hyper_util::rt::TokioTimer::new());
+    // A connection that broke is the asker's business.
+    let _ = server.serve_connection(TokioIo::new(stream), service).await;
 }
 
 /// One asker's connections.

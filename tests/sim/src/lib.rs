@@ -44,6 +44,7 @@
 
 mod active;
 mod apps;
+pub mod counts;
 mod disk;
 mod history;
 mod http;

@@ -75,9 +75,14 @@ pub(crate) struct Shared {
 impl Shared {
     /// Of a run that has not begun.
     pub(crate) fn new(seed: u64, options: Options, verbose: bool) -> Rc<Self> {
+        Self::with_plan(seed, Plan::of(seed, options), verbose)
+    }
+
+    /// Of a run in which what is planned here happens.
+    pub(crate) fn with_plan(seed: u64, plan: Plan, verbose: bool) -> Rc<Self> {
         Rc::new(Self {
             seed,
-            plan: Plan::of(seed, options),
+            plan,
             trace: Arc::default(),
             time: Time::default(),
             failures: Failures::default(),

@@ -19,9 +19,10 @@ const USAGE: &str = "\
 usage: cargo xtask <command>
 
   test [--tier NAME]...   run the gate: tidy, format, lint, supply, unit, mutation, sim,
-                          openapi, schemathesis, cluster, disks, rig, planted
+                          counts, openapi, schemathesis, cluster, disks, rig, planted
   fix                     format, apply lint suggestions, write generated documents
   sim [ARGS]...           simulate clusters under faults, one for each seed
+  counts [ARGS]...        count what operations cost; --write keeps the figures
   disks [ARGS]...         cut and damage disks under load, as often as one likes
   planted [BUG]...        put bugs in on purpose, and let the tiers find them
   bench [ARGS]...         measure a cluster beside etcd and PostgreSQL
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         ["test", rest @ ..] => tiers::test(rest),
         ["fix"] => tiers::fix(),
         ["sim", rest @ ..] => tiers::sim(rest),
+        ["counts", rest @ ..] => tiers::counts(rest),
         ["disks", rest @ ..] => disks::run(rest),
         ["planted", rest @ ..] => planted::run(rest),
         ["bench", rest @ ..] => tiers::bench(rest),

@@ -45,6 +45,7 @@ const TIERS: &[Tier] = &[
     Tier { name: "unit", what: "every crate's tests and documentation tests", run: run_unit },
     Tier { name: "mutation", what: "every decoder against changed input", run: run_mutation },
     Tier { name: "sim", what: "whole clusters from seeds, under faults", run: run_sim },
+    Tier { name: "counts", what: "what operations cost, in no clock's units", run: run_counts },
     Tier { name: "openapi", what: "the OpenAPI document under a linter", run: run_openapi },
     Tier { name: "schemathesis", what: "reads of a node, fuzzed", run: run_schemathesis },
     Tier { name: "cluster", what: "real processes under load and faults", run: run_cluster },
@@ -156,6 +157,21 @@ fn run_sim() -> Result<Tally> {
         .status()
         .context("cannot run sim")?;
     Ok(Tally::of(status.success()))
+}
+
+/// Passes through to the counts of what operations cost.
+pub(crate) fn counts(arguments: &[&str]) -> Result<bool> {
+    let built = cargo(&["build", "--release", "--workspace", "--all-targets"])?;
+    let mut command = Command::new(target_dir().join("release/counts"));
+    Ok(built && command.args(arguments).status().context("cannot run counts")?.success())
+}
+
+/// Every figure against the committed one, a test each.
+fn run_counts() -> Result<Tally> {
+    if !cargo(&["build", "--release", "--workspace", "--all-targets"])? {
+        return Ok(Tally::of(false));
+    }
+    tests_of(&mut Command::new(target_dir().join("release/counts")))
 }
 
 fn wanted_tiers<'a>(arguments: &[&'a str]) -> Result<Vec<&'a str>> {
@@ -338,12 +354,14 @@ pub(crate) fn cargo(words: &[&str]) -> Result<bool> {
 /// Runs `cargo test`, passes its output through and adds up its result lines. A run that fails
 /// without a result line (it did not compile, or a test binary crashed) counts as one failure.
 fn counted(words: &[&str]) -> Result<Tally> {
-    let mut child = Command::new("cargo")
-        .args(words)
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cannot run cargo")?;
-    let output = child.stdout.take().context("cargo has no output")?;
+    tests_of(Command::new("cargo").args(words))
+}
+
+/// Runs what prints result lines as tests do.
+fn tests_of(command: &mut Command) -> Result<Tally> {
+    let spawned = command.stdout(Stdio::piped()).spawn();
+    let mut child = spawned.with_context(|| format!("cannot run {command:?}"))?;
+    let output = child.stdout.take().context("it has no output")?;
     let mut tally = Tally::default();
     let mut not_run = 0;
     let mut out = std::io::stdout().lock();
