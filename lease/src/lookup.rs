@@ -46,6 +46,11 @@ impl<K: Hash + Eq, V> Lookup<K, V> {
     pub(crate) fn remove(&mut self, key: &K) {
         self.0.remove(key);
     }
+
+    /// Takes out the value of a key.
+    pub(crate) fn take(&mut self, key: &K) -> Option<V> {
+        self.0.remove(key)
+    }
 }
 
 impl<K: Hash + Eq, V> FromIterator<(K, V)> for Lookup<K, V> {

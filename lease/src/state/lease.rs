@@ -4,7 +4,7 @@
 //! few leases have (pool, features, version, session, parent) is boxed apart, and records stand in
 //! chunks that never move. What is iterated is an ordered map: no order here depends on a hash.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::mem;
 
 use crate::command::SeatClass;
@@ -219,7 +219,9 @@ impl Lease {
 pub(super) struct LeaseTable {
     chunks: Vec<Vec<Option<Lease>>>,
     free: Vec<u32>,
-    by_id: BTreeMap<LeaseId, u32>,
+    by_id: Lookup<LeaseId, u32>,
+    /// What `by_id` has, in order: for whoever asks for one after the other.
+    ordered: BTreeSet<LeaseId>,
     by_scope: Lookup<[u8; 16], u32>,
     /// Leases that have a last civil millisecond of their own and no hold.
     not_after: BTreeSet<(i64, LeaseId)>,
@@ -247,7 +249,7 @@ impl LeaseTable {
     pub(super) fn after(&self, after: Option<LeaseId>) -> impl Iterator<Item = &Lease> {
         use std::ops::Bound::{Excluded, Unbounded};
         let from = after.map_or(Unbounded, Excluded);
-        self.by_id.range((from, Unbounded)).map(|(_, slot)| self.at(*slot))
+        self.ordered.range((from, Unbounded)).filter_map(|id| self.get(*id))
     }
 
     /// The lease whose own civil end comes first.
@@ -271,6 +273,7 @@ impl LeaseTable {
         self.by_scope = scoped.collect();
         let ending = leases.iter().filter_map(|(lease, _)| Some((lease.not_after_ms()?, lease.id)));
         self.not_after = ending.collect();
+        self.ordered = leases.iter().map(|(lease, _)| lease.id).collect();
         self.by_id = leases.iter().map(|(lease, slot)| (lease.id, *slot)).collect();
         self.by_id.len() == leases.len()
     }
@@ -278,6 +281,7 @@ impl LeaseTable {
     pub(super) fn insert(&mut self, lease: Lease) {
         let slot = self.free.pop().unwrap_or_else(|| self.grow());
         self.by_id.insert(lease.id, slot);
+        self.ordered.insert(lease.id);
         if let Some(request) = lease.request() {
             self.by_scope.insert(request.scope, slot);
         }
@@ -288,7 +292,8 @@ impl LeaseTable {
     }
 
     pub(super) fn remove(&mut self, id: LeaseId) -> Option<Lease> {
-        let slot = self.by_id.remove(&id)?;
+        let slot = self.by_id.take(&id)?;
+        self.ordered.remove(&id);
         let lease = mem::take(&mut self.chunks[slot as usize / CHUNK][slot as usize % CHUNK])?;
         self.free.push(slot);
         if let Some(request) = lease.request() {
@@ -326,11 +331,13 @@ impl LeaseTable {
             ending += usize::from(own_end.is_some());
             let same = |found: Option<&Lease>| found.is_some_and(|found| found.id == lease.id);
             same(self.get(lease.id))
+                && self.ordered.contains(&lease.id)
                 && lease.request().is_none_or(|request| same(self.by_scope(&request.scope)))
                 && own_end.is_none_or(|end| self.not_after.contains(&(end, lease.id)))
         });
         found
             && all == self.by_id.len()
+            && all == self.ordered.len()
             && keyed == self.by_scope.len()
             && ending == self.not_after.len()
     }

@@ -114,7 +114,7 @@ fn compare(figures: &Figures, committed: &Figures, has_valgrind: bool) -> usize 
             Some(was) if now < was * LEAST => (was, Some("better: keep it with --write")),
             Some(was) => (was, None),
         };
-        let change = (now / was - 1.0) * 100.0;
+        let change = if now == was { 0.0 } else { (now / was - 1.0) * 100.0 };
         let verdict_text = verdict.unwrap_or_default();
         println!("{case:<26} {figure:<16} {was:>12.3} {now:>12.3} {change:>+7.1}% {verdict_text}");
         match verdict {
