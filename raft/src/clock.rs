@@ -12,8 +12,11 @@
 //!
 //! Over a whole span, so that what is uncertain about the readings does not add up; and over each
 //! short part of it, its *pace*, so that a clock which goes too fast now does not make up for what
-//! another, by then repaired, had taken before. And what is shown never goes faster than this
-//! node's own clock: what a bad reading has taken stays taken.
+//! another, by then repaired, had taken before. What is shown never goes faster than this node's
+//! own clock: what a bad reading has taken stays taken. And since each *anchor* of the last seconds
+//! it has not gone further than the voters heard then and now bear out: between two readings a
+//! leader goes by its own clock, and what that gains each time the voters heard are others does not
+//! add up.
 //!
 //! *Civil time* passes with the monotonic clock and is steered toward the median wall clock of a
 //! majority of voters. It jumps forward when a term begins and never goes back: ahead of the
@@ -25,7 +28,7 @@
 //! What it leaves to others: who the voters are, whether this node leads, and what to do about an
 //! alarm.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use lease::entry::Stamp;
 use lease::ids::NodeId;
@@ -100,9 +103,12 @@ struct Led {
     shown_at_ns: u64,
     span: Option<Span>,
     pace: Option<Pace>,
+    /// The newest last; at most [`ANCHORS`].
+    anchors: VecDeque<Pace>,
 }
 
-/// The last part of a span, as long as an acknowledgement lasts, and what was led when it began.
+/// A part of led time and what was led when it began. The pace is the last part of a span, as long
+/// as an acknowledgement lasts; an anchor is one that goes on whoever comes and goes.
 #[derive(Debug)]
 struct Pace {
     led_ns: u64,
@@ -212,7 +218,14 @@ impl LeaderClock {
     pub(crate) fn start(&mut self, own: Reading, ledger: Stamp) {
         let base_ns = ledger.led_ms.saturating_mul(NS_PER_MS as u64);
         let shown_at_ns = own.monotonic_ns;
-        self.led = Some(Led { base_ns, shown_ns: base_ns, shown_at_ns, span: None, pace: None });
+        self.led = Some(Led {
+            base_ns,
+            shown_ns: base_ns,
+            shown_at_ns,
+            span: None,
+            pace: None,
+            anchors: VecDeque::new(),
+        });
         self.beat(own.monotonic_ns);
         let target_offset_ms = self.agreed_offset_ms(own);
         let target_ms = target_offset_ms.map(|it| it + signed(own.monotonic_ns) / NS_PER_MS);
@@ -295,6 +308,7 @@ impl LeaderClock {
     /// Counts the led time up to `now`, but not beyond the lifetime of the span's last
     /// acknowledgement, and ends a span that is over.
     fn settle(&mut self, now_ns: u64) {
+        let most_since_anchors = self.most_since_anchors(now_ns);
         let Some(led) = &mut self.led else { return };
         let Some(span) = &led.span else { return };
         let mut end_ns = now_ns.min(span.quorum_ns + self.ack_lifetime_ns);
@@ -310,6 +324,10 @@ impl LeaderClock {
             led.base_ns -= counted_ns.saturating_sub(most_ns).min(led.base_ns);
             counted_ns = counted_ns.min(most_ns);
         }
+        if let Some(most_ns) = most_since_anchors {
+            led.base_ns -= counted_ns.saturating_sub(most_ns).min(led.base_ns);
+            counted_ns = counted_ns.min(most_ns);
+        }
         // A reading that turned out to be better than the one before would give back what that had
         // taken, all at once, and end leases early that were granted in between.
         let own_ns = end_ns.saturating_sub(led.shown_at_ns);
@@ -318,12 +336,48 @@ impl LeaderClock {
         if end_ns < now_ns {
             led.base_ns = counted_ns;
             (led.span, led.pace) = (None, None);
+            led.anchors.clear();
         } else if led
             .pace
             .as_ref()
             .is_none_or(|pace| end_ns.saturating_sub(pace.part.began_ns) >= self.ack_lifetime_ns)
         {
             self.begin_pace(end_ns, counted_ns);
+        }
+        self.drop_anchor(now_ns);
+    }
+
+    /// How far led time may have come by what it was at each anchor; `None`: no anchor says.
+    fn most_since_anchors(&self, now_ns: u64) -> Option<u64> {
+        let led = self.led.as_ref()?;
+        let since = |anchor: &Pace| {
+            let unseen =
+                Unseen { slow: &self.rate.slow, began_ns: anchor.part.began_ns, end_ns: now_ns };
+            let voices = |peer: &NodeId| self.hears(*peer, now_ns);
+            let drifts = self.voters.iter().map(|set| {
+                most_drift_ns(self.own, set, (&anchor.part.first, &self.newest), unseen, voices)
+            });
+            let slower =
+                drifts.fold(Some(0), |slower: Option<i64>, drift| Some(slower?.min(drift?)))?;
+            let own = signed(now_ns.saturating_sub(anchor.part.began_ns));
+            let passed_ns = u64::try_from(own.saturating_add(slower)).unwrap_or(0);
+            Some(anchor.led_ns.saturating_add(passed_ns))
+        };
+        led.anchors.iter().filter_map(since).min()
+    }
+
+    /// Notes what is shown now and who is heard, once in [`ANCHOR_EVERY_NS`].
+    fn drop_anchor(&mut self, now_ns: u64) {
+        let first = self.heard(now_ns);
+        let Some(led) = &mut self.led else { return };
+        let newest_ns = led.anchors.back().map(|anchor| anchor.part.began_ns);
+        let is_due = newest_ns.is_none_or(|at| now_ns.saturating_sub(at) >= ANCHOR_EVERY_NS);
+        if led.span.is_some() && is_due {
+            if led.anchors.len() == ANCHORS {
+                led.anchors.pop_front();
+            }
+            let part = Span { began_ns: now_ns, quorum_ns: now_ns, first };
+            led.anchors.push_back(Pace { led_ns: led.shown_ns, part });
         }
     }
 
@@ -359,7 +413,8 @@ impl LeaderClock {
         self.rate.slow.remove(&peer);
         let Some(led) = &mut self.led else { return };
         let part = led.pace.as_mut().map(|pace| &mut pace.part);
-        for span in [led.span.as_mut(), part].into_iter().flatten() {
+        let anchors = led.anchors.iter_mut().map(|anchor| &mut anchor.part);
+        for span in [led.span.as_mut(), part].into_iter().flatten().chain(anchors) {
             span.first.remove(&peer);
         }
     }
@@ -554,6 +609,36 @@ fn median_drift_ns(
     drifts.get((drifts.len().max(1) - 1) / 2).copied().unwrap_or(0)
 }
 
+/// The same, as much as the readings allow of the voter who is the median when each is taken for as
+/// slow as they allow. Who was not heard then or is not heard now says nothing; `None` when that
+/// leaves no majority.
+fn most_drift_ns(
+    own: NodeId,
+    voters: &BTreeSet<NodeId>,
+    (first, last): (&BTreeMap<NodeId, Acknowledgement>, &BTreeMap<NodeId, Acknowledgement>),
+    unseen: Unseen<'_>,
+    is_heard: impl Fn(&NodeId) -> bool,
+) -> Option<i64> {
+    let mut drifts: Vec<(i64, i64)> = voters
+        .iter()
+        .filter_map(|voter| {
+            if *voter == own {
+                return Some((0, 0));
+            }
+            let (first, last) = (first.get(voter)?, last.get(voter).filter(|_| is_heard(voter))?);
+            let drift_ns =
+                drift_ns(first, last).saturating_sub(unseen.lost_ns(*voter, first, last));
+            let between_ns = between_ns(first, last);
+            Some((drift_ns.saturating_sub(between_ns), drift_ns.saturating_add(between_ns)))
+        })
+        .collect();
+    drifts.sort_unstable();
+    // Whoever says nothing is taken for slower than all who do.
+    let silent = voters.len() - drifts.len();
+    let median = (voters.len().max(1) - 1) / 2;
+    drifts.get(median.checked_sub(silent)?).map(|(_, most)| *most)
+}
+
 /// How much more than ours a peer's monotonic clock has gone between two acknowledgements.
 fn drift_ns(first: &Acknowledgement, last: &Acknowledgement) -> i64 {
     let theirs =
@@ -638,6 +723,9 @@ const READING_LIFETIME_NS: u64 = 10_000_000_000;
 const RATE_WINDOW_NS: u64 = 30_000_000_000;
 /// From here on, how slow a peer is is known well enough to be kept while it is measured anew.
 const SLOW_WINDOW_NS: u64 = 1_000_000_000;
+/// How often an anchor is dropped, and how many are kept.
+const ANCHOR_EVERY_NS: u64 = 1_000_000_000;
+const ANCHORS: usize = 5;
 /// The part by which a rate may be off: 1 %.
 const RATE_ALLOWED_PART: i64 = 100;
 

@@ -382,6 +382,29 @@ fn a_voter_that_answers_late_does_not_speak_for_a_fast_clock() {
 }
 
 #[test]
+fn what_a_fast_clock_gains_between_readings_does_not_add_up() {
+    // A voter is heard well, then late, then well again, for as long as two anchors live.
+    for (own, heartbeats) in [(1_200, 4), (1_500, 2), (2_000, 1)] {
+        let mut world = World::new(&[Node::good(), Node::good()]);
+        world.start(ledger(0, 0));
+        world.run(2_000);
+        let now_ms = world.now_ms;
+        world.own.set_rate(own, now_ms);
+        let mut ahead = 0;
+        for _ in 0..16 {
+            world.peers.get_mut(&2).unwrap().reachable = true;
+            ahead += world.run_late(2, usize::MAX, 200);
+            world.peers.get_mut(&2).unwrap().reachable = false;
+            ahead += world.run_late(2, heartbeats, 400);
+            let passed = (world.now_ms - now_ms).cast_signed();
+            let gained = 2 * (HEARTBEAT_MS * (own - 1_000) / 1_000).cast_signed();
+            assert!(ahead <= gained, "{own}, {heartbeats}: {ahead} ms ahead in {passed}");
+            assert!(ahead >= -passed / 10, "{own}, {heartbeats}: {ahead} ms ahead in {passed}");
+        }
+    }
+}
+
+#[test]
 fn a_fast_peer_does_not_make_up_for_what_a_fast_leader_took() {
     // First the leader's clock goes too fast, then it is well, then one peer's is: never two at
     // once. Measured over all of it, that peer's median would have let time pass at its own rate.
