@@ -51,7 +51,7 @@ pub(crate) struct Args {
     /// Directory below which all data is kept while it runs [default: the system's for such]
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
-    /// The release binary of leasehold [default: the one beside this program]
+    /// The binary of leasehold [default: as it is released, from target/dist]
     #[arg(long, value_name = "PATH")]
     pub(crate) binary: Option<PathBuf>,
     /// Directory of results.json, RESULTS.md and the plots

@@ -167,7 +167,7 @@ impl Fleet {
             .await
             .context("cannot prepare it")?;
         for (variant, placement) in &turn.ways {
-            let (workload, clients, probe) = (turn.workload, turn.clients, system.probe());
+            let (workload, clients, probe) = (turn.workload, turn.clients, system.probe()?);
             let driven = match variant {
                 Variant::Http | Variant::Https | Variant::Sql => {
                     let sessions = system.web_sessions(workload, *placement, clients).await?;
@@ -199,7 +199,7 @@ impl Fleet {
         system.start().await?;
         for (variant, placement) in &turn.ways {
             let sessions = system.sessions(turn.workload, turn.clients).await?;
-            let driven = measure(sessions, turn, settings, &system.probe()).await?;
+            let driven = measure(sessions, turn, settings, &system.probe()?).await?;
             system.free_seats().await?;
             note(turn, (*variant, *placement), Figures::of(&driven), progress, results);
         }

@@ -125,17 +125,20 @@ pub(crate) fn bench(arguments: &[&str]) -> Result<bool> {
     let measures = !arguments.iter().any(|word| {
         words_without_product.contains(word) || *word == "--binary" || word.starts_with("--binary=")
     });
-    if measures && !cargo(&["build", "--release", "--package", "node"])? {
-        return Ok(false);
+    if measures {
+        println!("building what is released, linked as one: this takes some minutes");
+        if !cargo(&["build", "--profile", "dist", "--package", "node"])? {
+            return Ok(false);
+        }
     }
     if !cargo(&["build", "--release", "--quiet", "--package", "leasehold-bench"])? {
         return Ok(false);
     }
-    let status = Command::new(target_dir().join("release/bench"))
-        .args(arguments)
-        .env_remove("CARGO")
-        .status()
-        .context("cannot run bench")?;
+    let mut bench = Command::new(target_dir().join("release/bench"));
+    if measures {
+        bench.arg("--binary").arg(target_dir().join("dist/leasehold"));
+    }
+    let status = bench.args(arguments).env_remove("CARGO").status().context("cannot run bench")?;
     Ok(status.success())
 }
 

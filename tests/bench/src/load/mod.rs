@@ -227,6 +227,7 @@ const AFTER_A_FAILURE: Duration = Duration::from_millis(10);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::Device;
 
     /// Answers at once; every third operation fails.
     #[derive(Default)]
@@ -263,6 +264,7 @@ mod tests {
             counters: Vec::new(),
             tls: None,
             sync_counter: "",
+            device: Device::below(&std::env::temp_dir()).unwrap(),
         }
     }
 

@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use procfs::process::{Process, all_processes};
 
 use super::http::{Http, Tls};
+use crate::machine::Device;
 
 /// Where to look.
 #[derive(Debug, Clone)]
@@ -24,6 +25,8 @@ pub(crate) struct Probe {
     pub(crate) tls: Option<Tls>,
     /// The name of that counter.
     pub(crate) sync_counter: &'static str,
+    /// Where all of them store.
+    pub(crate) device: Device,
 }
 
 /// What was used until now.
@@ -33,7 +36,7 @@ pub(crate) struct Usage {
     pub(crate) server_cpu_s: f64,
     /// CPU-seconds of this process.
     pub(crate) own_cpu_s: f64,
-    /// Bytes that the servers had written to storage.
+    /// Bytes that the device was given, by the servers and by the file system for them.
     pub(crate) written_bytes: u64,
     /// Resident memory of each node.
     pub(crate) resident_bytes: Vec<u64>,
@@ -42,16 +45,18 @@ pub(crate) struct Usage {
 impl Probe {
     /// Reads `/proc`.
     pub(crate) fn usage(&self) -> Result<Usage> {
-        let mut usage = Usage { own_cpu_s: cpu_s(&Process::myself()?, false)?, ..Usage::default() };
+        let mut usage = Usage {
+            own_cpu_s: cpu_s(&Process::myself()?, false)?,
+            written_bytes: self.device.written_bytes()?,
+            ..Usage::default()
+        };
         for pid in &self.pids {
             let server = Process::new(*pid).with_context(|| format!("process {pid} has ended"))?;
             usage.server_cpu_s += cpu_s(&server, self.has_children)?;
-            usage.written_bytes += server.io()?.write_bytes;
             let mut memory = Memory::of(&server)?;
             for child in if self.has_children { children_of(*pid)? } else { Vec::new() } {
                 // One that has just ended is in its parent's times already.
                 usage.server_cpu_s += cpu_s(&child, false).unwrap_or(0.0);
-                usage.written_bytes += child.io().map_or(0, |io| io.write_bytes);
                 memory = memory.beside(Memory::of(&child).unwrap_or_default());
             }
             usage.resident_bytes.push(memory.own + memory.shared);
@@ -147,6 +152,7 @@ mod tests {
             counters: Vec::new(),
             tls: None,
             sync_counter: "",
+            device: Device::below(&std::env::temp_dir()).unwrap(),
         };
         let usage = probe.usage().unwrap();
         assert_eq!(usage.resident_bytes.len(), 1);

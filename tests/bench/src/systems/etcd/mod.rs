@@ -29,6 +29,7 @@ use tempfile::TempDir;
 
 use crate::load::http::{Http, Tls};
 use crate::load::probe::{Probe, counter, metrics};
+use crate::machine::Device;
 use crate::plan::{Placement, Variant, Workload};
 use crate::systems::process::Server;
 use crate::systems::{OPENED_AT_ONCE, find_program, node_of, scratch};
@@ -397,14 +398,15 @@ impl Etcd {
     }
 
     /// Where to look for what the nodes use.
-    pub(crate) fn probe(&self) -> Probe {
-        Probe {
+    pub(crate) fn probe(&self) -> Result<Probe> {
+        Ok(Probe {
             pids: self.servers.iter().flatten().map(Server::pid).collect(),
             has_children: false,
             counters: (0..NODES).map(|node| self.address(node)).collect(),
             tls: self.tls(),
             sync_counter: "etcd_disk_wal_fsync_duration_seconds_count",
-        }
+            device: Device::below(self.dir.path())?,
+        })
     }
 
     fn tls(&self) -> Option<Tls> {

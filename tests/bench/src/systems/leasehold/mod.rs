@@ -26,6 +26,7 @@ use serde_json::{Value, json};
 use crate::load::Session;
 use crate::load::http::{Http, Tls};
 use crate::load::probe::{Probe, counter, metrics};
+use crate::machine::Device;
 use crate::plan::{Placement, Workload};
 use crate::systems::{OPENED_AT_ONCE, node_of};
 use session::{Held, Job, LeaseholdSession, Pool};
@@ -321,12 +322,15 @@ impl Leasehold {
 
     /// Where to look for what the nodes use.
     pub(crate) fn probe(&self) -> Result<Probe> {
+        let nodes = &self.cluster.api()?.dev.nodes;
+        let first = nodes.first().context("a cluster without nodes")?;
         Ok(Probe {
-            pids: self.cluster.api()?.dev.nodes.iter().map(|node| node.pid).collect(),
+            pids: nodes.iter().map(|node| node.pid).collect(),
             has_children: false,
             counters: self.addresses()?,
             tls: Some(self.tls()),
             sync_counter: "leasehold_disk_wal_fsync_duration_seconds_count",
+            device: Device::below(&first.data_dir)?,
         })
     }
 

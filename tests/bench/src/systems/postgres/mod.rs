@@ -20,6 +20,7 @@ use rustix::process::{Signal, geteuid};
 use tempfile::TempDir;
 
 use crate::load::probe::Probe;
+use crate::machine::Device;
 use crate::plan::Workload;
 use crate::systems::process::Server;
 use crate::systems::{OPENED_AT_ONCE, find_program, scratch};
@@ -143,14 +144,15 @@ impl Postgres {
 
     /// Where to look for what it uses. It counts syncs of its log only roughly, so they are not
     /// said.
-    pub(crate) fn probe(&self) -> Probe {
-        Probe {
+    pub(crate) fn probe(&self) -> Result<Probe> {
+        Ok(Probe {
             pids: self.server.iter().map(Server::pid).collect(),
             has_children: true,
             counters: Vec::new(),
             tls: None,
             sync_counter: "",
-        }
+            device: Device::below(self.dir.path())?,
+        })
     }
 
     fn command(&self, program: &str) -> Command {
