@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use storage::log::{Log, LogConfig, LogWriter, OpenError as LogOpenError};
+use storage::log::{
+    Log, LogConfig, LogError, LogPosition, LogState, LogWriter, OpenError as LogOpenError,
+};
 use storage::seam::{Clock, Disk};
 use storage::state::{OpenError as StateOpenError, StateConfig, StateStore};
 
@@ -44,27 +46,34 @@ pub(crate) fn open(
     Ok((log, writer, Arc::new(replica)))
 }
 
-/// Cuts off entries in whose place a later leader's were committed, when a checkpoint has those and
-/// the log does not: what others have stored may be applied here, or come in a snapshot, before
-/// this disk has it or has let the old ones go. openraft takes such a log for a corrupted one.
+/// Has the log go on from the state where a checkpoint holds what the log does not: what others
+/// have stored may be applied here, or come in a snapshot, before this disk has it or has let go of
+/// entries in whose place a later leader's were committed.
+///
+/// Such entries are all of the log, the ones behind the checkpoint too, whatever their term: of the
+/// log's end and a snapshot, the shorter may be the one with the higher term, which openraft takes
+/// for the newer one.
 ///
 /// Nothing that was acknowledged is lost: what is cut was never committed, and what was committed
 /// is in the state. It need not be waited for: undone, it is done again at the next start.
 fn forget_superseded(log: &Log, applied: Option<Position>) {
-    let (Some(applied), Some(last)) = (applied, log.state().last) else { return };
-    if last.term >= applied.term || last.index < applied.index {
+    let (Some(applied), LogState { purged, last: Some(last), .. }) = (applied, log.state()) else {
+        return;
+    };
+    let is_let_go = purged.is_some_and(|purged| purged.index >= applied.index);
+    if is_let_go || log.term_at(applied.index) == Some(applied.term) {
         return;
     }
     tracing::warn!(last.term, last.index, ?applied, "the state has gone on without the log's end");
-    let kept = applied.index.checked_sub(1);
-    log.truncate_after(
-        kept,
-        Box::new(|cut| {
-            if let Err(error) = cut {
+    let done = || {
+        Box::new(|shortened: Result<(), LogError>| {
+            if let Err(error) = shortened {
                 tracing::warn!(%error, "the log's end was not cut");
             }
-        }),
-    );
+        })
+    };
+    log.truncate_after(applied.index.checked_sub(1), done());
+    log.purge(LogPosition { index: applied.index, term: applied.term }, done());
 }
 
 /// The log and the state store as they are; with the log's writer when it has no thread.
@@ -120,47 +129,78 @@ pub(crate) fn not_loaded(error: LoadError) -> StartError {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use storage::log::{LogEntry, LogPosition};
+    use storage::log::LogEntry;
     use storage::seam::RealClock;
     use storage::testing::MemoryDisk;
 
     use super::*;
 
-    /// A log with entries of these terms, from index 1 on.
-    fn log_of(terms: &[u64]) -> Log {
+    fn open_log(disk: &Arc<MemoryDisk>) -> Log {
         let config =
             LogConfig::new("/log".into(), ClusterConfig::new(1, "/".into(), 7).log_identity());
-        let disk = Arc::new(MemoryDisk::new());
-        let (log, _) = Log::open(disk, Arc::new(RealClock::new()), config).unwrap();
+        Log::open(disk.clone(), Arc::new(RealClock::new()), config).unwrap().0
+    }
+
+    /// Appends entries of these terms, from an index on.
+    fn append(log: &Log, first: u64, terms: &[u64]) {
         let entry = |(index, term): (u64, &u64)| LogEntry {
             index,
             term: *term,
             kind: 0,
             payload: Bytes::from_static(b"x"),
         };
-        let entries = (1..).zip(terms).map(entry).collect();
+        let entries = (first..).zip(terms).map(entry).collect();
         log.append(entries, Box::new(|appended| appended.unwrap()));
-        log
     }
 
     #[test]
-    fn only_what_a_later_leader_replaced_is_cut() {
-        let check = |terms: &[u64], applied: Option<(u64, u64)>, last: Option<(u64, u64)>| {
-            let log = log_of(terms);
+    fn a_log_goes_on_from_the_state_that_replaced_its_end() {
+        let check = |terms: &[u64], applied: Option<(u64, u64)>, is_replaced: bool| {
+            let disk = Arc::new(MemoryDisk::new());
+            let log = open_log(&disk);
+            append(&log, 1, terms);
             forget_superseded(&log, applied.map(|(term, index)| Position { term, index }));
-            let found = log.state().last.map(|LogPosition { index, term }| (term, index));
-            assert_eq!(found, last, "{terms:?} {applied:?}");
+            let last = log.state().last.map(|it| (it.term, it.index));
+            let own = terms.last().map(|term| (*term, terms.len() as u64));
+            assert_eq!(last, if is_replaced { applied } else { own }, "{terms:?} {applied:?}");
+            // The next leader's first entry follows, and all of it is found again.
+            let next = last.map_or(1, |(_, index)| index + 1);
+            append(&log, next, &[9]);
+            log.close().unwrap();
+            let found = open_log(&disk).state();
+            assert_eq!(found.last, Some(LogPosition { index: next, term: 9 }), "{terms:?}");
+            let purged = found.purged.map(|it| (it.term, it.index));
+            assert_eq!(purged, applied.filter(|_| is_replaced), "{terms:?}");
         };
-        // The seed that found it: the same place, another term.
-        check(&[1, 1, 1], Some((2, 3)), Some((1, 2)));
+        // The same place, another term.
+        check(&[1, 1, 1], Some((2, 3)), true);
         // More of the same leader behind it.
-        check(&[1, 1, 1, 1, 1], Some((2, 3)), Some((1, 2)));
-        check(&[1, 1, 1], Some((4, 1)), None);
-        // What openraft mends, or what is in order, is left alone.
-        check(&[1, 1], Some((2, 3)), Some((1, 2)));
-        check(&[1, 1, 2], Some((2, 3)), Some((2, 3)));
-        check(&[1, 1, 2, 3], Some((2, 3)), Some((3, 4)));
-        check(&[1, 1, 1], Some((1, 2)), Some((1, 3)));
-        check(&[1, 1, 1], None, Some((1, 3)));
+        check(&[1, 1, 1, 1, 1], Some((2, 3)), true);
+        check(&[1, 1, 1], Some((4, 1)), true);
+        // An end of a higher term, which was never committed: shorter than the snapshot, as long,
+        // longer.
+        check(&[1, 5], Some((4, 3)), true);
+        check(&[1, 1, 5], Some((4, 3)), true);
+        check(&[1, 1, 5, 5], Some((4, 3)), true);
+        // The end alone is missing.
+        check(&[1, 1], Some((2, 3)), true);
+        // What is in order is left alone.
+        check(&[1, 1, 2], Some((2, 3)), false);
+        check(&[1, 1, 2, 3], Some((2, 3)), false);
+        check(&[1, 1, 1], Some((1, 2)), false);
+        check(&[1, 1, 1], None, false);
+        check(&[], None, false);
+    }
+
+    #[test]
+    fn what_the_log_let_go_of_is_not_missed() {
+        let disk = Arc::new(MemoryDisk::new());
+        let log = open_log(&disk);
+        append(&log, 1, &[1, 1, 2, 2]);
+        log.purge(LogPosition { index: 3, term: 2 }, Box::new(|purged| purged.unwrap()));
+        for index in [1, 2, 3] {
+            forget_superseded(&log, Some(Position { term: 2, index }));
+            assert_eq!(log.state().last, Some(LogPosition { index: 4, term: 2 }));
+        }
     }
 }

@@ -256,6 +256,11 @@ impl Log {
         self.inner.shared.lock().entries.is_cached(range)
     }
 
+    /// The term of an entry; `None` when it was purged or never was there.
+    pub fn term_at(&self, index: u64) -> Option<u64> {
+        self.inner.shared.lock().entries.term_at(index)
+    }
+
     /// The log as it stands.
     pub fn state(&self) -> LogState {
         let front = self.inner.shared.lock();
