@@ -380,17 +380,24 @@ impl Holder {
         let path = format!("/api/v1/licenses/{text}/heartbeat");
         match self.act(package, Ask::new(Method::PUT, path).json(&body), 4).await {
             Done::Yes(body, sent, _) => self.renewed(lease, &body, sent, ttl_ms),
-            Done::No(status, reason, _) => {
+            Done::No(status, reason, may_be_done) => {
                 self.shared.totals.borrow_mut().refused_heartbeats += 1;
                 self.refused(lease, status, &reason, "a heartbeat");
+                if may_be_done {
+                    self.may_be_renewed(lease, ttl_ms);
+                }
                 None
             }
             Done::Unknown => {
-                // A message may still be under way.
-                self.change(lease, |held| held.lives_ms = ttl_ms + UNDER_WAY_MS);
+                self.may_be_renewed(lease, ttl_ms);
                 None
             }
         }
+    }
+
+    /// Nobody said whether a heartbeat was taken, and its message may still be under way.
+    fn may_be_renewed(&self, lease: LeaseId, ttl_ms: u64) {
+        self.change(lease, |held| held.lives_ms = ttl_ms + UNDER_WAY_MS);
     }
 
     /// A copy of the program shows the token of before: it is told what was told already, or
