@@ -20,6 +20,7 @@ use crate::record::Origin;
 use crate::requests::Requests;
 use crate::rows::{Changes, ClusterIdentity, LoadError, table};
 use crate::state::{Loading, State};
+use crate::sum::RowSum;
 
 /// Changed rows that may wait to be summed: enough that a row which changes often is hashed seldom,
 /// few enough that asking for the sum takes some milliseconds.
@@ -182,18 +183,18 @@ impl Ledger {
         self.state.meta().agreed_sum
     }
 
-    /// Everything that changed since this was last called, as rows. Audit events leave memory with
-    /// it; ended requests are kept until they are forgotten.
+    /// Everything that changed since this was last called. Audit events leave memory with it; ended
+    /// requests are kept until they are forgotten.
     pub fn take_changes(&mut self) -> Changes {
         let mut rows = Vec::new();
-        self.state.take(&mut rows);
+        let leases = self.state.take(&mut rows);
         // Blocks have their place between the tables before and after theirs.
         let after_blocks = rows.partition_point(|row| row.table < table::AUDIT);
         let after_blocks = rows.split_off(after_blocks);
         self.recent.take(&mut rows);
         self.requests.take(&mut rows);
         rows.extend(after_blocks);
-        Changes { rows }
+        Changes { rows, leases }
     }
 
     /// Takes a stored row back in; rows come table by table in ascending order. Blocks of audit
@@ -202,13 +203,27 @@ impl Ledger {
     /// # Errors
     /// When the row is not one this build wrote.
     pub fn load_row(&mut self, table: u8, key: &[u8], value: &[u8]) -> Result<(), LoadError> {
+        self.load_summed_row(table, key, value, &RowSum::of(table, key, value))
+    }
+
+    /// The same for a row whose sum is known already, since hashing is a good part of the work.
+    ///
+    /// # Errors
+    /// When the row is not one this build wrote.
+    pub fn load_summed_row(
+        &mut self,
+        table: u8,
+        key: &[u8],
+        value: &[u8],
+        sum: &RowSum,
+    ) -> Result<(), LoadError> {
         let loading = self.loading.get_or_insert_default();
         match table {
             table::AUDIT => Ok(()),
             table::REQUEST => self.requests.load(key, value),
             table => {
                 self.state.load(loading, table, key, value)?;
-                self.state.add_to_sum(table, key, value);
+                self.state.add_to_sum(sum);
                 Ok(())
             }
         }

@@ -55,6 +55,10 @@ impl<K: Hash + Eq, V> Lookup<K, V> {
 
 impl<K: Hash + Eq, V> FromIterator<(K, V)> for Lookup<K, V> {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
-        Self(pairs.into_iter().collect())
+        let pairs = pairs.into_iter();
+        let most = pairs.size_hint().1.unwrap_or_default();
+        let mut map = HashMap::with_capacity_and_hasher(most, FixedState::default());
+        map.extend(pairs);
+        Self(map)
     }
 }

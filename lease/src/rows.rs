@@ -72,6 +72,7 @@ use crate::ids::{
 use crate::money::Money;
 use crate::operate::AlarmKind;
 use crate::outcome::RefusalCode;
+use crate::state::TakenLeases;
 
 /// Table numbers; stored, never reused.
 pub mod table {
@@ -180,11 +181,35 @@ pub struct Row {
     pub value: Option<Vec<u8>>,
 }
 
-/// What changed since it was last asked, in order of table and key.
+/// What changed since it was last asked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// Rows to write or remove.
-    pub rows: Vec<Row>,
+    /// In order of table and key.
+    pub(crate) rows: Vec<Row>,
+    pub(crate) leases: TakenLeases,
+}
+
+impl Changes {
+    /// How many rows.
+    pub fn len(&self) -> usize {
+        self.rows.len() + self.leases.len()
+    }
+
+    /// Whether nothing changed.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Rows to write or remove, in order of table and key. This is where leases are encoded, which
+    /// takes as long as all else: the ledger goes on meanwhile.
+    pub fn into_rows(self) -> Vec<Row> {
+        let Self { mut rows, leases } = self;
+        let after = rows.split_off(rows.partition_point(|row| row.table < table::LEASE));
+        rows.reserve(leases.len() + after.len());
+        rows.extend(leases.into_rows());
+        rows.extend(after);
+        rows
+    }
 }
 
 /// Why stored rows are not a ledger. Always damage or a newer version.

@@ -19,6 +19,11 @@ impl RowSum {
     /// The sum over no rows.
     pub const EMPTY: Self = Self([0; LIMBS]);
 
+    /// The sum of one row.
+    pub fn of(table: u8, key: &[u8], value: &[u8]) -> Self {
+        hash(table, key, value)
+    }
+
     /// Adds one row.
     pub fn add(&mut self, table: u8, key: &[u8], value: &[u8]) {
         self.add_sum(&hash(table, key, value));

@@ -362,8 +362,7 @@ fn store_machine(store: &StateStore, machine: &mut Machine) -> Result<(), Offlin
         state_sum: machine.ledger.state_sum(),
         epoch: Vec::new(),
     };
-    let changes = machine.ledger.take_changes();
-    let rows = changes.rows.into_iter();
+    let rows = machine.ledger.take_changes().into_rows().into_iter();
     let rows = rows.map(|row| Row { table: row.table, key: row.key, value: row.value }).collect();
     store.checkpoint(meta, rows, Vec::new()).map(drop).map_err(OfflineError::Store)
 }

@@ -22,7 +22,7 @@ use lease::entry::{Entry, Stamp};
 use lease::format::FormatError;
 use lease::ids::NodeId;
 use lease::outcome::Outcome;
-use lease::{Ledger, LoadError as RowsError};
+use lease::{Changes, Ledger, LoadError as RowsError};
 use openraft::EntryPayload;
 use parking_lot::{Mutex, RwLock};
 use storage::log::Log;
@@ -42,6 +42,7 @@ use crate::types::{
     Applied, Proposal, RaftEntry, StoredMembership, decode_membership, encode_membership,
     position_of,
 };
+use crate::workers::Workers;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -93,6 +94,7 @@ pub(crate) struct Replica {
     log: Log,
     clock: Arc<dyn Clock>,
     fatal: Fatal,
+    workers: Workers,
     shown: Mutex<Shown>,
     known: RwLock<KnownMembers>,
     sums: Mutex<VecDeque<StateSum>>,
@@ -131,13 +133,14 @@ struct Sizes {
 }
 
 impl Replica {
-    /// Loads the ledger from the last checkpoint.
+    /// Loads the ledger from the last checkpoint. What is not needed at once is done by `workers`.
     pub(crate) fn load(
         node: NodeId,
         store: StateStore,
         log: Log,
         clock: Arc<dyn Clock>,
         fatal: Fatal,
+        workers: Workers,
     ) -> Result<Self, LoadError> {
         let machine = load_machine(&store)?;
         let mark = AppliedMark { position: machine.applied, blank_term: 0 };
@@ -152,6 +155,7 @@ impl Replica {
             log,
             clock,
             fatal,
+            workers,
             shown: Mutex::new(shown),
             known: RwLock::default(),
             sums: Mutex::default(),
@@ -320,8 +324,27 @@ impl Replica {
             (meta, machine.ledger.take_changes(), machine.ledger.audit_floor().seq)
         };
         one.is_failed = true;
+        self.workers.behind(|| self.store_changes(meta, changes, audit_floor))?;
+        one.is_failed = false;
+        self.log.checkpoint_mark(Box::new(|result| {
+            if let Err(error) = result {
+                tracing::warn!(%error, "the log's durable mark was not written");
+            }
+        }));
+        self.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
+        let took_ns = self.clock.monotonic_ns().saturating_sub(began_ns);
+        self.counters.checkpoint_last_ns.store(took_ns, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn store_changes(
+        &self,
+        meta: CheckpointMeta,
+        changes: Changes,
+        audit_floor: u64,
+    ) -> Result<(), Failure> {
         let mut rows: Vec<Row> = changes
-            .rows
+            .into_rows()
             .into_iter()
             .map(|row| Row { table: row.table, key: row.key, value: row.value })
             .collect();
@@ -335,23 +358,16 @@ impl Replica {
                 self.fatal.corrupt(error.to_string());
             }
         })?;
-        one.is_failed = false;
-        self.log.checkpoint_mark(Box::new(|result| {
-            if let Err(error) = result {
-                tracing::warn!(%error, "the log's durable mark was not written");
-            }
-        }));
-        self.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
-        let took_ns = self.clock.monotonic_ns().saturating_sub(began_ns);
-        self.counters.checkpoint_last_ns.store(took_ns, Ordering::Relaxed);
         Ok(())
     }
 
     /// Makes a received snapshot the state; blocks. The ledger is replaced at once or not at all.
     pub(crate) fn install(&self, incoming: Incoming) -> Result<(), Failure> {
         let _one = self.checkpointing.lock();
-        self.store.install(incoming)?;
-        let machine = load_machine(&self.store)?;
+        let machine = self.workers.behind(|| -> Result<Machine, Failure> {
+            self.store.install(incoming)?;
+            Ok(load_machine(&self.store)?)
+        })?;
         let mark = machine.applied;
         let civil_ms = machine.ledger.clock().civil_ms;
         // Freeing the old ledger takes a while; nobody has to wait for that.
@@ -400,7 +416,7 @@ pub(crate) fn load_machine(store: &StateStore) -> Result<Machine, LoadError> {
         let membership = StoredMembership::default();
         return Ok(Machine { ledger, applied: None, membership });
     };
-    store.load(&mut |table, key: &[u8], value: &[u8]| ledger.load_row(table, key, value)).map_err(
+    store.load(|table, key, value, sum| ledger.load_summed_row(table, key, value, sum)).map_err(
         |error| match error {
             StoredLoadError::Read(ReadError::Io { .. }) => LoadError::Obstacle(error.into()),
             StoredLoadError::Read(ReadError::Damaged(_)) => LoadError::Damaged(error.into()),

@@ -15,6 +15,8 @@ use crate::rows::{
     RefusalRow, RowKey, split_pair, table,
 };
 
+use crate::sum::RowSum;
+
 use super::{Lease, Package, State};
 
 /// What is half read.
@@ -97,9 +99,9 @@ impl State {
         Ok(())
     }
 
-    /// Adds a loaded row's bytes to the sum.
-    pub(crate) fn add_to_sum(&mut self, table: u8, key: &[u8], value: &[u8]) {
-        self.sum.add(table, key, value);
+    /// Adds a loaded row to the sum.
+    pub(crate) fn add_to_sum(&mut self, row: &RowSum) {
+        self.sum.add_sum(row);
     }
 
     fn assemble_packages(&mut self, loading: &mut Loading) -> Result<(), LoadError> {

@@ -35,6 +35,7 @@ use operate::Operate;
 pub(crate) use lease::Lease;
 pub(crate) use load::Loading;
 pub(crate) use package::Package;
+pub(crate) use store::TakenLeases;
 
 /// All tables.
 #[derive(Debug, Default)]

@@ -6,14 +6,43 @@
 use std::collections::BTreeMap;
 
 use crate::format;
-use crate::ids::LeaseId;
+use crate::ids::{LeaseId, Name};
 use crate::limits::DOCUMENT_PIECE_BYTES;
 use crate::rows::{Meta, PoolRow, RefusalRow, Row, RowKey, encode_value, lease_key, table};
 use crate::sum::RowSum;
 
 use super::dirty::Mark;
-use super::lease::LeaseTable;
+use super::lease::{Lease, LeaseTable};
 use super::{Package, State};
+
+/// Leases as they were when they were taken, in order of id; they become rows when somebody has the
+/// time: a million of them take a second.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct TakenLeases {
+    /// `None`: it has ended.
+    leases: Vec<(LeaseId, Option<Lease>)>,
+    /// Names by slot.
+    packages: Vec<Name>,
+}
+
+impl TakenLeases {
+    pub(crate) fn into_rows(mut self) -> impl Iterator<Item = Row> {
+        let leases = std::mem::take(&mut self.leases);
+        leases.into_iter().map(move |(id, lease)| Row {
+            table: table::LEASE,
+            key: lease_key(id).to_vec(),
+            value: lease.map(|lease| self.value(&lease)),
+        })
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.leases.len()
+    }
+
+    fn value(&self, lease: &Lease) -> Vec<u8> {
+        encode_value(&lease.row(&self.packages[lease.package as usize]))
+    }
+}
 
 impl State {
     /// Sum over all rows but blocks.
@@ -36,31 +65,32 @@ impl State {
         }
     }
 
-    /// Rows changed since they were last taken, in order of table and key. A row that came and
-    /// went in between is not among them.
-    pub(crate) fn take(&mut self, rows: &mut Vec<Row>) {
+    /// Rows changed since they were last taken, in order of table and key, those of leases apart. A
+    /// row that came and went in between is not among them.
+    pub(crate) fn take(&mut self, rows: &mut Vec<Row>) -> TakenLeases {
         let (marks, lease_marks) = (self.marks.take(), self.lease_marks.take());
-        rows.reserve(marks.len() + lease_marks.len());
-        let mut lease_marks = Some(lease_marks);
+        rows.reserve(marks.len());
         for (key, mark) in marks {
-            if key.table() > table::LEASE
-                && let Some(lease_marks) = lease_marks.take()
-            {
-                self.take_leases(lease_marks, rows);
-            }
             let value = self.row_value(&key);
             self.take_row(key.table(), key.bytes(), value, mark, rows);
         }
-        if let Some(lease_marks) = lease_marks {
-            self.take_leases(lease_marks, rows);
-        }
+        self.take_leases(lease_marks)
     }
 
-    fn take_leases(&mut self, marks: BTreeMap<LeaseId, Mark>, rows: &mut Vec<Row>) {
+    fn take_leases(&mut self, marks: BTreeMap<LeaseId, Mark>) -> TakenLeases {
+        let packages = self.packages.iter().map(|package| package.terms.package.clone());
+        let mut taken =
+            TakenLeases { leases: Vec::with_capacity(marks.len()), packages: packages.collect() };
         for (id, mark) in marks {
-            let value = lease_value(&self.leases, &self.packages, id);
-            self.take_row(table::LEASE, lease_key(id).to_vec(), value, mark, rows);
+            let lease = self.leases.get(id).cloned();
+            if let Some(lease) = lease.as_ref().filter(|_| !mark.summed) {
+                self.sum.add(table::LEASE, &lease_key(id), &taken.value(lease));
+            }
+            if mark.stored || lease.is_some() {
+                taken.leases.push((id, lease));
+            }
         }
+        taken
     }
 
     fn take_row(

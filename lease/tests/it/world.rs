@@ -27,10 +27,10 @@ pub(crate) type Store = BTreeMap<(u8, Vec<u8>), Vec<u8>>;
 
 /// Stores what changed since the last time.
 pub(crate) fn checkpoint(ledger: &mut Ledger, store: &mut Store) {
-    let changes = ledger.take_changes();
-    let keys: Vec<_> = changes.rows.iter().map(|row| (row.table, row.key.clone())).collect();
+    let rows = ledger.take_changes().into_rows();
+    let keys: Vec<_> = rows.iter().map(|row| (row.table, row.key.clone())).collect();
     assert!(keys.is_sorted_by(|one, other| one < other), "rows come in order");
-    for row in changes.rows {
+    for row in rows {
         match row.value {
             Some(value) => {
                 assert!(value.len() <= 64 * 1024, "a row fits into 64 KiB");

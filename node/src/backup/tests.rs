@@ -166,7 +166,7 @@ impl Founded {
             state_sum: ledger.state_sum(),
             epoch: Vec::new(),
         };
-        let rows = ledger.take_changes().rows.into_iter();
+        let rows = ledger.take_changes().into_rows().into_iter();
         let rows = rows.map(|row| Row { table: row.table, key: row.key, value: row.value });
         let config = StateConfig::new(self.dir.path().join("state"));
         let clock = Arc::new(RealClock::new());

@@ -76,8 +76,13 @@ pub struct RowTotals {
 impl RowTotals {
     /// Counts one row in.
     pub(crate) fn add(&mut self, table: u8, key: &[u8], value: &[u8]) {
+        self.add_summed(&RowSum::of(table, key, value), key, value);
+    }
+
+    /// The same for a row whose sum is known.
+    pub(crate) fn add_summed(&mut self, row: &RowSum, key: &[u8], value: &[u8]) {
         let mut sum = RowSum::from_bytes(self.sum);
-        sum.add(table, key, value);
+        sum.add_sum(row);
         self.sum = sum.to_bytes();
         self.rows += 1;
         self.bytes += row_bytes(key, value);

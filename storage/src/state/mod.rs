@@ -48,6 +48,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use lease::sum::RowSum;
 use parking_lot::Mutex;
 
 pub use crate::snapshot::{Applied, CheckpointMeta, RowTotals};
@@ -246,11 +247,11 @@ impl StateStore {
         }
     }
 
-    /// Gives every row to `receive` as (table, key, value), tables and keys ascending, and then
-    /// checks that these were all the rows there should be, and no others.
+    /// Gives every row to `receive` as (table, key, value, its sum), tables and keys ascending, and
+    /// then checks that these were all the rows there should be, and no others.
     pub fn load<E>(
         &self,
-        mut receive: impl FnMut(u8, &[u8], &[u8]) -> Result<(), E>,
+        mut receive: impl FnMut(u8, &[u8], &[u8], &RowSum) -> Result<(), E>,
     ) -> Result<RowTotals, LoadError<E>> {
         let _work = self.inner.work.lock();
         let (view, expected) = {
@@ -263,8 +264,10 @@ impl StateStore {
             let page = view.page(&from, usize::MAX).map_err(ReadError::from)?;
             for (full_key, value) in &page.rows {
                 let (table, key) = (full_key[0], &full_key[1..]);
-                found.add(table, key, value);
-                receive(table, key, value).map_err(|source| LoadError::Row { table, source })?;
+                let sum = RowSum::of(table, key, value);
+                found.add_summed(&sum, key, value);
+                receive(table, key, value, &sum)
+                    .map_err(|source| LoadError::Row { table, source })?;
             }
             cursor = page.next;
         }

@@ -82,7 +82,7 @@ fn block(table: u8, key: &[u8], value: &[u8]) -> Block {
 /// All that the store holds, by `load`.
 fn loaded(store: &StateStore) -> Result<Model, LoadError<std::convert::Infallible>> {
     let mut rows = Rows::new();
-    store.load(|table, key, value| {
+    store.load(|table, key, value, _| {
         rows.insert((table, key.to_vec()), value.to_vec());
         Ok(())
     })?;
