@@ -237,6 +237,7 @@ impl Holder {
                 touched_led_ns,
                 touched_terms,
                 lives_ms: u64::from(plan.ttl_s) * 1_000,
+                renewing: false,
                 borrowed: false,
                 token_until_ns: None,
                 borrows: (0, 0),
@@ -378,7 +379,10 @@ impl Holder {
         let ttl_ms = u64::from(self.shared.plan.packages[package].ttl_s) * 1_000;
         let body = json!({ "renewal_token": token, "still_active": true });
         let path = format!("/api/v1/licenses/{text}/heartbeat");
-        match self.act(package, Ask::new(Method::PUT, path).json(&body), 4).await {
+        self.is_renewing(lease, true);
+        let done = self.act(package, Ask::new(Method::PUT, path).json(&body), 4).await;
+        self.is_renewing(lease, false);
+        match done {
             Done::Yes(body, sent, _) => self.renewed(lease, &body, sent, ttl_ms),
             Done::No(status, reason, may_be_done) => {
                 self.shared.totals.borrow_mut().refused_heartbeats += 1;
@@ -392,6 +396,13 @@ impl Holder {
                 self.may_be_renewed(lease, ttl_ms);
                 None
             }
+        }
+    }
+
+    fn is_renewing(&self, lease: LeaseId, renewing: bool) {
+        let mut history = self.shared.history.borrow_mut();
+        if let Some(held) = history.leases.get_mut(&lease) {
+            held.renewing = renewing;
         }
     }
 

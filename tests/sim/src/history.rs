@@ -100,6 +100,8 @@ pub(crate) struct Held {
     pub(crate) touched_terms: u64,
     /// Longest time that it can live after that, in milliseconds.
     pub(crate) lives_ms: u64,
+    /// Whether somebody is asking to renew it, and has not been told what became of it.
+    pub(crate) renewing: bool,
     /// Whether it was borrowed, or may have been.
     pub(crate) borrowed: bool,
     /// Until when an offline token may count by true time, on a device whose clock is slow by the

@@ -288,7 +288,7 @@ fn never_reset_by_a_failover(shared: &Shared, lease: LeaseId, seq: u64) {
     let (Some(held), Some(seen)) = (history.leases.get(&lease), history.events.get(&seq)) else {
         return;
     };
-    if held.borrowed || held.touched_ns < history.slow_clock_until_ns {
+    if held.borrowed || held.renewing || held.touched_ns < history.slow_clock_until_ns {
         return;
     }
     let led_ms = seen.led_ns.saturating_sub(held.touched_led_ns) / 1_000_000;
@@ -459,6 +459,7 @@ mod tests {
             touched_led_ns: from_ns,
             touched_terms: 1,
             lives_ms: 2_000,
+            renewing: false,
             borrowed: false,
             token_until_ns: None,
             borrows: (0, 0),
@@ -607,6 +608,16 @@ mod tests {
         check(at(latest_ns, 1), nothing, &[]);
         check(at(latest_ns + 1_000_000, 1), nothing, &["never_reset_by_a_failover"]);
         check(at(latest_ns + 1_000_000, 2), nothing, &[]);
+        // Somebody is asking for more time: what becomes of that is not known yet.
+        let late = |shared: &Shared| {
+            with_leases(shared, [Held { renewing: true, ..held(1, S, 3 * S) }]);
+            let mut seen = event(1, AuditKind::LeaseExpired, 1);
+            seen.at_ns = latest_ns + 1_000_000;
+            (seen.led_ns, seen.most_led_ns) = (seen.at_ns, seen.at_ns);
+            shared.history.borrow_mut().events.insert(1, seen);
+            expired(shared, id(1), 1);
+        };
+        check(late, nothing, &[]);
     }
 
     #[test]
