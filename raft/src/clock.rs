@@ -354,11 +354,10 @@ impl LeaderClock {
             let unseen =
                 Unseen { slow: &self.rate.slow, began_ns: anchor.part.began_ns, end_ns: now_ns };
             let voices = |peer: &NodeId| self.hears(*peer, now_ns);
-            let drifts = self.voters.iter().map(|set| {
+            let mut drifts = self.voters.iter().map(|set| {
                 most_drift_ns(self.own, set, (&anchor.part.first, &self.newest), unseen, voices)
             });
-            let slower =
-                drifts.fold(Some(0), |slower: Option<i64>, drift| Some(slower?.min(drift?)))?;
+            let slower = drifts.try_fold(0, |slower: i64, drift| Some(slower.min(drift?)))?;
             let own = signed(now_ns.saturating_sub(anchor.part.began_ns));
             let passed_ns = u64::try_from(own.saturating_add(slower)).unwrap_or(0);
             Some(anchor.led_ns.saturating_add(passed_ns))
