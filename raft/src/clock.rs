@@ -310,10 +310,14 @@ impl LeaderClock {
     fn settle(&mut self, now_ns: u64) {
         let most_since_anchors = self.most_since_anchors(now_ns);
         let Some(led) = &mut self.led else { return };
-        let Some(span) = &led.span else { return };
-        let mut end_ns = now_ns.min(span.quorum_ns + self.ack_lifetime_ns);
-        if planted::is(Bug::LedWithoutQuorum) {
-            end_ns = now_ns;
+        let Some(span) = &mut led.span else { return };
+        let end_ns = now_ns.min(span.quorum_ns + self.ack_lifetime_ns);
+        if planted::is(Bug::LedWithoutQuorum) && end_ns < now_ns {
+            // All of it has to be wrong: the pace alone would stop a clock that hears nobody.
+            led.shown_ns += now_ns.saturating_sub(led.shown_at_ns);
+            (led.base_ns, led.shown_at_ns, span.began_ns) = (led.shown_ns, now_ns, now_ns);
+            (led.pace, led.anchors) = (None, VecDeque::new());
+            return;
         }
         let seen = (&self.newest, &self.rate.slow);
         let mut counted_ns = led.base_ns + span.passed_ns(self.own, &self.voters, seen, end_ns);

@@ -254,9 +254,8 @@ impl RaftNetworkV2<TypeConfig> for Peer {
 fn read_ahead(chunks: SnapshotChunks, workers: Workers) -> BoxStream<'static, io::Result<Bytes>> {
     stream::unfold((Some(chunks), workers), |(chunks, workers)| async move {
         let mut chunks = chunks?;
-        let behind = workers.clone();
         let read = workers.run(move || {
-            let chunk = behind.behind(|| chunks.next_chunk());
+            let chunk = chunks.next_chunk();
             (chunk, chunks)
         });
         match read.await {

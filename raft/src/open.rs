@@ -40,9 +40,8 @@ pub(crate) fn open(
     fatal: Fatal,
 ) -> Result<(Log, Option<LogWriter>, Arc<Replica>), StartError> {
     let (log, writer, store) = open_files(config, disk, Arc::clone(&clock))?;
-    let workers = config.workers.clone();
-    let replica = Replica::load(config.node, store, log.clone(), clock, fatal, workers)
-        .map_err(not_loaded)?;
+    let replica =
+        Replica::load(config.node, store, log.clone(), clock, fatal).map_err(not_loaded)?;
     forget_superseded(&log, replica.checkpointed());
     Ok((log, writer, Arc::new(replica)))
 }

@@ -42,7 +42,6 @@ use crate::types::{
     Applied, Proposal, RaftEntry, StoredMembership, decode_membership, encode_membership,
     position_of,
 };
-use crate::workers::Workers;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -94,7 +93,6 @@ pub(crate) struct Replica {
     log: Log,
     clock: Arc<dyn Clock>,
     fatal: Fatal,
-    workers: Workers,
     shown: Mutex<Shown>,
     known: RwLock<KnownMembers>,
     sums: Mutex<VecDeque<StateSum>>,
@@ -133,14 +131,13 @@ struct Sizes {
 }
 
 impl Replica {
-    /// Loads the ledger from the last checkpoint. What is not needed at once is done by `workers`.
+    /// Loads the ledger from the last checkpoint.
     pub(crate) fn load(
         node: NodeId,
         store: StateStore,
         log: Log,
         clock: Arc<dyn Clock>,
         fatal: Fatal,
-        workers: Workers,
     ) -> Result<Self, LoadError> {
         let machine = load_machine(&store)?;
         let mark = AppliedMark { position: machine.applied, blank_term: 0 };
@@ -155,7 +152,6 @@ impl Replica {
             log,
             clock,
             fatal,
-            workers,
             shown: Mutex::new(shown),
             known: RwLock::default(),
             sums: Mutex::default(),
@@ -324,7 +320,7 @@ impl Replica {
             (meta, machine.ledger.take_changes(), machine.ledger.audit_floor().seq)
         };
         one.is_failed = true;
-        self.workers.behind(|| self.store_changes(meta, changes, audit_floor))?;
+        self.store_changes(meta, changes, audit_floor)?;
         one.is_failed = false;
         self.log.checkpoint_mark(Box::new(|result| {
             if let Err(error) = result {
@@ -364,10 +360,8 @@ impl Replica {
     /// Makes a received snapshot the state; blocks. The ledger is replaced at once or not at all.
     pub(crate) fn install(&self, incoming: Incoming) -> Result<(), Failure> {
         let _one = self.checkpointing.lock();
-        let machine = self.workers.behind(|| -> Result<Machine, Failure> {
-            self.store.install(incoming)?;
-            Ok(load_machine(&self.store)?)
-        })?;
+        self.store.install(incoming)?;
+        let machine = load_machine(&self.store)?;
         let mark = machine.applied;
         let civil_ms = machine.ledger.clock().civil_ms;
         // Freeing the old ledger takes a while; nobody has to wait for that.

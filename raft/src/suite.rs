@@ -31,8 +31,7 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, TempDir> for Builder {
         let state_config =
             StateConfig { cache_bytes: 1 << 20, ..StateConfig::new(dir.path().join("state")) };
         let (store, _) = StateStore::open(disk, clock.clone(), state_config).unwrap();
-        let replica =
-            Replica::load(0, store, log.clone(), clock, Fatal::new(), Workers::Threads).unwrap();
+        let replica = Replica::load(0, store, log.clone(), clock, Fatal::new()).unwrap();
         let log_store = LogStore::new(log, Workers::Threads, Fatal::new());
         Ok((dir, log_store, StateMachine::new(Arc::new(replica), Workers::Threads)))
     }

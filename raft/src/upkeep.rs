@@ -73,9 +73,7 @@ async fn shed(context: &Arc<Context>, raft: &Raft, keep_log_bytes: u64) {
     }
     let store = context.replica.store.clone();
     let reserve_bytes = context.reserve_bytes.load(Ordering::Relaxed);
-    let workers = context.workers.clone();
-    let maintain = move || workers.behind(|| store.maintain(reserve_bytes));
-    let maintained = context.workers.run(maintain).await;
+    let maintained = context.workers.run(move || store.maintain(reserve_bytes)).await;
     match maintained {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => context.fatal.fail(format!("the state store has failed: {error}")),

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use storage::log::{Log, LogWriter, Step};
-use storage::seam::give_way;
 use tokio::sync::Notify;
 use tokio::task::JoinError;
 
@@ -52,21 +51,6 @@ impl Workers {
                 pause(pace.work()).await;
                 Ok(done)
             }
-        }
-    }
-
-    /// Does work that takes long and that nobody waits for: on a thread which leaves the processors
-    /// to whoever else wants them. Blocks until it is done.
-    pub(crate) fn behind<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        match self {
-            Self::Threads => std::thread::scope(|scope| {
-                let behind = scope.spawn(|| {
-                    give_way();
-                    work()
-                });
-                behind.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            }),
-            Self::InPlace(_) => work(),
         }
     }
 

@@ -238,33 +238,3 @@ pub fn replace_file(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()
     disk.rename(&temporary, path)?;
     disk.sync_dir(dir)
 }
-
-/// Has the thread that calls leave the processors to all who want them, for the rest of its life:
-/// for long work that nobody waits for. Where the system does not let it, it goes on as it was.
-pub fn give_way() {
-    // On Linux "this process" is this thread alone: setpriority(2), "C library/kernel differences".
-    let _ = rustix::process::setpriority_process(None, GIVES_WAY);
-}
-
-/// A tenth of the share of a thread that does not give way.
-const GIVES_WAY: i32 = 10;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn priority() -> i32 {
-        rustix::process::getpriority_process(None).unwrap()
-    }
-
-    #[test]
-    fn only_the_thread_that_asks_gives_way() {
-        let before = priority();
-        let behind = std::thread::spawn(|| {
-            give_way();
-            priority()
-        });
-        assert!(behind.join().unwrap() >= GIVES_WAY.max(before));
-        assert_eq!(priority(), before);
-    }
-}

@@ -22,7 +22,7 @@ fn open(dir: &tempfile::TempDir) -> Replica {
     let (log, _) = Log::open(disk.clone(), clock.clone(), log_config).unwrap();
     let state_config = StateConfig::new(dir.path().join("state"));
     let (store, _) = StateStore::open(disk, clock.clone(), state_config).unwrap();
-    Replica::load(1, store, log, clock, Fatal::new(), Workers::Threads).unwrap()
+    Replica::load(1, store, log, clock, Fatal::new()).unwrap()
 }
 
 fn entry(index: u64, command: Command) -> RaftEntry {
