@@ -190,22 +190,11 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// How many rows.
-    pub fn len(&self) -> usize {
-        self.rows.len() + self.leases.len()
-    }
-
-    /// Whether nothing changed.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Rows to write or remove, in order of table and key. This is where leases are encoded, which
-    /// takes as long as all else: the ledger goes on meanwhile.
+    /// Rows to write or remove, in order of table and key. This is where leases are encoded, a good
+    /// third of the work: the ledger goes on meanwhile.
     pub fn into_rows(self) -> Vec<Row> {
         let Self { mut rows, leases } = self;
         let after = rows.split_off(rows.partition_point(|row| row.table < table::LEASE));
-        rows.reserve(leases.len() + after.len());
         rows.extend(leases.into_rows());
         rows.extend(after);
         rows

@@ -21,17 +21,22 @@ impl RowSum {
 
     /// The sum of one row.
     pub fn of(table: u8, key: &[u8], value: &[u8]) -> Self {
-        hash(table, key, value)
+        let mut hasher = Sha256::new();
+        hasher.update([table]);
+        hasher.update((key.len() as u64).to_le_bytes());
+        hasher.update(key);
+        hasher.update(value);
+        Self::from_bytes(hasher.finalize().into())
     }
 
     /// Adds one row.
     pub fn add(&mut self, table: u8, key: &[u8], value: &[u8]) {
-        self.add_sum(&hash(table, key, value));
+        self.add_sum(&Self::of(table, key, value));
     }
 
     /// Takes one row away, which must have been added with these very bytes.
     pub fn sub(&mut self, table: u8, key: &[u8], value: &[u8]) {
-        self.sub_sum(&hash(table, key, value));
+        self.sub_sum(&Self::of(table, key, value));
     }
 
     /// Adds all rows of another set.
@@ -75,15 +80,6 @@ impl RowSum {
         }
         Self(limbs)
     }
-}
-
-fn hash(table: u8, key: &[u8], value: &[u8]) -> RowSum {
-    let mut hasher = Sha256::new();
-    hasher.update([table]);
-    hasher.update((key.len() as u64).to_le_bytes());
-    hasher.update(key);
-    hasher.update(value);
-    RowSum::from_bytes(hasher.finalize().into())
 }
 
 const LIMBS: usize = 4;

@@ -321,14 +321,12 @@ impl LeaderClock {
         }
         let seen = (&self.newest, &self.rate.slow);
         let mut counted_ns = led.base_ns + span.passed_ns(self.own, &self.voters, seen, end_ns);
-        if let Some(pace) = &led.pace {
+        let most_of_pace = led.pace.as_ref().map(|pace| {
             let passed_ns = pace.part.passed_ns(self.own, &self.voters, seen, end_ns);
-            let most_ns = pace.led_ns + passed_ns + pace.part.uncertainty_ns(&self.newest);
+            pace.led_ns + passed_ns + pace.part.uncertainty_ns(&self.newest)
+        });
+        if let Some(most_ns) = most_of_pace.into_iter().chain(most_since_anchors).min() {
             // What went too fast is not made up for later.
-            led.base_ns -= counted_ns.saturating_sub(most_ns).min(led.base_ns);
-            counted_ns = counted_ns.min(most_ns);
-        }
-        if let Some(most_ns) = most_since_anchors {
             led.base_ns -= counted_ns.saturating_sub(most_ns).min(led.base_ns);
             counted_ns = counted_ns.min(most_ns);
         }
@@ -371,17 +369,20 @@ impl LeaderClock {
 
     /// Notes what is shown now and who is heard, once in [`ANCHOR_EVERY_NS`].
     fn drop_anchor(&mut self, now_ns: u64) {
-        let first = self.heard(now_ns);
-        let Some(led) = &mut self.led else { return };
-        let newest_ns = led.anchors.back().map(|anchor| anchor.part.began_ns);
-        let is_due = newest_ns.is_none_or(|at| now_ns.saturating_sub(at) >= ANCHOR_EVERY_NS);
-        if led.span.is_some() && is_due {
-            if led.anchors.len() == ANCHORS {
-                led.anchors.pop_front();
-            }
-            let part = Span { began_ns: now_ns, quorum_ns: now_ns, first };
-            led.anchors.push_back(Pace { led_ns: led.shown_ns, part });
+        let is_due = |led: &Led| {
+            let newest_ns = led.anchors.back().map(|anchor| anchor.part.began_ns);
+            led.span.is_some()
+                && newest_ns.is_none_or(|at| now_ns.saturating_sub(at) >= ANCHOR_EVERY_NS)
+        };
+        if !self.led.as_ref().is_some_and(is_due) {
+            return;
         }
+        let part = Span { began_ns: now_ns, quorum_ns: now_ns, first: self.heard(now_ns) };
+        let Some(led) = &mut self.led else { return };
+        if led.anchors.len() == ANCHORS {
+            led.anchors.pop_front();
+        }
+        led.anchors.push_back(Pace { led_ns: led.shown_ns, part });
     }
 
     /// Measures how fast led time passes from now on.

@@ -239,7 +239,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 }
 
 /// A failed truncation or purge poisons the log, so the next append or vote stops the node.
-fn report(result: Result<(), LogError>) {
+pub(crate) fn report(result: Result<(), LogError>) {
     if let Err(error) = result {
         tracing::warn!(%error, "the log did not shorten");
     }

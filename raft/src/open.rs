@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use storage::log::{
-    Log, LogConfig, LogError, LogPosition, LogState, LogWriter, OpenError as LogOpenError,
-};
+use storage::log::{Log, LogConfig, LogPosition, LogState, LogWriter, OpenError as LogOpenError};
 use storage::seam::{Clock, Disk};
 use storage::state::{OpenError as StateOpenError, StateConfig, StateStore};
 
 use crate::config::ClusterConfig;
 use crate::fatal::Fatal;
+use crate::log_store::report;
 use crate::replica::{LoadError, Replica};
 use crate::status::Position;
 
@@ -50,9 +49,8 @@ pub(crate) fn open(
 /// have stored may be applied here, or come in a snapshot, before this disk has it or has let go of
 /// entries in whose place a later leader's were committed.
 ///
-/// Such entries are all of the log, the ones behind the checkpoint too, whatever their term: of the
-/// log's end and a snapshot, the shorter may be the one with the higher term, which openraft takes
-/// for the newer one.
+/// Then all of the log goes, whatever its terms are: its end may be of a higher term than the
+/// checkpoint and yet never have been committed, and openraft takes the higher term for the newer.
 ///
 /// Nothing that was acknowledged is lost: what is cut was never committed, and what was committed
 /// is in the state. It need not be waited for: undone, it is done again at the next start.
@@ -65,15 +63,8 @@ fn forget_superseded(log: &Log, applied: Option<Position>) {
         return;
     }
     tracing::warn!(last.term, last.index, ?applied, "the state has gone on without the log's end");
-    let done = || {
-        Box::new(|shortened: Result<(), LogError>| {
-            if let Err(error) = shortened {
-                tracing::warn!(%error, "the log's end was not cut");
-            }
-        })
-    };
-    log.truncate_after(applied.index.checked_sub(1), done());
-    log.purge(LogPosition { index: applied.index, term: applied.term }, done());
+    log.truncate_after(applied.index.checked_sub(1), Box::new(report));
+    log.purge(LogPosition { index: applied.index, term: applied.term }, Box::new(report));
 }
 
 /// The log and the state store as they are; with the log's writer when it has no thread.

@@ -22,7 +22,7 @@ use lease::entry::{Entry, Stamp};
 use lease::format::FormatError;
 use lease::ids::NodeId;
 use lease::outcome::Outcome;
-use lease::{Changes, Ledger, LoadError as RowsError};
+use lease::{Ledger, LoadError as RowsError};
 use openraft::EntryPayload;
 use parking_lot::{Mutex, RwLock};
 use storage::log::Log;
@@ -320,25 +320,6 @@ impl Replica {
             (meta, machine.ledger.take_changes(), machine.ledger.audit_floor().seq)
         };
         one.is_failed = true;
-        self.store_changes(meta, changes, audit_floor)?;
-        one.is_failed = false;
-        self.log.checkpoint_mark(Box::new(|result| {
-            if let Err(error) = result {
-                tracing::warn!(%error, "the log's durable mark was not written");
-            }
-        }));
-        self.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
-        let took_ns = self.clock.monotonic_ns().saturating_sub(began_ns);
-        self.counters.checkpoint_last_ns.store(took_ns, Ordering::Relaxed);
-        Ok(())
-    }
-
-    fn store_changes(
-        &self,
-        meta: CheckpointMeta,
-        changes: Changes,
-        audit_floor: u64,
-    ) -> Result<(), Failure> {
         let mut rows: Vec<Row> = changes
             .into_rows()
             .into_iter()
@@ -354,6 +335,15 @@ impl Replica {
                 self.fatal.corrupt(error.to_string());
             }
         })?;
+        one.is_failed = false;
+        self.log.checkpoint_mark(Box::new(|result| {
+            if let Err(error) = result {
+                tracing::warn!(%error, "the log's durable mark was not written");
+            }
+        }));
+        self.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
+        let took_ns = self.clock.monotonic_ns().saturating_sub(began_ns);
+        self.counters.checkpoint_last_ns.store(took_ns, Ordering::Relaxed);
         Ok(())
     }
 

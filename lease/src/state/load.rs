@@ -14,7 +14,6 @@ use crate::rows::{
     App, Document, LeaseRow, LoadError, LoggedRefusal, PackageRow, PoolRow, ROW_VERSION,
     RefusalRow, RowKey, split_pair, table,
 };
-
 use crate::sum::RowSum;
 
 use super::{Lease, Package, State};

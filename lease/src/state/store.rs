@@ -16,7 +16,7 @@ use super::lease::{Lease, LeaseTable};
 use super::{Package, State};
 
 /// Leases as they were when they were taken, in order of id; they become rows when somebody has the
-/// time: a million of them take a second.
+/// time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct TakenLeases {
     /// `None`: it has ended.
@@ -26,21 +26,13 @@ pub(crate) struct TakenLeases {
 }
 
 impl TakenLeases {
-    pub(crate) fn into_rows(mut self) -> impl Iterator<Item = Row> {
-        let leases = std::mem::take(&mut self.leases);
+    pub(crate) fn into_rows(self) -> impl Iterator<Item = Row> {
+        let Self { leases, packages } = self;
         leases.into_iter().map(move |(id, lease)| Row {
             table: table::LEASE,
             key: lease_key(id).to_vec(),
-            value: lease.map(|lease| self.value(&lease)),
+            value: lease.map(|lease| encode_value(&lease.row(&packages[lease.package as usize]))),
         })
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.leases.len()
-    }
-
-    fn value(&self, lease: &Lease) -> Vec<u8> {
-        encode_value(&lease.row(&self.packages[lease.package as usize]))
     }
 }
 
@@ -79,18 +71,20 @@ impl State {
 
     fn take_leases(&mut self, marks: BTreeMap<LeaseId, Mark>) -> TakenLeases {
         let packages = self.packages.iter().map(|package| package.terms.package.clone());
-        let mut taken =
-            TakenLeases { leases: Vec::with_capacity(marks.len()), packages: packages.collect() };
+        let packages = packages.collect();
+        let mut leases = Vec::with_capacity(marks.len());
         for (id, mark) in marks {
-            let lease = self.leases.get(id).cloned();
-            if let Some(lease) = lease.as_ref().filter(|_| !mark.summed) {
-                self.sum.add(table::LEASE, &lease_key(id), &taken.value(lease));
+            if !mark.summed
+                && let Some(value) = lease_value(&self.leases, &self.packages, id)
+            {
+                self.sum.add(table::LEASE, &lease_key(id), &value);
             }
+            let lease = self.leases.get(id).cloned();
             if mark.stored || lease.is_some() {
-                taken.leases.push((id, lease));
+                leases.push((id, lease));
             }
         }
-        taken
+        TakenLeases { leases, packages }
     }
 
     fn take_row(

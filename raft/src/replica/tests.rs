@@ -1,7 +1,6 @@
 //! One replica on its own: applying, checkpoints, the comparison of sums.
 
 use super::*;
-
 use lease::command::{Operator, Role};
 use lease::entry::{Actor, EntryHeader, Envelope};
 use lease::ids::{OperatorId, TraceId};

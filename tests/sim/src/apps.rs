@@ -379,9 +379,9 @@ impl Holder {
         let ttl_ms = u64::from(self.shared.plan.packages[package].ttl_s) * 1_000;
         let body = json!({ "renewal_token": token, "still_active": true });
         let path = format!("/api/v1/licenses/{text}/heartbeat");
-        self.is_renewing(lease, true);
+        self.set_renewing(lease, true);
         let done = self.act(package, Ask::new(Method::PUT, path).json(&body), 4).await;
-        self.is_renewing(lease, false);
+        self.set_renewing(lease, false);
         match done {
             Done::Yes(body, sent, _) => self.renewed(lease, &body, sent, ttl_ms),
             Done::No(status, reason, may_be_done) => {
@@ -399,7 +399,7 @@ impl Holder {
         }
     }
 
-    fn is_renewing(&self, lease: LeaseId, renewing: bool) {
+    fn set_renewing(&self, lease: LeaseId, renewing: bool) {
         let mut history = self.shared.history.borrow_mut();
         if let Some(held) = history.leases.get_mut(&lease) {
             held.renewing = renewing;
