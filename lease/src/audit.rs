@@ -32,6 +32,8 @@ use crate::rows::{Row, table};
 const BLOCK_VERSION: u8 = 1;
 /// Room in a block for its frame, first sequence number and count.
 const BLOCK_OVERHEAD_BYTES: usize = 64;
+/// Room for the length of an event in a block.
+const LENGTH_BYTES: usize = 4;
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -595,14 +597,20 @@ impl Serialize for Bytes<'_> {
     }
 }
 
-/// Events that no checkpoint has taken yet, as their encoded bytes back to back.
+/// Events that no checkpoint has taken yet, in blocks as they will be stored.
 #[derive(Debug, Default)]
 pub(crate) struct RecentEvents {
+    /// In order; the last has room.
+    blocks: Vec<EventBlock>,
+}
+
+/// Events of one row: their encoded bytes back to back.
+#[derive(Debug)]
+pub(crate) struct EventBlock {
+    first_seq: u64,
     bytes: Vec<u8>,
     /// End of each event in `bytes`.
-    ends: Vec<usize>,
-    /// Sequence number of the first, when there is one.
-    first_seq: u64,
+    ends: Vec<u32>,
 }
 
 impl RecentEvents {
@@ -610,61 +618,67 @@ impl RecentEvents {
     pub(crate) fn append(&mut self, head: AuditHead, event: &AuditEvent) -> AuditHead {
         assert!(event.seq == head.seq + 1 && event.previous == head.hash, "the chain goes on");
         let body = format::encode_body(event);
-        if self.ends.is_empty() {
-            self.first_seq = event.seq;
+        match self.blocks.last_mut().filter(|block| block.has_room_for(&body)) {
+            Some(block) => block.push(&body),
+            None => {
+                let mut block = EventBlock::new(event.seq);
+                block.push(&body);
+                self.blocks.push(block);
+            }
         }
-        self.bytes.extend_from_slice(&body);
-        self.ends.push(self.bytes.len());
         AuditHead { seq: event.seq, hash: Sha256::digest(&body).into() }
     }
 
     /// The events, oldest first.
     pub(crate) fn events(&self) -> impl Iterator<Item = Result<AuditEvent, FormatError>> + '_ {
-        self.bodies().map(format::decode_body)
+        self.blocks.iter().flat_map(EventBlock::bodies).map(format::decode_body)
     }
 
     /// The encoded events from a sequence number on, oldest first, each with its number.
     pub(crate) fn encoded_from(&self, seq: u64) -> impl Iterator<Item = (u64, &[u8])> + '_ {
-        let skipped = usize::try_from(seq.saturating_sub(self.first_seq)).unwrap_or(usize::MAX);
-        let numbered = (self.first_seq..).zip(0..self.ends.len());
-        numbered.skip(skipped).map(|(seq, at)| {
-            let start = at.checked_sub(1).map_or(0, |before| self.ends[before]);
-            (seq, &self.bytes[start..self.ends[at]])
-        })
+        let after = self.blocks.partition_point(|block| block.first_seq <= seq);
+        let blocks = &self.blocks[after.saturating_sub(1)..];
+        let numbered = blocks.iter().flat_map(|block| (block.first_seq..).zip(block.bodies()));
+        numbered.skip_while(move |(number, _)| *number < seq)
     }
 
-    /// Moves all events into rows of at most [`MAX_BLOCK_BYTES`] each (an event is far smaller).
-    pub(crate) fn take(&mut self, rows: &mut Vec<Row>) {
-        let mut first_seq = self.first_seq;
-        let mut events = Vec::new();
-        let mut size = BLOCK_OVERHEAD_BYTES;
-        for body in self.bodies() {
-            if size + body.len() + 4 > MAX_BLOCK_BYTES && !events.is_empty() {
-                first_seq = push_block(rows, first_seq, &mut events);
-                size = BLOCK_OVERHEAD_BYTES;
-            }
-            size += body.len() + 4;
-            events.push(Bytes(body));
-        }
-        if !events.is_empty() {
-            push_block(rows, first_seq, &mut events);
-        }
-        *self = Self::default();
-    }
-
-    fn bodies(&self) -> impl Iterator<Item = &[u8]> {
-        let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        starts.zip(&self.ends).map(|(start, end)| &self.bytes[start..*end])
+    /// Gives all events away.
+    pub(crate) fn take(&mut self) -> Vec<EventBlock> {
+        std::mem::take(&mut self.blocks)
     }
 }
 
-fn push_block(rows: &mut Vec<Row>, first_seq: u64, events: &mut Vec<Bytes<'_>>) -> u64 {
-    let next = first_seq + events.len() as u64;
-    let block = AuditBlockOut { first_seq, events: std::mem::take(events) };
-    rows.push(Row {
-        table: table::AUDIT,
-        key: first_seq.to_be_bytes().to_vec(),
-        value: Some(format::encode(Kind::AuditBlock, BLOCK_VERSION, &block)),
-    });
-    next
+impl EventBlock {
+    fn new(first_seq: u64) -> Self {
+        Self { first_seq, bytes: Vec::with_capacity(MAX_BLOCK_BYTES), ends: Vec::new() }
+    }
+
+    /// Whether the block, with another event, takes at most [`MAX_BLOCK_BYTES`] as a row. An event
+    /// is far smaller.
+    fn has_room_for(&self, body: &[u8]) -> bool {
+        let lengths = LENGTH_BYTES * (self.ends.len() + 1);
+        BLOCK_OVERHEAD_BYTES + self.bytes.len() + body.len() + lengths <= MAX_BLOCK_BYTES
+    }
+
+    fn push(&mut self, body: &[u8]) {
+        self.bytes.extend_from_slice(body);
+        self.ends.push(u32::try_from(self.bytes.len()).unwrap_or(u32::MAX));
+    }
+
+    fn bodies(&self) -> impl Iterator<Item = &[u8]> {
+        let ends = self.ends.iter().map(|end| *end as usize);
+        let starts = std::iter::once(0).chain(ends.clone());
+        starts.zip(ends).map(|(start, end)| &self.bytes[start..end])
+    }
+
+    /// As it is stored.
+    pub(crate) fn into_row(self) -> Row {
+        let events = self.bodies().map(Bytes).collect();
+        let block = AuditBlockOut { first_seq: self.first_seq, events };
+        Row {
+            table: table::AUDIT,
+            key: self.first_seq.to_be_bytes().to_vec(),
+            value: Some(format::encode(Kind::AuditBlock, BLOCK_VERSION, &block)),
+        }
+    }
 }

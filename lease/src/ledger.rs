@@ -3,7 +3,7 @@
 //! `Ledger` is one value that every replica holds. It is changed by [`Ledger::apply_entry`] alone,
 //! which is total, deterministic and synchronous: two ledgers that applied the same entries are
 //! equal, whenever each was stored and loaded in between. What it stores leaves by
-//! [`Ledger::take_changes`] and comes back by [`Ledger::load_row`]; where to is `storage`'s affair.
+//! [`Ledger::begin_changes`] and comes back by [`Ledger::load_row`]; where to is for `storage`.
 //!
 //! No secret is ever looked into: what `PutSecret` carries is bytes that are stored and handed out
 //! and that decide nothing, so a node that cannot open them holds the same rows and the same sum as
@@ -183,18 +183,31 @@ impl Ledger {
         self.state.meta().agreed_sum
     }
 
-    /// Everything that changed since this was last called. Audit events leave memory with it; ended
-    /// requests are kept until they are forgotten.
+    /// Everything that changed since this was last called, at once: [`Self::begin_changes`] and
+    /// [`Self::take_more`] until there is no more.
     pub fn take_changes(&mut self) -> Changes {
-        let mut rows = Vec::new();
-        let leases = self.state.take(&mut rows);
-        // Blocks have their place between the tables before and after theirs.
-        let after_blocks = rows.partition_point(|row| row.table < table::AUDIT);
-        let after_blocks = rows.split_off(after_blocks);
-        self.recent.take(&mut rows);
-        self.requests.take(&mut rows);
-        rows.extend(after_blocks);
-        Changes { rows, leases }
+        let mut changes = self.begin_changes();
+        while self.take_more(&mut changes, usize::MAX) {}
+        changes
+    }
+
+    /// Begins to take what has changed since this was last called, as it is now: entries may be
+    /// applied before [`Self::take_more`] has taken all of it. Audit events leave memory with it;
+    /// ended requests are kept until they are forgotten.
+    pub fn begin_changes(&mut self) -> Changes {
+        let mut changes = Changes::default();
+        // What an earlier taking left, if it was given up, is taken now.
+        while self.take_more(&mut changes, usize::MAX) {}
+        self.state.settle(0);
+        self.state.begin_taking(&mut changes);
+        changes.events = self.recent.take();
+        changes.requests = self.requests.take(&mut changes.rows);
+        changes
+    }
+
+    /// Takes up to so many rows of what [`Self::begin_changes`] began; whether there are more.
+    pub fn take_more(&mut self, changes: &mut Changes, most: usize) -> bool {
+        self.state.take_some(changes, most)
     }
 
     /// Takes a stored row back in; rows come table by table in ascending order. Blocks of audit

@@ -29,6 +29,8 @@ use crate::sum::RowSum;
 const BLOCK_VERSION: u8 = 1;
 /// Room in a block for its frame and count.
 const BLOCK_OVERHEAD_BYTES: usize = 64;
+/// Room for the length of a record in a block.
+const LENGTH_BYTES: usize = 4;
 
 /// Something that was asked and done. Append-only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,17 +132,76 @@ struct Queue {
     /// Sequence number of the first record.
     front: u64,
     records: VecDeque<RequestRecord>,
-    /// Records below are in stored blocks.
-    stored: u64,
+    /// Records below are in blocks, stored or recent.
+    blocked: u64,
     /// Records below are in the sum.
     summed: u64,
     /// First and last sequence number of each stored block.
-    blocks: VecDeque<(u64, u64)>,
+    stored: VecDeque<(u64, u64)>,
+    /// Blocks that no checkpoint has taken yet; the last has room.
+    recent: VecDeque<RequestBlock>,
 }
 
 impl Queue {
     fn next(&self) -> u64 {
         self.front + self.records.len() as u64
+    }
+
+    /// Puts the next record that is in no block into one.
+    fn put_into_block(&mut self, number: usize, body: Vec<u8>) {
+        let seq = self.blocked;
+        self.blocked += 1;
+        match self.recent.back_mut().filter(|block| block.has_room_for(seq, &body)) {
+            Some(block) => block.push(body),
+            None => {
+                let mut block = RequestBlock::new(number, seq);
+                block.push(body);
+                self.recent.push_back(block);
+            }
+        }
+    }
+}
+
+/// Records of one row, encoded.
+#[derive(Debug)]
+pub(crate) struct RequestBlock {
+    queue: usize,
+    first: u64,
+    bodies: Vec<Vec<u8>>,
+    /// Bytes it takes as a row.
+    size: usize,
+}
+
+impl RequestBlock {
+    fn new(queue: usize, first: u64) -> Self {
+        Self { queue, first, bodies: Vec::new(), size: BLOCK_OVERHEAD_BYTES }
+    }
+
+    fn next(&self) -> u64 {
+        self.first + self.bodies.len() as u64
+    }
+
+    /// Leaves out what was forgotten by now: a later record may have the same scope.
+    fn forget_before(&mut self, front: u64) {
+        let forgotten = front.saturating_sub(self.first).min(self.bodies.len() as u64);
+        self.bodies.drain(..forgotten as usize);
+        self.first += forgotten;
+    }
+
+    /// Whether a record is the next one of the block, and the block is small enough still.
+    fn has_room_for(&self, seq: u64, body: &[u8]) -> bool {
+        seq == self.next() && self.size + body.len() + LENGTH_BYTES <= MAX_BLOCK_BYTES
+    }
+
+    fn push(&mut self, body: Vec<u8>) {
+        self.size += body.len() + LENGTH_BYTES;
+        self.bodies.push(body);
+    }
+
+    /// As it is stored.
+    pub(crate) fn into_row(self) -> Row {
+        let value = format::encode(Kind::RequestBlock, BLOCK_VERSION, &self.bodies);
+        Row { table: table::REQUEST, key: key(self.queue, self.first), value: Some(value) }
     }
 }
 
@@ -207,7 +268,7 @@ impl Requests {
         let seq = queue.front;
         let Some(record) = queue.records.pop_front() else { return };
         queue.front += 1;
-        queue.stored = queue.stored.max(queue.front);
+        queue.blocked = queue.blocked.max(queue.front);
         if seq < queue.summed {
             self.sum.sub(table::REQUEST, &key(number, seq), &format::encode_body(&record));
         } else {
@@ -232,48 +293,43 @@ impl Requests {
         self.sum
     }
 
-    /// Brings records into the sum, oldest first, until at most `keep` of a queue wait.
+    /// Brings records into the sum, oldest first, until at most `keep` of a queue wait. What comes
+    /// into the sum comes into a block, so that a checkpoint finds blocks.
     pub(crate) fn settle(&mut self, keep: u64) {
         for (number, queue) in self.queues.iter_mut().enumerate() {
             while queue.summed + keep < queue.next() {
                 let record = &queue.records[(queue.summed - queue.front) as usize];
                 let body = format::encode_body(record);
                 self.sum.add(table::REQUEST, &key(number, queue.summed), &body);
+                if queue.summed == queue.blocked {
+                    queue.put_into_block(number, body);
+                }
                 queue.summed += 1;
             }
         }
     }
 
-    /// Moves what is not stored yet into rows, and removes blocks of forgotten records.
-    pub(crate) fn take(&mut self, rows: &mut Vec<Row>) {
+    /// Gives what is not stored yet, and the keys of blocks of forgotten records as rows to remove.
+    pub(crate) fn take(&mut self, gone: &mut Vec<Row>) -> Vec<RequestBlock> {
+        self.settle(0);
+        let mut taken = Vec::new();
         for (number, queue) in self.queues.iter_mut().enumerate() {
-            while let Some((first, last)) = queue.blocks.front().copied() {
+            while let Some((first, last)) = queue.stored.front().copied() {
                 if last >= queue.front {
                     break;
                 }
-                queue.blocks.pop_front();
-                rows.push(Row { table: table::REQUEST, key: key(number, first), value: None });
+                queue.stored.pop_front();
+                gone.push(Row { table: table::REQUEST, key: key(number, first), value: None });
             }
-            let mut first = queue.stored;
-            let mut bodies: Vec<Vec<u8>> = Vec::new();
-            let mut size = BLOCK_OVERHEAD_BYTES;
-            for seq in queue.stored..queue.next() {
-                let body = format::encode_body(&queue.records[(seq - queue.front) as usize]);
-                if size + body.len() + 4 > MAX_BLOCK_BYTES && !bodies.is_empty() {
-                    queue.blocks.push_back((first, seq - 1));
-                    rows.push(block(number, first, &mut bodies));
-                    first = seq;
-                    size = BLOCK_OVERHEAD_BYTES;
+            for mut block in std::mem::take(&mut queue.recent) {
+                block.forget_before(queue.front);
+                if block.next() > block.first {
+                    queue.stored.push_back((block.first, block.next() - 1));
+                    taken.push(block);
                 }
-                size += body.len() + 4;
-                bodies.push(body);
             }
-            if !bodies.is_empty() {
-                queue.blocks.push_back((first, queue.next() - 1));
-                rows.push(block(number, first, &mut bodies));
-            }
-            queue.stored = queue.next();
         }
+        taken
     }
 
     /// Takes a stored block back in; blocks come in order of key.
@@ -296,7 +352,7 @@ impl Requests {
         if first != queue.next() || records.is_empty() {
             return Err(LoadError::Missing(format!("requests before {first} are missing")));
         }
-        queue.blocks.push_back((first, first + records.len() as u64 - 1));
+        queue.stored.push_back((first, first + records.len() as u64 - 1));
         for record in records {
             if record.queue() != number {
                 return Err(wrong);
@@ -322,7 +378,7 @@ impl Requests {
             if queue.next() != next {
                 return Err(LoadError::Missing(format!("requests up to {next} are missing")));
             }
-            queue.stored = next;
+            queue.blocked = next;
             queue.summed = queue.front;
         }
         // Blocks may begin with records that were forgotten after they were stored.
@@ -381,11 +437,6 @@ pub(crate) fn decode_block(bytes: &[u8]) -> Result<Vec<RequestRecord>, FormatErr
 
 fn key(queue: usize, seq: u64) -> Vec<u8> {
     [&[u8::from(queue == 1)][..], &seq.to_be_bytes()].concat()
-}
-
-fn block(queue: usize, first: u64, bodies: &mut Vec<Vec<u8>>) -> Row {
-    let value = format::encode(Kind::RequestBlock, BLOCK_VERSION, &std::mem::take(bodies));
-    Row { table: table::REQUEST, key: key(queue, first), value: Some(value) }
 }
 
 #[cfg(test)]

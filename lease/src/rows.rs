@@ -61,7 +61,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::audit::AuditHead;
+use crate::audit::{AuditHead, EventBlock};
 use crate::command::{PackageTerms, SeatClass};
 use crate::entry::Stamp;
 use crate::format::{self, FormatError, Kind};
@@ -72,7 +72,8 @@ use crate::ids::{
 use crate::money::Money;
 use crate::operate::AlarmKind;
 use crate::outcome::RefusalCode;
-use crate::state::TakenLeases;
+use crate::requests::RequestBlock;
+use crate::state::Lease;
 
 /// Table numbers; stored, never reused.
 pub mod table {
@@ -181,24 +182,46 @@ pub struct Row {
     pub value: Option<Vec<u8>>,
 }
 
-/// What changed since it was last asked.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// What changed between two checkpoints; it becomes rows when somebody has the time.
+#[derive(Debug, Default)]
 pub struct Changes {
-    /// In order of table and key.
     pub(crate) rows: Vec<Row>,
-    pub(crate) leases: TakenLeases,
+    pub(crate) leases: Vec<Lease>,
+    /// Leases that have ended.
+    pub(crate) gone: Vec<LeaseId>,
+    /// Names by slot, for leases.
+    pub(crate) packages: Vec<Name>,
+    pub(crate) events: Vec<EventBlock>,
+    pub(crate) requests: Vec<RequestBlock>,
 }
 
 impl Changes {
-    /// Rows to write or remove, in order of table and key. This is where leases are encoded, a good
-    /// third of the work: the ledger goes on meanwhile.
+    /// Rows to write or remove, in order of table and key. This is where leases and blocks are
+    /// encoded, a good half of the work: the ledger goes on meanwhile.
     pub fn into_rows(self) -> Vec<Row> {
-        let Self { mut rows, leases } = self;
-        let after = rows.split_off(rows.partition_point(|row| row.table < table::LEASE));
-        rows.extend(leases.into_rows());
-        rows.extend(after);
+        let Self { mut rows, leases, gone, packages, events, requests } = self;
+        rows.extend(gone.into_iter().map(|lease| lease_row(lease, None)));
+        rows.extend(leases.into_iter().map(|lease| {
+            let row = lease.row(&packages[lease.package() as usize]);
+            lease_row(row.lease, Some(encode_value(&row)))
+        }));
+        rows.extend(events.into_iter().map(EventBlock::into_row));
+        rows.extend(requests.into_iter().map(RequestBlock::into_row));
+        rows.sort_by(|one, other| (one.table, &one.key).cmp(&(other.table, &other.key)));
+        // A lease may have got the id of one that ended: its row comes after the removal.
+        rows.dedup_by(|later, row| {
+            let is_same = (later.table, &later.key) == (row.table, &row.key);
+            if is_same {
+                std::mem::swap(later, row);
+            }
+            is_same
+        });
         rows
     }
+}
+
+fn lease_row(lease: LeaseId, value: Option<Vec<u8>>) -> Row {
+    Row { table: table::LEASE, key: lease_key(lease).to_vec(), value }
 }
 
 /// Why stored rows are not a ledger. Always damage or a newer version.
@@ -261,7 +284,6 @@ pub(crate) enum RowKey {
     Pool(Name, Name),
     Usage(Name),
     FeatureUsage(Name, Name),
-    Lease(LeaseId),
     Subject(SubjectRef),
     Refusal(Name, RefusalCode),
     RefusalLogged(LoggedRefusal),
@@ -322,7 +344,6 @@ impl RowKey {
             Self::Pool(..) => table::POOL,
             Self::Usage(_) => table::USAGE,
             Self::FeatureUsage(..) => table::FEATURE_USAGE,
-            Self::Lease(_) => table::LEASE,
             Self::Subject(_) => table::SUBJECT,
             Self::Refusal(..) => table::REFUSAL,
             Self::RefusalLogged(_) => table::REFUSAL_LOGGED,
@@ -402,7 +423,7 @@ impl RowKey {
             | Self::FeatureUsage(package, name)
             | Self::PoolRule(package, name)
             | Self::PoolUsage(package, name) => pair(package, name.as_bytes()),
-            Self::Lease(lease) | Self::Hold(lease) => lease_key(*lease).to_vec(),
+            Self::Hold(lease) => lease_key(*lease).to_vec(),
             Self::Refusal(package, code) => pair(package, &(*code as u16).to_be_bytes()),
             Self::RefusalLogged(logged) => [
                 &[logged.actor_kind][..],

@@ -154,7 +154,10 @@ fn run<E>(
     // Reads of standard input cannot be cancelled; nothing else is left to wait for.
     runtime.shutdown_background();
     match ended {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            crate::logging::let_out();
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             let (code, line) = failure(&error);
             crate::logging::last_words(&line);

@@ -133,11 +133,7 @@ pub async fn serve(options: &ServeOptions) -> Result<(), ServeError> {
         version = env!("CARGO_PKG_VERSION"),
         "node starts"
     );
-    let running = node.open(listener, peer_listener, descriptors);
-    tokio::select! {
-        ended = running.run(options.exit_with_stdin) => ended,
-        never = logging::let_out() => match never {},
-    }
+    node.open(listener, peer_listener, descriptors).run(options.exit_with_stdin).await
 }
 
 /// Lets this process have as many file descriptors as it may, and tells how many that is. Storage

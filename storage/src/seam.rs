@@ -8,6 +8,7 @@
 //! What it leaves to others: sled opens its own files; `state` wraps it and documents how it is
 //! made durable.
 
+use std::cell::RefCell;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
@@ -208,16 +209,46 @@ impl Clock for RealClock {
     }
 }
 
-/// The machine's random generator.
+/// The machine's random generator. A request draws a handful of short ids, so bytes are asked for
+/// in hundreds and kept for the thread; what was given out is not kept.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RealEntropy;
 
+/// Random bytes that were not given out yet: those from `next` on.
+struct Drawn {
+    bytes: [u8; DRAWN_BYTES],
+    next: usize,
+}
+
+const DRAWN_BYTES: usize = 512;
+
+thread_local! {
+    static DRAWN: RefCell<Drawn> =
+        const { RefCell::new(Drawn { bytes: [0; DRAWN_BYTES], next: DRAWN_BYTES }) };
+}
+
 impl Entropy for RealEntropy {
-    #[expect(clippy::disallowed_methods, reason = "this is the seam")]
-    #[expect(clippy::expect_used, reason = "a machine without randomness cannot serve at all")]
     fn fill(&self, buffer: &mut [u8]) {
-        getrandom::fill(buffer).expect("the operating system gave no randomness");
+        if buffer.len() > DRAWN_BYTES / 8 {
+            return fill_now(buffer);
+        }
+        DRAWN.with_borrow_mut(|drawn| {
+            if drawn.next + buffer.len() > DRAWN_BYTES {
+                fill_now(&mut drawn.bytes);
+                drawn.next = 0;
+            }
+            let given = &mut drawn.bytes[drawn.next..drawn.next + buffer.len()];
+            buffer.copy_from_slice(given);
+            given.fill(0);
+            drawn.next += buffer.len();
+        });
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the seam")]
+#[expect(clippy::expect_used, reason = "a machine without randomness cannot serve at all")]
+fn fill_now(buffer: &mut [u8]) {
+    getrandom::fill(buffer).expect("the operating system gave no randomness");
 }
 
 /// Writes a small file so that, after a crash at any point, either the old or the new bytes are
@@ -237,4 +268,24 @@ pub fn replace_file(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()
     file.sync_data()?;
     disk.rename(&temporary, path)?;
     disk.sync_dir(dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn no_random_bytes_are_given_out_twice() {
+        let draw = |length: usize| {
+            let mut bytes = vec![0; length];
+            RealEntropy.fill(&mut bytes);
+            bytes
+        };
+        let lengths = [8, 10, 64, 65, 2_000].into_iter().cycle().take(500);
+        let drawn: BTreeSet<Vec<u8>> = lengths.map(draw).map(|bytes| bytes[..8].to_vec()).collect();
+        assert_eq!(drawn.len(), 500);
+        assert!(!drawn.contains(&vec![0; 8]));
+    }
 }

@@ -365,7 +365,7 @@ impl Ledger {
         self.state.subjects().get(&subject).map(|row| (row.kind, &*row.name))
     }
 
-    /// Audit events that [`Ledger::take_changes`] has not taken yet, oldest first.
+    /// Audit events that [`Ledger::begin_changes`] has not taken yet, oldest first.
     ///
     /// # Errors
     /// Never, short of damaged memory: the events were encoded by this process.

@@ -96,7 +96,7 @@ impl Ledger {
         found.copied().unwrap_or_default()
     }
 
-    /// Audit events from a sequence number on that [`Ledger::take_changes`] has not taken yet, as
+    /// Audit events from a sequence number on that [`Ledger::begin_changes`] has not taken yet, as
     /// the bytes that were hashed, oldest first, each with its number.
     pub fn audit_recent_from(&self, seq: u64) -> impl Iterator<Item = (u64, &[u8])> {
         self.recent.encoded_from(seq)

@@ -13,7 +13,7 @@ pub(super) struct Mark {
     /// Whether the row existed at the last checkpoint.
     pub(super) stored: bool,
     /// Whether the row's present bytes, if any, are in the sum.
-    pub(super) summed: bool,
+    summed: bool,
 }
 
 /// Marks of one family of rows.
@@ -62,9 +62,9 @@ impl<K: Ord + Clone> Marks<K> {
         Some(key)
     }
 
-    /// The rows changed since the last checkpoint, in order of key, each with its mark.
-    pub(super) fn take(&mut self) -> BTreeMap<K, Mark> {
-        self.unsummed.clear();
+    /// The rows changed since the last checkpoint, in order of key; all must be in the sum. From
+    /// now on they count as unchanged.
+    pub(super) fn begin(&mut self) -> BTreeMap<K, Mark> {
         std::mem::take(&mut self.marks)
     }
 }

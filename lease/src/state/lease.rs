@@ -12,6 +12,8 @@ use crate::ids::{AppId, Fence, KeyOrigin, LeaseId, Name, RequestId, SubjectRef};
 use crate::lookup::Lookup;
 use crate::rows::LeaseRow;
 
+use super::lease_marks::Standing;
+
 /// Records in one chunk: large enough for the allocator, small enough to waste little.
 const CHUNK: usize = 4096;
 
@@ -43,6 +45,8 @@ pub(crate) struct Lease {
     pub(super) quantity: u32,
     epoch: u32,
     pub(super) replay_minute: u32,
+    /// Of its row; not a part of it.
+    pub(super) standing: Standing,
 }
 
 /// What few leases have.
@@ -91,6 +95,7 @@ impl Lease {
             quantity: row.quantity,
             epoch: row.fence.epoch,
             replay_minute: row.replay_minute,
+            standing: Standing::LOADED,
         }
     }
 
@@ -237,8 +242,17 @@ impl LeaseTable {
     }
 
     pub(super) fn get_mut(&mut self, id: LeaseId) -> Option<&mut Lease> {
-        let slot = *self.by_id.get(&id)? as usize;
-        self.chunks[slot / CHUNK][slot % CHUNK].as_mut()
+        self.in_slot_mut(self.slot(id)?)
+    }
+
+    /// The slot of a lease, as long as it lives.
+    pub(super) fn slot(&self, id: LeaseId) -> Option<u32> {
+        self.by_id.get(&id).copied()
+    }
+
+    /// The lease that is in a slot now.
+    pub(super) fn in_slot_mut(&mut self, slot: u32) -> Option<&mut Lease> {
+        self.chunks[slot as usize / CHUNK][slot as usize % CHUNK].as_mut()
     }
 
     pub(super) fn by_scope(&self, scope: &[u8; 16]) -> Option<&Lease> {
@@ -278,7 +292,8 @@ impl LeaseTable {
         self.by_id.len() == leases.len()
     }
 
-    pub(super) fn insert(&mut self, lease: Lease) {
+    /// Takes a new lease in; gives its slot.
+    pub(super) fn insert(&mut self, lease: Lease) -> u32 {
         let slot = self.free.pop().unwrap_or_else(|| self.grow());
         self.by_id.insert(lease.id, slot);
         self.ordered.insert(lease.id);
@@ -289,6 +304,7 @@ impl LeaseTable {
             self.not_after.insert((not_after_ms, lease.id));
         }
         self.chunks[slot as usize / CHUNK][slot as usize % CHUNK] = Some(lease);
+        slot
     }
 
     pub(super) fn remove(&mut self, id: LeaseId) -> Option<Lease> {
@@ -307,7 +323,7 @@ impl LeaseTable {
 
     /// Notes whether there is a hold on a lease.
     pub(super) fn set_held(&mut self, id: LeaseId, held: bool) -> Option<&Lease> {
-        let slot = *self.by_id.get(&id)? as usize;
+        let slot = self.by_id.get(&id).copied()? as usize;
         let lease = self.chunks[slot / CHUNK][slot % CHUNK].as_mut()?;
         lease.held = held;
         if let Some(not_after_ms) = lease.not_after_ms() {

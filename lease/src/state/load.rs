@@ -12,7 +12,7 @@ use crate::format::{self, Kind};
 use crate::ids::{LeaseId, Name};
 use crate::rows::{
     App, Document, LeaseRow, LoadError, LoggedRefusal, PackageRow, PoolRow, ROW_VERSION,
-    RefusalRow, RowKey, split_pair, table,
+    RefusalRow, RowKey, lease_key, split_pair, table,
 };
 use crate::sum::RowSum;
 
@@ -148,7 +148,7 @@ impl State {
 
     fn load_lease(&mut self, loading: &mut Loading, row: &RowBytes<'_>) -> Result<(), LoadError> {
         let lease: LeaseRow = row.read()?;
-        row.check(&RowKey::Lease(lease.lease))?;
+        row.hold(lease_key(lease.lease) == row.key)?;
         let missing = || LoadError::Missing(format!("package {} is missing", lease.package));
         let slot = self.slot(&lease.package).ok_or_else(missing)?;
         let lease = Lease::new(lease, slot);

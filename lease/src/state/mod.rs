@@ -6,12 +6,14 @@
 
 mod dirty;
 mod lease;
+mod lease_marks;
 mod licensing;
 mod load;
 mod offline;
 mod operate;
 mod package;
 mod store;
+mod taking;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,14 +30,15 @@ use crate::sum::RowSum;
 
 use dirty::Marks;
 use lease::LeaseTable;
+use lease_marks::LeaseMarks;
 use licensing::Licensing;
 use offline::Offline;
 use operate::Operate;
+use taking::Taking;
 
 pub(crate) use lease::Lease;
 pub(crate) use load::Loading;
 pub(crate) use package::Package;
-pub(crate) use store::TakenLeases;
 
 /// All tables.
 #[derive(Debug, Default)]
@@ -68,7 +71,8 @@ pub(crate) struct State {
     offline: Offline,
     operate: Operate,
     marks: Marks<RowKey>,
-    lease_marks: Marks<LeaseId>,
+    lease_marks: LeaseMarks,
+    taking: Taking,
     sum: RowSum,
 }
 
@@ -286,17 +290,20 @@ impl State {
     }
 
     pub(crate) fn insert_lease(&mut self, lease: Lease) {
-        self.touch_lease(lease.id);
-        let slot = lease.package;
-        self.packages[slot as usize].take_seats(&lease);
-        self.leases.insert(lease);
-        self.reindex(slot);
+        let package = lease.package;
+        self.packages[package as usize].take_seats(&lease);
+        let slot = self.leases.insert(lease);
+        if let Some(lease) = self.leases.in_slot_mut(slot) {
+            self.lease_marks.come(slot, lease);
+        }
+        self.reindex(package);
     }
 
     pub(crate) fn remove_lease(&mut self, id: LeaseId) -> Option<Lease> {
         self.remove_hold(id);
         self.touch_lease(id);
         let lease = self.leases.remove(id)?;
+        self.lease_marks.go(&lease);
         self.packages[lease.package as usize].free_seats(&lease);
         self.reindex(lease.package);
         Some(lease)

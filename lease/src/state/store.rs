@@ -3,38 +3,15 @@
 //! A row is marked before it changes and encoded when it is asked for, so nothing is encoded that
 //! nobody stores or sums.
 
-use std::collections::BTreeMap;
-
 use crate::format;
-use crate::ids::{LeaseId, Name};
 use crate::limits::DOCUMENT_PIECE_BYTES;
-use crate::rows::{Meta, PoolRow, RefusalRow, Row, RowKey, encode_value, lease_key, table};
+use crate::rows::{Meta, PoolRow, RefusalRow, RowKey, encode_value, lease_key, table};
 use crate::sum::RowSum;
 
-use super::dirty::Mark;
-use super::lease::{Lease, LeaseTable};
+use super::lease::Lease;
+use super::lease_marks::LeaseMarks;
 use super::{Package, State};
-
-/// Leases as they were when they were taken, in order of id; they become rows when somebody has the
-/// time.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct TakenLeases {
-    /// `None`: it has ended.
-    leases: Vec<(LeaseId, Option<Lease>)>,
-    /// Names by slot.
-    packages: Vec<Name>,
-}
-
-impl TakenLeases {
-    pub(crate) fn into_rows(self) -> impl Iterator<Item = Row> {
-        let Self { leases, packages } = self;
-        leases.into_iter().map(move |(id, lease)| Row {
-            table: table::LEASE,
-            key: lease_key(id).to_vec(),
-            value: lease.map(|lease| encode_value(&lease.row(&packages[lease.package as usize]))),
-        })
-    }
-}
+use crate::ids::LeaseId;
 
 impl State {
     /// Sum over all rows but blocks.
@@ -50,56 +27,13 @@ impl State {
                 self.sum.add(key.table(), &key.bytes(), &value);
             }
         }
-        while let Some(id) = self.lease_marks.settle_next(keep) {
-            if let Some(value) = lease_value(&self.leases, &self.packages, id) {
-                self.sum.add(table::LEASE, &lease_key(id), &value);
-            }
-        }
-    }
-
-    /// Rows changed since they were last taken, in order of table and key, those of leases apart. A
-    /// row that came and went in between is not among them.
-    pub(crate) fn take(&mut self, rows: &mut Vec<Row>) -> TakenLeases {
-        let (marks, lease_marks) = (self.marks.take(), self.lease_marks.take());
-        rows.reserve(marks.len());
-        for (key, mark) in marks {
-            let value = self.row_value(&key);
-            self.take_row(key.table(), key.bytes(), value, mark, rows);
-        }
-        self.take_leases(lease_marks)
-    }
-
-    fn take_leases(&mut self, marks: BTreeMap<LeaseId, Mark>) -> TakenLeases {
-        let packages = self.packages.iter().map(|package| package.terms.package.clone());
-        let packages = packages.collect();
-        let mut leases = Vec::with_capacity(marks.len());
-        for (id, mark) in marks {
-            if !mark.summed
-                && let Some(value) = lease_value(&self.leases, &self.packages, id)
+        let Self { lease_marks, leases, packages, sum, .. } = self;
+        while let Some(slot) = lease_marks.settle_next(keep) {
+            if let Some(lease) = leases.in_slot_mut(slot)
+                && LeaseMarks::settle(lease)
             {
-                self.sum.add(table::LEASE, &lease_key(id), &value);
+                sum.add(table::LEASE, &lease_key(lease.id), &lease_value(packages, lease));
             }
-            let lease = self.leases.get(id).cloned();
-            if mark.stored || lease.is_some() {
-                leases.push((id, lease));
-            }
-        }
-        TakenLeases { leases, packages }
-    }
-
-    fn take_row(
-        &mut self,
-        table: u8,
-        key: Vec<u8>,
-        value: Option<Vec<u8>>,
-        mark: Mark,
-        rows: &mut Vec<Row>,
-    ) {
-        if let Some(value) = value.as_ref().filter(|_| !mark.summed) {
-            self.sum.add(table, &key, value);
-        }
-        if mark.stored || value.is_some() {
-            rows.push(Row { table, key, value });
         }
     }
 
@@ -135,7 +69,6 @@ impl State {
             RowKey::FeatureUsage(name, feature) => {
                 self.named(name)?.feature_usage.get(feature).map(encode_value)
             }
-            RowKey::Lease(id) => lease_value(&self.leases, &self.packages, *id),
             RowKey::Subject(reference) => self.subjects.get(reference).map(encode_value),
             RowKey::Refusal(package, code) => {
                 let count = *self.refusals.get(&(package.clone(), *code))?;
@@ -153,6 +86,7 @@ impl State {
     }
 
     pub(super) fn touch(&mut self, key: RowKey) {
+        self.save_pending(&key);
         // The marks leave `self` for the moment in which the row is read.
         let mut marks = std::mem::take(&mut self.marks);
         let mut sum = self.sum;
@@ -169,17 +103,15 @@ impl State {
 
     pub(super) fn touch_lease(&mut self, id: LeaseId) {
         let Self { lease_marks, leases, packages, sum, .. } = self;
-        lease_marks.touch(id, || match lease_value(leases, packages, id) {
-            Some(value) => {
-                sum.sub(table::LEASE, &lease_key(id), &value);
-                true
-            }
-            None => false,
-        });
+        let Some(slot) = leases.slot(id) else { return };
+        if let Some(lease) = leases.in_slot_mut(slot)
+            && lease_marks.touch(slot, lease)
+        {
+            sum.sub(table::LEASE, &lease_key(lease.id), &lease_value(packages, lease));
+        }
     }
 }
 
-fn lease_value(leases: &LeaseTable, packages: &[Package], id: LeaseId) -> Option<Vec<u8>> {
-    let lease = leases.get(id)?;
-    Some(encode_value(&lease.row(&packages[lease.package as usize].terms.package)))
+fn lease_value(packages: &[Package], lease: &Lease) -> Vec<u8> {
+    encode_value(&lease.row(&packages[lease.package as usize].terms.package))
 }

@@ -7,7 +7,7 @@ use lease::command::*;
 use lease::entry::{Entry, EntryHeader, Envelope, Stamp};
 use lease::ids::*;
 use lease::limits::LedgerLimits;
-use lease::rows::table;
+use lease::rows::{Changes, table};
 use proptest::prelude::*;
 
 use crate::world::*;
@@ -19,6 +19,14 @@ enum Care {
     Sum,
     Checkpoint,
     Restart,
+    /// A checkpoint that takes its rows while entries are applied.
+    Begin,
+}
+
+impl Care {
+    fn is_checkpoint(self) -> bool {
+        matches!(self, Self::Checkpoint | Self::Restart | Self::Begin)
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -103,7 +111,7 @@ fn what() -> impl Strategy<Value = Do> {
 fn care() -> impl Strategy<Value = Care> {
     prop_oneof![
         4 => Just(Care::Nothing), 1 => Just(Care::Sum), 2 => Just(Care::Checkpoint),
-        2 => Just(Care::Restart),
+        2 => Just(Care::Restart), 3 => Just(Care::Begin),
     ]
 }
 
@@ -149,10 +157,16 @@ proptest! {
         let mut plain = Ledger::with_limits(LIMITS);
         let mut tended = Ledger::with_limits(LIMITS);
         let mut store = Store::new();
+        let mut begun: Option<([u8; 32], Changes)> = None;
         for (index, (entry, care)) in (1..).zip(log(&history).iter().zip(cares)) {
             let outcomes = plain.apply_entry(index, entry).expect("it belongs here");
             let same = tended.apply_entry(index, entry).expect("it belongs here");
             prop_assert_eq!(outcomes, same);
+            if let Some((sum, mut changes)) = begun.take_if(|_| care.is_checkpoint()) {
+                while tended.take_more(&mut changes, 1) {}
+                keep(changes, &mut store);
+                prop_assert_eq!(load(&store, LIMITS).state_sum(), sum);
+            }
             match care {
                 Care::Nothing => {}
                 Care::Sum => {
@@ -163,7 +177,19 @@ proptest! {
                     checkpoint(&mut tended, &mut store);
                     tended = load(&store, LIMITS);
                 }
+                Care::Begin => begun = Some((tended.state_sum(), tended.begin_changes())),
             }
+            // A checkpoint that was begun takes a row between two entries, or three.
+            let piece = usize::try_from(index % 4).expect("a few");
+            let is_whole = |begun: &mut ([u8; 32], Changes)| !tended.take_more(&mut begun.1, piece);
+            if let Some((sum, changes)) = begun.take_if(is_whole) {
+                keep(changes, &mut store);
+                prop_assert_eq!(load(&store, LIMITS).state_sum(), sum, "as it was when it began");
+            }
+        }
+        if let Some((_, mut changes)) = begun {
+            while tended.take_more(&mut changes, 1) {}
+            keep(changes, &mut store);
         }
         prop_assert_eq!(plain.state_sum(), tended.state_sum());
         let mut once = Store::new();

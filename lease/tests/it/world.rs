@@ -11,7 +11,7 @@ use lease::invariants::{Before, check_all};
 use lease::limits::LedgerLimits;
 use lease::money::Money;
 use lease::outcome::Outcome;
-use lease::rows::table;
+use lease::rows::{Changes, table};
 use lease::{AuditEvent, AuditHead, Ledger, decode_audit_block, verify_chain};
 use sha2::{Digest, Sha256};
 
@@ -27,7 +27,12 @@ pub(crate) type Store = BTreeMap<(u8, Vec<u8>), Vec<u8>>;
 
 /// Stores what changed since the last time.
 pub(crate) fn checkpoint(ledger: &mut Ledger, store: &mut Store) {
-    let rows = ledger.take_changes().into_rows();
+    keep(ledger.take_changes(), store);
+}
+
+/// Stores what was taken out of a ledger.
+pub(crate) fn keep(changes: Changes, store: &mut Store) {
+    let rows = changes.into_rows();
     let keys: Vec<_> = rows.iter().map(|row| (row.table, row.key.clone())).collect();
     assert!(keys.is_sorted_by(|one, other| one < other), "rows come in order");
     for row in rows {

@@ -178,6 +178,9 @@ impl PeerListener {
             .max_concurrent_streams(MAX_STREAMS)
             .max_header_list_size(MAX_HEADER_BYTES)
             .max_send_buf_size(MAX_CALL_BYTES)
+            // A peer gives up on calls that take too long, on all of them when this node was slow:
+            // ending the connection for it would make a short pause a long one.
+            .max_pending_accept_reset_streams(Some(MAX_STREAMS as usize))
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT)
             .serve_connection(TokioIo::new(stream), service);

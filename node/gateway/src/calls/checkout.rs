@@ -7,19 +7,20 @@
 //! packages it had not known to have seats.
 
 use lease::Ledger;
-use lease::command::{Checkout, Command, Subject};
-use lease::ids::{AppId, LeaseId, Name, RequestId, SubjectRef, group_of};
+use lease::command::{Checkout, Command};
+use lease::ids::{AppId, Name, RequestId};
 use lease::outcome::{Grant, Outcome, Refusal, RefusalCode};
 use protocol::cloud::denial::{DenialReason, Denied, Remedy};
 use protocol::cloud::lease::{CheckoutRequest, CheckoutResponse, CheckoutStatus};
 use protocol::package::version_matches;
 use protocol::wire::{Money, UtcTime};
 use raft::ReadError;
-use storage::seam::Entropy;
+use storage::seam::{Clock, Entropy};
 
 use crate::call::Call;
 use crate::failure::Failure;
 use crate::keys::Keys;
+use crate::licensing::{draw_lease, subject};
 use crate::refusal::cloud_failure;
 use crate::reply::Reply;
 use crate::shared::{Decided, MAX_DRAWS, Shared};
@@ -115,7 +116,8 @@ async fn ask(
 ) -> Result<Decided, Failure> {
     let mut draws = 0;
     loop {
-        let command = command(&*shared.context.entropy, request, package);
+        let (clock, entropy) = (&*shared.context.clock, &*shared.context.entropy);
+        let command = command(clock, entropy, request, package);
         let decided = shared.decide(call, Some(request_id), command).await?;
         let is_taken = matches!(
             &decided.outcome,
@@ -240,26 +242,22 @@ fn candidates(ledger: &Ledger, request: &CheckoutRequest, app: AppId) -> Found {
     }
 }
 
-fn command(entropy: &dyn Entropy, request: &CheckoutRequest, package: &Name) -> Command {
-    let mut random = [0_u8; 26];
-    entropy.fill(&mut random);
-    let mut lease = [0; 10];
-    lease.copy_from_slice(&random[..10]);
-    let reference = |at: usize| {
-        let mut bytes = [0; 8];
-        bytes.copy_from_slice(&random[at..at + 8]);
-        SubjectRef(u64::from_le_bytes(bytes))
-    };
+fn command(
+    clock: &dyn Clock,
+    entropy: &dyn Entropy,
+    request: &CheckoutRequest,
+    package: &Name,
+) -> Command {
     let names = |names: &[String]| names.iter().map(|name| name.as_str().into()).collect();
     Command::Checkout(Box::new(Checkout {
         package: package.clone(),
         product: request.product_id.as_str().into(),
-        lease: LeaseId { group: group_of(package), random: lease },
+        lease: draw_lease(clock, entropy),
         pool: request.pool.as_deref().map(Into::into),
         quantity: request.quantity,
         features: names(&request.features),
-        user: Subject { name: request.user.as_str().into(), candidate: reference(10) },
-        host: Subject { name: request.hostname.as_str().into(), candidate: reference(18) },
+        user: subject(entropy, &request.user),
+        host: subject(entropy, &request.hostname),
         version: request.metadata.version.as_deref().unwrap_or_default().into(),
         session: request.metadata.session_id.as_deref().unwrap_or_default().into(),
     }))
@@ -328,7 +326,7 @@ const MAX_PACKAGES_TRIED: usize = 8;
 
 #[cfg(test)]
 mod tests {
-    use storage::seam::RealEntropy;
+    use storage::seam::{RealClock, RealEntropy};
 
     use super::*;
 
@@ -383,7 +381,7 @@ mod tests {
             br#"{"product_id":"p","user":"u","hostname":"h","metadata":{"version":"8.2"}}"#,
         )
         .unwrap();
-        let draw = || match command(&RealEntropy, &request, &"package".into()) {
+        let draw = || match command(&RealClock::new(), &RealEntropy, &request, &"package".into()) {
             Command::Checkout(checkout) => *checkout,
             other => panic!("{other:?}"),
         };

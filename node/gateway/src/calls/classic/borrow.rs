@@ -139,7 +139,7 @@ async fn ask(
     loop {
         let command = Command::ClassicCheckout(Box::new(ClassicCheckout {
             package: package.clone(),
-            lease: draw_lease(entropy),
+            lease: draw_lease(&*shared.context.clock, entropy),
             user: subject(entropy, &asking.request.user),
             api_key: asking.api_key,
             ttl_ms: asking.ttl_ms,

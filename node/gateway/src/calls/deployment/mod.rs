@@ -71,7 +71,7 @@ pub(crate) async fn activate(shared: &Shared, call: &Call) -> Result<Reply, Fail
         address: address_tag(&keys.license_keys, call.address),
         holder: holder(&cluster_id)?,
         activation: ActivationId(draw_uuid(entropy)),
-        lease: draw_lease(entropy),
+        lease: draw_lease(&*shared.context.clock, entropy),
         claim,
     }));
     match asked.decide(shared, call, command).await? {
@@ -101,7 +101,7 @@ pub(crate) async fn heartbeat(shared: &Shared, call: &Call) -> Result<Reply, Fai
         by: VerifyBy::Deployment { key_mac: asked.key_mac, token_version, nodes: asked.nodes },
         address: address_tag(&keys.license_keys, call.address),
         holder: holder(&request.cluster_id)?,
-        lease: draw_lease(&*shared.context.entropy),
+        lease: draw_lease(&*shared.context.clock, &*shared.context.entropy),
     }));
     match asked.decide(shared, call, command).await? {
         Ok(Outcome::Activated(activated)) => {

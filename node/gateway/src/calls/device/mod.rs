@@ -176,7 +176,7 @@ fn command(
     let entropy = &*shared.context.entropy;
     let address = address_tag(&keys.license_keys, call.address);
     let holder = request.fingerprint.as_str().into();
-    let lease = draw_lease(entropy);
+    let lease = draw_lease(&*shared.context.clock, entropy);
     let product = request.product.as_deref().map(|text| match parse_uuid(text) {
         Some(number) => ProductRef::Id(ProductId(number)),
         None => ProductRef::Slug(text.into()),

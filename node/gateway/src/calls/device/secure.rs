@@ -95,7 +95,7 @@ async fn count_guess(
         by: VerifyBy::Device { key_mac, identity: identity(entropy, NOBODY, None, None) },
         address: address_tag(&keys.license_keys, call.address),
         holder: fingerprint.into(),
-        lease: draw_lease(entropy),
+        lease: draw_lease(&*shared.context.clock, entropy),
     };
     match shared.submit(call, None, Command::Verify(Box::new(verify))).await? {
         Outcome::Refused(refused) if refused.code == RefusalCode::TooManyGuesses => {

@@ -221,7 +221,7 @@ async fn command(
             address: address_tag(&keys.license_keys, call.address),
             holder: request.fingerprint.as_str().into(),
             activation,
-            lease: draw_lease(entropy),
+            lease: draw_lease(&*shared.context.clock, entropy),
             claim,
         },
     };

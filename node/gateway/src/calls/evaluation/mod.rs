@@ -85,7 +85,7 @@ pub(crate) async fn activate(shared: &Shared, call: &Call) -> Result<Reply, Fail
         address: address_tag(&keys.license_keys, call.address),
         holder: holder::of_activation(&request),
         activation: ActivationId(draw_uuid(entropy)),
-        lease: draw_lease(entropy),
+        lease: draw_lease(&*shared.context.clock, entropy),
         claim: Claim::Evaluation {
             org: text(&request.org_id),
             project: text(&request.project_id),
@@ -128,7 +128,7 @@ pub(crate) async fn validate(shared: &Shared, call: &Call) -> Result<Reply, Fail
             by: VerifyBy::Evaluation { activation },
             address: address_tag(&keys.license_keys, call.address),
             holder,
-            lease: draw_lease(&*shared.context.entropy),
+            lease: draw_lease(&*shared.context.clock, &*shared.context.entropy),
         }))
     };
     // What the activation is for was settled when it was made, so this node's ledger tells, or does
