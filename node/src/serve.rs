@@ -24,7 +24,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::assembly::Node;
 use crate::config::{self, Config, ConfigError, chain};
@@ -119,6 +119,7 @@ pub async fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     let entropy: Arc<dyn Entropy> = Arc::new(RealEntropy);
     let config = config::load(&options.config, &*clock)?;
     logging::start(&config.file.log);
+    use_small_pages();
     let descriptors = raise_descriptor_limit();
     let directory =
         open_directory(&config, &*disk).map_err(|error| directory_lost(error, &config.path))?;
@@ -134,6 +135,14 @@ pub async fn serve(options: &ServeOptions) -> Result<(), ServeError> {
         "node starts"
     );
     node.open(listener, peer_listener, descriptors).run(options.exit_with_stdin).await
+}
+
+/// Has memory grow by pages of 4 KiB. With pages of 2 MiB a node that holds a million leases took a
+/// tenth more, and each of them is cleared while a request waits for it.
+fn use_small_pages() {
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        debug!(%error, "the kernel does not say how large pages are");
+    }
 }
 
 /// Lets this process have as many file descriptors as it may, and tells how many that is. Storage

@@ -78,7 +78,8 @@ pub struct ClusterConfig {
     pub log_segment_bytes: u64,
     /// Memory for the newest entries in bytes.
     pub log_cache_bytes: u64,
-    /// Memory for the pages of the state store in bytes.
+    /// Pages of the state store kept in memory, in bytes as they are on disk: in memory sled needs
+    /// four to five times as much for rows of a lease's size.
     pub state_cache_bytes: u64,
     /// Where blocking work is done: on threads, except in a simulation.
     pub workers: Workers,
@@ -97,8 +98,8 @@ impl ClusterConfig {
             keep_log_entries: 10_000,
             keep_log_bytes: 64 << 20,
             log_segment_bytes: 64 << 20,
-            log_cache_bytes: 64 << 20,
-            state_cache_bytes: 64 << 20,
+            log_cache_bytes: 32 << 20,
+            state_cache_bytes: 12 << 20,
             workers: Workers::Threads,
         }
     }

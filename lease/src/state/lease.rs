@@ -1,15 +1,15 @@
 //! Live leases in memory: one compact record each and the indexes that find them.
 //!
 //! A million of them are to fit into some 250 MB with every index, so a record is 136 bytes, what
-//! few leases have (pool, features, version, session, parent) is boxed apart, and records stand in
-//! chunks that never move. What is iterated is an ordered map: no order here depends on a hash.
+//! few leases have (pool, features, version, session, parent) is boxed apart, records stand in
+//! chunks that never move, and what finds them by a key holds slots alone: the key is in the
+//! record. What is iterated is an ordered map: no order here depends on a hash.
 
 use std::collections::BTreeSet;
-use std::mem;
 
 use crate::command::SeatClass;
 use crate::ids::{AppId, Fence, KeyOrigin, LeaseId, Name, RequestId, SubjectRef};
-use crate::lookup::Lookup;
+use crate::lookup::SlotLookup;
 use crate::rows::LeaseRow;
 
 use super::lease_marks::Standing;
@@ -49,26 +49,32 @@ pub(crate) struct Lease {
     pub(super) standing: Standing,
 }
 
-/// What few leases have.
+/// What many leases do without.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Extras {
+    version: Box<str>,
+    session: Box<str>,
+    rare: Option<Box<Rare>>,
+}
+
+/// What few leases have.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Rare {
     pool: Option<Name>,
     features: Vec<Name>,
     parent: Option<LeaseId>,
-    version: Box<str>,
-    session: Box<str>,
+}
+
+/// A value in a box, unless there is nothing in it.
+fn boxed<T: Default + PartialEq>(value: T) -> Option<Box<T>> {
+    (value != T::default()).then(|| Box::new(value))
 }
 
 impl Lease {
     /// From its row and the slot of its package.
     pub(crate) fn new(row: LeaseRow, package: u32) -> Self {
-        let extras = Extras {
-            pool: row.pool,
-            features: row.features,
-            parent: row.parent,
-            version: row.version,
-            session: row.session,
-        };
+        let rare = boxed(Rare { pool: row.pool, features: row.features, parent: row.parent });
+        let extras = boxed(Extras { version: row.version, session: row.session, rare });
         Self {
             id: row.lease,
             position: row.fence.position,
@@ -89,7 +95,7 @@ impl Lease {
             host: row.host,
             scope: row.request.map_or([0; 16], |request| request.scope),
             body: row.request.map_or([0; 8], |request| request.body),
-            extras: (extras != Extras::default()).then(|| Box::new(extras)),
+            extras,
             package,
             sequence: row.sequence,
             quantity: row.quantity,
@@ -101,16 +107,17 @@ impl Lease {
 
     /// As stored; `package` is the name of its package.
     pub(crate) fn row(&self, package: &Name) -> LeaseRow {
-        let extras = self.extras.as_deref().cloned().unwrap_or_default();
+        let Extras { version, session, rare } = self.extras.as_deref().cloned().unwrap_or_default();
+        let Rare { pool, features, parent } = rare.map(|rare| *rare).unwrap_or_default();
         LeaseRow {
             lease: self.id,
             app: self.app,
             package: package.clone(),
-            pool: extras.pool,
+            pool,
             class: self.class,
             quantity: self.quantity,
-            features: extras.features,
-            parent: extras.parent,
+            features,
+            parent,
             fence: self.fence(),
             granted_at_ms: self.granted_at_ms,
             renewed_led_ms: self.renewed_led_ms,
@@ -119,8 +126,8 @@ impl Lease {
             sequence: self.sequence,
             user: self.user,
             host: self.host,
-            version: extras.version,
-            session: extras.session,
+            version,
+            session,
             request: self.request(),
             replay_minute: self.replay_minute,
         }
@@ -189,15 +196,19 @@ impl Lease {
     }
 
     pub(crate) fn pool(&self) -> Option<&Name> {
-        self.extras.as_deref()?.pool.as_ref()
+        self.rare()?.pool.as_ref()
     }
 
     pub(crate) fn features(&self) -> &[Name] {
-        self.extras.as_deref().map_or(&[], |extras| &extras.features)
+        self.rare().map_or(&[], |rare| &rare.features)
     }
 
     pub(crate) fn parent(&self) -> Option<LeaseId> {
-        self.extras.as_deref()?.parent
+        self.rare()?.parent
+    }
+
+    fn rare(&self) -> Option<&Rare> {
+        self.extras.as_deref()?.rare.as_deref()
     }
 
     pub(crate) fn version(&self) -> &str {
@@ -222,14 +233,20 @@ impl Lease {
 /// All live leases.
 #[derive(Debug, Default)]
 pub(super) struct LeaseTable {
-    chunks: Vec<Vec<Option<Lease>>>,
-    free: Vec<u32>,
-    by_id: Lookup<LeaseId, u32>,
-    /// What `by_id` has, in order: for whoever asks for one after the other.
+    records: Records,
+    by_id: SlotLookup,
+    /// What `by_id` finds, in order: for whoever asks for one after the other.
     ordered: BTreeSet<LeaseId>,
-    by_scope: Lookup<[u8; 16], u32>,
+    by_scope: SlotLookup,
     /// Leases that have a last civil millisecond of their own and no hold.
     not_after: BTreeSet<(i64, LeaseId)>,
+}
+
+/// Leases in their slots, and slots that are free.
+#[derive(Debug, Default)]
+struct Records {
+    chunks: Vec<Vec<Option<Lease>>>,
+    free: Vec<u32>,
 }
 
 impl LeaseTable {
@@ -238,7 +255,7 @@ impl LeaseTable {
     }
 
     pub(super) fn get(&self, id: LeaseId) -> Option<&Lease> {
-        self.by_id.get(&id).map(|slot| self.at(*slot))
+        self.slot(id).map(|slot| self.records.at(slot))
     }
 
     pub(super) fn get_mut(&mut self, id: LeaseId) -> Option<&mut Lease> {
@@ -247,16 +264,17 @@ impl LeaseTable {
 
     /// The slot of a lease, as long as it lives.
     pub(super) fn slot(&self, id: LeaseId) -> Option<u32> {
-        self.by_id.get(&id).copied()
+        self.by_id.find(&id, |slot| self.records.at(slot).id)
     }
 
     /// The lease that is in a slot now.
     pub(super) fn in_slot_mut(&mut self, slot: u32) -> Option<&mut Lease> {
-        self.chunks[slot as usize / CHUNK][slot as usize % CHUNK].as_mut()
+        self.records.place(slot).as_mut()
     }
 
     pub(super) fn by_scope(&self, scope: &[u8; 16]) -> Option<&Lease> {
-        self.by_scope.get(scope).map(|slot| self.at(*slot))
+        let slot = self.by_scope.find(scope, |slot| self.records.at(slot).scope)?;
+        Some(self.records.at(slot))
     }
 
     /// Leases after `after` in order of id.
@@ -273,58 +291,63 @@ impl LeaseTable {
 
     /// Takes a loaded lease in; it is found only after [`Self::index_loaded`].
     pub(super) fn load(&mut self, lease: Lease) {
-        let slot = self.grow();
-        self.chunks[slot as usize / CHUNK][slot as usize % CHUNK] = Some(lease);
+        self.records.put(lease);
     }
 
     /// Builds all indexes; whether no id was there twice.
     pub(super) fn index_loaded(&mut self) -> bool {
-        let slots = (0..).zip(self.chunks.iter().flatten());
-        let leases = slots.filter_map(|(slot, lease)| Some((lease.as_ref()?, slot)));
-        let leases: Vec<(&Lease, u32)> = leases.collect();
-        let scoped =
-            leases.iter().filter_map(|(lease, slot)| Some((lease.request()?.scope, *slot)));
-        self.by_scope = scoped.collect();
-        let ending = leases.iter().filter_map(|(lease, _)| Some((lease.not_after_ms()?, lease.id)));
-        self.not_after = ending.collect();
-        self.ordered = leases.iter().map(|(lease, _)| lease.id).collect();
-        self.by_id = leases.iter().map(|(lease, slot)| (lease.id, *slot)).collect();
-        self.by_id.len() == leases.len()
+        let Self { records, by_id, ordered, by_scope, not_after } = self;
+        let leases = || records.iter().map(|(_, lease)| lease);
+        *ordered = leases().map(|lease| lease.id).collect();
+        let ending = leases().filter_map(|lease| Some((lease.not_after_ms()?, lease.id)));
+        *not_after = ending.collect();
+        *by_id = SlotLookup::with_capacity(ordered.len());
+        *by_scope = SlotLookup::with_capacity(ordered.len());
+        let mut all = 0;
+        for (slot, lease) in records.iter() {
+            all += 1;
+            by_id.insert(&lease.id, slot, |slot| records.at(slot).id);
+            if let Some(request) = lease.request() {
+                by_scope.insert(&request.scope, slot, |slot| records.at(slot).scope);
+            }
+        }
+        ordered.len() == all
     }
 
     /// Takes a new lease in; gives its slot.
     pub(super) fn insert(&mut self, lease: Lease) -> u32 {
-        let slot = self.free.pop().unwrap_or_else(|| self.grow());
-        self.by_id.insert(lease.id, slot);
-        self.ordered.insert(lease.id);
-        if let Some(request) = lease.request() {
-            self.by_scope.insert(request.scope, slot);
-        }
+        let Self { records, by_id, ordered, by_scope, not_after } = self;
+        let (id, request) = (lease.id, lease.request());
         if let Some(not_after_ms) = lease.not_after_ms() {
-            self.not_after.insert((not_after_ms, lease.id));
+            not_after.insert((not_after_ms, id));
         }
-        self.chunks[slot as usize / CHUNK][slot as usize % CHUNK] = Some(lease);
+        ordered.insert(id);
+        let slot = records.put(lease);
+        by_id.insert(&id, slot, |slot| records.at(slot).id);
+        if let Some(request) = request {
+            by_scope.insert(&request.scope, slot, |slot| records.at(slot).scope);
+        }
         slot
     }
 
     pub(super) fn remove(&mut self, id: LeaseId) -> Option<Lease> {
-        let slot = self.by_id.take(&id)?;
-        self.ordered.remove(&id);
-        let lease = mem::take(&mut self.chunks[slot as usize / CHUNK][slot as usize % CHUNK])?;
-        self.free.push(slot);
-        if let Some(request) = lease.request() {
-            self.by_scope.remove(&request.scope);
+        let Self { records, by_id, ordered, by_scope, not_after } = self;
+        let slot = by_id.take(&id, |slot| records.at(slot).id)?;
+        if let Some(request) = records.at(slot).request() {
+            by_scope.take(&request.scope, |slot| records.at(slot).scope);
         }
+        ordered.remove(&id);
+        let lease = records.take(slot)?;
         if let Some(not_after_ms) = lease.not_after_ms() {
-            self.not_after.remove(&(not_after_ms, id));
+            not_after.remove(&(not_after_ms, id));
         }
         Some(lease)
     }
 
     /// Notes whether there is a hold on a lease.
     pub(super) fn set_held(&mut self, id: LeaseId, held: bool) -> Option<&Lease> {
-        let slot = self.by_id.get(&id).copied()? as usize;
-        let lease = self.chunks[slot / CHUNK][slot % CHUNK].as_mut()?;
+        let slot = self.slot(id)?;
+        let lease = self.records.place(slot).as_mut()?;
         lease.held = held;
         if let Some(not_after_ms) = lease.not_after_ms() {
             if held {
@@ -338,9 +361,8 @@ impl LeaseTable {
 
     /// Whether every record is found by id, by request and by civil end, and by nothing else.
     pub(super) fn is_indexed(&self) -> bool {
-        let records = self.chunks.iter().flatten().flatten();
         let (mut all, mut keyed, mut ending) = (0, 0, 0);
-        let found = records.into_iter().all(|lease| {
+        let found = self.records.iter().all(|(_, lease)| {
             all += 1;
             keyed += usize::from(lease.request().is_some());
             let own_end = lease.not_after_ms().filter(|_| !lease.held);
@@ -357,12 +379,36 @@ impl LeaseTable {
             && keyed == self.by_scope.len()
             && ending == self.not_after.len()
     }
+}
 
+impl Records {
+    /// The lease in a slot that an index gave.
     fn at(&self, slot: u32) -> &Lease {
         match &self.chunks[slot as usize / CHUNK][slot as usize % CHUNK] {
             Some(lease) => lease,
             None => unreachable!("indexes lead to live records only"),
         }
+    }
+
+    fn place(&mut self, slot: u32) -> &mut Option<Lease> {
+        &mut self.chunks[slot as usize / CHUNK][slot as usize % CHUNK]
+    }
+
+    fn put(&mut self, lease: Lease) -> u32 {
+        let slot = self.free.pop().unwrap_or_else(|| self.grow());
+        *self.place(slot) = Some(lease);
+        slot
+    }
+
+    fn take(&mut self, slot: u32) -> Option<Lease> {
+        let lease = self.place(slot).take()?;
+        self.free.push(slot);
+        Some(lease)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (u32, &Lease)> {
+        let places = (0..).zip(self.chunks.iter().flatten());
+        places.filter_map(|(slot, lease)| Some((slot, lease.as_ref()?)))
     }
 
     fn grow(&mut self) -> u32 {
