@@ -23,13 +23,14 @@ pub fn group_of(_package: &str) -> Group {
     0
 }
 
-/// A lease: its group and 80 random bits. The MAC of its text form is checked by the gateway and
-/// is not part of the identity.
+/// A lease: its group and 80 bits drawn by a gateway, the later half of them random. The MAC of its
+/// text form is checked by the gateway and is not part of the identity.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct LeaseId {
     /// The group whose ledger holds the lease.
     pub group: Group,
-    /// Random part, from the gateway that admitted the checkout.
+    /// Drawn by the gateway that admitted the checkout: leases that were drawn at about the same
+    /// time stand together, and beyond that nothing follows from it.
     pub random: [u8; 10],
 }
 

@@ -3,7 +3,7 @@
 //! ```text
 //! lease-<base32>     RFC 4648 alphabet in lower case, no padding, 36 characters
 //!   0   2   group, big endian
-//!   2  10   random, chosen by the proposer
+//!   2  10   drawn by a gateway: time first, so that ids lie in order, then 40 random bits
 //!  12  10   first bytes of HMAC-SHA-256(key, "lease-id" ‖ group ‖ random)
 //! ```
 //!
@@ -16,7 +16,7 @@ use thiserror::Error;
 
 use crate::mac::MacKey;
 
-/// Bytes of the random part.
+/// Bytes that a gateway draws.
 pub const RANDOM_BYTES: usize = 10;
 /// Characters of a lease id.
 pub const TEXT_LEN: usize = PREFIX.len() + 36;
@@ -26,7 +26,7 @@ pub const TEXT_LEN: usize = PREFIX.len() + 36;
 pub struct LeaseKey {
     /// The group (shard) whose ledger holds the lease.
     pub group: u16,
-    /// The random part.
+    /// What the gateway drew.
     pub random: [u8; RANDOM_BYTES],
 }
 

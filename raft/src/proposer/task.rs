@@ -56,6 +56,43 @@ struct Answered {
     applied: Applied,
 }
 
+/// What an entry may have so much of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Size {
+    commands: usize,
+    bytes: usize,
+    /// Leases that are looked at.
+    leases: usize,
+}
+
+impl Size {
+    fn of(submission: &Submission) -> Self {
+        let leases = |envelope: &Envelope| match &envelope.command {
+            Command::Heartbeat { leases } => leases.len(),
+            _ => 1,
+        };
+        Self {
+            commands: submission.commands.len(),
+            bytes: submission.bytes,
+            leases: submission.commands.iter().map(leases).sum(),
+        }
+    }
+
+    fn with(self, other: Self) -> Self {
+        Self {
+            commands: self.commands + other.commands,
+            bytes: self.bytes + other.bytes,
+            leases: self.leases + other.leases,
+        }
+    }
+
+    fn is_too_much(self) -> bool {
+        self.commands > MAX_COMMANDS_PER_ENTRY
+            || self.bytes > MAX_ENTRY_BYTES
+            || self.leases > MAX_LEASES_PER_ENTRY
+    }
+}
+
 /// Why a proposal has no outcome.
 enum Failed {
     /// Refused before it was appended.
@@ -230,11 +267,10 @@ impl ProposerTask {
     fn gather(&mut self) -> (Vec<Envelope>, Vec<Share>) {
         let mut commands: Vec<Envelope> = Vec::new();
         let mut shares = Vec::new();
-        let mut bytes = 0;
+        let mut batch = Size::default();
         while let Some(next) = self.waiting.front() {
-            let full = commands.len() + next.commands.len() > MAX_COMMANDS_PER_ENTRY
-                || bytes + next.bytes > MAX_ENTRY_BYTES;
-            if full && !commands.is_empty() {
+            let with_next = batch.with(Size::of(next));
+            if with_next.is_too_much() && !commands.is_empty() {
                 break;
             }
             let Some(mut submission) = self.waiting.pop_front() else { break };
@@ -243,7 +279,7 @@ impl ProposerTask {
             if !submission.is_wanted() || !submission.stage.take() {
                 continue;
             }
-            bytes += submission.bytes;
+            batch = with_next;
             let answer = submission.answer.take();
             shares.push(Share { commands: submission.commands.len(), answer });
             commands.append(&mut submission.commands);
@@ -360,8 +396,46 @@ impl Share {
 
 /// The group whose log this is.
 const GROUP: u16 = 0;
+/// Some ten milliseconds of applying: an entry is applied in one go, and meanwhile the ledger
+/// answers nobody. Bulk heartbeats of a thousand clients in a few entries of 256 KiB were longer
+/// than an election takes.
+const MAX_LEASES_PER_ENTRY: usize = 2_048;
 /// An idle cluster looks this often whether something is due.
 const TICK_INTERVAL: Duration = Duration::from_millis(250);
 /// Led milliseconds that a failover may give back to a lease: etcd's leases came back with a full
 /// term (its issue 20273) because nothing kept what had passed.
 const CLOCK_LOGGED_EVERY_MS: u64 = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use lease::command::Renewal;
+    use lease::ids::LeaseId;
+
+    use super::*;
+
+    fn bulk(leases: usize) -> Submission {
+        let renewal = Renewal {
+            lease: LeaseId { group: GROUP, random: [7; 10] },
+            sequence: 1,
+            still_active: true,
+        };
+        own_submission(1, Command::Heartbeat { leases: vec![renewal; leases] })
+    }
+
+    #[test]
+    fn an_entry_renews_no_more_leases_than_are_applied_in_a_moment() {
+        let full = Size::of(&bulk(1_000)).with(Size::of(&bulk(1_000)));
+        assert_eq!(full, Size { commands: 2, bytes: 0, leases: 2_000 });
+        assert!(!full.is_too_much());
+        assert!(!full.with(Size::of(&bulk(48))).is_too_much());
+        assert!(full.with(Size::of(&bulk(49))).is_too_much());
+    }
+
+    #[test]
+    fn an_entry_has_no_more_commands_and_bytes_than_it_may() {
+        let most = Size { commands: MAX_COMMANDS_PER_ENTRY, bytes: MAX_ENTRY_BYTES, leases: 1 };
+        assert!(!most.is_too_much());
+        assert!(most.with(Size { commands: 1, ..Size::default() }).is_too_much());
+        assert!(most.with(Size { bytes: 1, ..Size::default() }).is_too_much());
+    }
+}
