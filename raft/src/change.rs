@@ -21,7 +21,7 @@ use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::{BasicNode, ChangeMembers, RaftMetrics};
 use serde::{Deserialize, Serialize};
 
-use crate::conduct::successor;
+use crate::conduct::{newest_peers, successor};
 use crate::context::{Context, Raft};
 use crate::frames::{Answer, AskChange, Changed, decode, encode};
 use crate::transport::PeerCall;
@@ -253,7 +253,7 @@ impl Changer {
     }
 
     fn in_the_way_of_vote(&self, node: NodeId, term: u64) -> Option<String> {
-        let peers = self.context.peers.borrow().clone();
+        let peers = newest_peers(&self.raft);
         let voters = peers.voters.last()?;
         // A change that lost its leader half way is only to be finished.
         if voters.contains(&node) || !peers.addresses.contains_key(&node) {
@@ -279,7 +279,7 @@ impl Changer {
     /// What openraft has to be asked for, and whether voters that lose their vote stay as learners;
     /// nothing where the membership is as wanted.
     fn missing(&self, change: &Change) -> Result<Option<(Wanted, bool)>, ChangeError> {
-        let peers = self.context.peers.borrow();
+        let peers = newest_peers(&self.raft);
         let is_settled = peers.voters.len() == 1;
         let votes = |node: &NodeId| peers.voters.last().is_some_and(|set| set.contains(node));
         let is_voter = |node: &NodeId| peers.voters.iter().any(|set| set.contains(node));
@@ -365,7 +365,7 @@ pub(crate) async fn transfer_leader(
     }
     let to = match to {
         Some(to) if to == context.node => return Ok(to),
-        Some(to) if context.peers.borrow().voters.iter().all(|set| set.contains(&to)) => to,
+        Some(to) if newest_peers(raft).voters.iter().all(|set| set.contains(&to)) => to,
         Some(to) => return Err(ChangeError::NotPossible(format!("node {to} does not vote"))),
         None => successor(context, raft)
             .ok_or_else(|| ChangeError::NotPossible("there is no other voter".to_owned()))?,

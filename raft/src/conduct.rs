@@ -192,6 +192,12 @@ pub(crate) fn successor(context: &Context, raft: &Raft) -> Option<NodeId> {
         .max_by_key(|voter| matched.get(voter).copied().flatten())
 }
 
+/// The membership in force on this node as openraft has it now: a change that has just been made
+/// is in it, before the rest of the node has heard of it.
+pub(crate) fn newest_peers(raft: &Raft) -> Peers {
+    peers_of(raft.server_metrics().borrow_watched().membership_config.membership())
+}
+
 fn peers_of(members: &Members) -> Peers {
     Peers {
         voters: members.get_joint_config().clone(),
