@@ -287,6 +287,17 @@ impl Cluster {
         self.inner.server.handle(from, call, body).await
     }
 
+    /// Answers a peer's stream of requests of one kind, in their order. It ends with the requests,
+    /// or after the first answer that leaves nothing to say to those behind it.
+    pub fn handle_stream(
+        &self,
+        from: NodeId,
+        call: PeerCall,
+        requests: BoxStream<'static, Bytes>,
+    ) -> BoxStream<'static, Result<Bytes, HandleError>> {
+        self.inner.server.handle_stream(from, call, requests)
+    }
+
     /// Receives and installs a peer's snapshot.
     pub async fn handle_snapshot(
         &self,

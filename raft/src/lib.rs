@@ -33,6 +33,7 @@
 //! 5. Run two nodes of the old and one of the new version under load.
 
 mod admission;
+mod appends;
 pub mod audit;
 mod backup;
 mod change;
@@ -52,6 +53,7 @@ pub mod offline;
 mod open;
 pub mod outcome;
 mod outsider;
+mod pipeline;
 mod proposer;
 mod reads;
 mod recovery;
@@ -75,5 +77,8 @@ pub use cluster::{Change, ChangeError, Cluster, InitializeError, LedgerGuard, St
 pub use config::{ClusterConfig, Preset, Timing};
 pub use outcome::{Executed, ReadError, ReadPoint, SubmitError, SubmitErrorKind, Submitted};
 pub use status::{Alarm, Metrics, NodeRole, PeerStatus, Position, Status};
-pub use transport::{HandleError, MAX_CALL_BYTES, PeerCall, Transport, TransportError};
+pub use transport::{
+    HandleError, MAX_CALL_BYTES, MAX_STREAMED_REQUESTS, PeerCall, PeerStream, Transport,
+    TransportError,
+};
 pub use workers::{Pace, Workers};

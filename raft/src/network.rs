@@ -1,7 +1,8 @@
 //! openraft's network over `Transport`: the calling side of the peer protocol.
 //!
-//! Each answer to an append is also an acknowledgement with the peer's clocks, and goes to `lead`.
-//! A peer that cannot be reached, refuses or answers nonsense is `Unreachable`, which makes
+//! Entries go in a stream with several appends under way (`pipeline`), heartbeats beside it as
+//! calls. Each answer to an append is also an acknowledgement with the peer's clocks, and goes to
+//! `lead`. A peer that cannot be reached, refuses or answers nonsense is `Unreachable`, which makes
 //! openraft wait a little before it tries again; a lost answer is not, because asking again at once
 //! tells what became of it.
 
@@ -12,15 +13,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use futures_util::stream::{self, BoxStream};
+use futures_util::future::{self, BoxFuture};
+use futures_util::stream::{self, BoxStream, Stream};
 use lease::ids::NodeId;
 use lease::planted::{self, Bug};
 use openraft::OptionalSend;
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
-use openraft::network::RPCOption;
+use openraft::network::{RPCOption, stream_append_sequential};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
-    TransferLeaderResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{BasicNode, RaftNetworkFactory, RaftNetworkV2};
 use serde::Serialize;
@@ -34,14 +36,18 @@ use crate::frames::{
     Answer, Append, AppendResult, Appended, AskVote, SendSnapshot, SnapshotReceived,
     TransferLeader, Transferred, Voted, decode, encode, encode_append,
 };
+use crate::pipeline;
 use crate::state_machine::{RaftSnapshot, SnapshotFile};
-use crate::transport::{PeerCall, TransportError};
+use crate::transport::{PeerCall, PeerStream, TransportError};
 use crate::types::{
     StoredVote, TypeConfig, Vote, encode_membership, log_id_of, position_of, to_log_entry,
 };
 use crate::workers::Workers;
 
-type Rpc<T> = Result<T, RPCError<TypeConfig>>;
+pub(crate) type Rpc<T> = Result<T, RPCError<TypeConfig>>;
+/// The answers to appends in their order, as openraft asks for them.
+pub(crate) type Answers<'s> = BoxStream<'s, Rpc<StreamAppendResult<TypeConfig>>>;
+type Appending<'s> = BoxFuture<'s, Rpc<Answers<'s>>>;
 
 /// Makes the connections openraft asks for.
 #[derive(Clone)]
@@ -116,13 +122,48 @@ impl Peer {
         }
     }
 
-    /// How long to wait for an append: heartbeats are soon repeated, entries may meet a slow disk.
-    fn append_deadline(&self, entries: &[LogEntry], option: &RPCOption) -> Duration {
-        if entries.is_empty() {
-            option.hard_ttl()
-        } else {
-            Duration::from_millis(2 * self.context.timing.election_max_ms).max(SLOW_DISK)
+    /// How long to wait for the answer to entries, which may meet a slow disk; heartbeats are soon
+    /// repeated.
+    pub(crate) fn append_deadline(&self) -> Duration {
+        Duration::from_millis(2 * self.context.timing.election_max_ms).max(SLOW_DISK)
+    }
+
+    pub(crate) fn encode_append(&self, rpc: &AppendEntriesRequest<TypeConfig>) -> Bytes {
+        let entries: Vec<LogEntry> = rpc.entries.iter().map(to_log_entry).collect();
+        let body = Append {
+            vote: StoredVote::from(&rpc.vote),
+            previous: rpc.prev_log_id.as_ref().map(position_of),
+            committed: rpc.leader_commit.as_ref().map(position_of),
+            entries: Vec::new(),
+        };
+        encode_append(self.context.sender(), self.context.addressee(self.target), body, &entries)
+    }
+
+    /// Takes the answer to an append that was sent in this term at this time: it acknowledges the
+    /// leader unless it tells of a higher vote.
+    pub(crate) fn accept_append(
+        &self,
+        answer: &[u8],
+        term: u64,
+        sent_ns: u64,
+    ) -> Rpc<AppendResult> {
+        let received_ns = self.context.clock.monotonic_ns().max(sent_ns);
+        let Accepted { body, boot } = self.accept::<Appended>(answer)?;
+        if !matches!(body.result, AppendResult::HigherVote(_)) {
+            let ack = Acknowledgement { sent_ns, received_ns, boot, reading: body.reading };
+            self.context.lead.acknowledge(term, self.target, ack, body.state_sum);
         }
+        Ok(body.result)
+    }
+
+    pub(crate) async fn open_appends(&self) -> Rpc<PeerStream> {
+        let deadline = self.append_deadline();
+        let opened = self.context.transport.open(self.target, PeerCall::Appends, deadline).await;
+        opened.map_err(|error| transport_error(&error))
+    }
+
+    pub(crate) fn now_ns(&self) -> u64 {
+        self.context.clock.monotonic_ns()
     }
 }
 
@@ -139,21 +180,12 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         rpc: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Rpc<AppendEntriesResponse<TypeConfig>> {
-        let entries: Vec<LogEntry> = rpc.entries.iter().map(to_log_entry).collect();
-        let vote = StoredVote::from(&rpc.vote);
-        let body = Append {
-            vote,
-            previous: rpc.prev_log_id.as_ref().map(position_of),
-            committed: rpc.leader_commit.as_ref().map(position_of),
-            entries: Vec::new(),
+        let deadline = match rpc.entries.is_empty() {
+            true => option.hard_ttl(),
+            false => self.append_deadline(),
         };
-        let message = encode_append(
-            self.context.sender(),
-            self.context.addressee(self.target),
-            body,
-            &entries,
-        );
-        let deadline = self.append_deadline(&entries, &option);
+        let term = StoredVote::from(&rpc.vote).term();
+        let message = self.encode_append(&rpc);
         let sent_ns = self.context.clock.monotonic_ns();
         let answer = match self.call(PeerCall::Append, message, deadline).await {
             Err(RPCError::Unreachable(_)) if planted::is(Bug::CommitOnMinority) => {
@@ -161,13 +193,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
             }
             answer => answer?,
         };
-        let received_ns = self.context.clock.monotonic_ns().max(sent_ns);
-        let Accepted { body, boot } = self.accept::<Appended>(&answer)?;
-        if !matches!(body.result, AppendResult::HigherVote(_)) {
-            let ack = Acknowledgement { sent_ns, received_ns, boot, reading: body.reading };
-            self.context.lead.acknowledge(vote.term(), self.target, ack, body.state_sum);
-        }
-        Ok(match body.result {
+        Ok(match self.accept_append(&answer, term, sent_ns)? {
             AppendResult::Success => AppendEntriesResponse::Success,
             AppendResult::Partial(upto) => {
                 AppendEntriesResponse::PartialSuccess(upto.map(log_id_of))
@@ -175,6 +201,16 @@ impl RaftNetworkV2<TypeConfig> for Peer {
             AppendResult::Conflict => AppendEntriesResponse::Conflict,
             AppendResult::HigherVote(vote) => AppendEntriesResponse::HigherVote(vote.into()),
         })
+    }
+
+    fn stream_append<'s, S>(&'s mut self, input: S, option: RPCOption) -> Appending<'s>
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
+    {
+        if planted::is(Bug::CommitOnMinority) {
+            return stream_append_sequential(self, input, option);
+        }
+        Box::pin(future::ready(Ok(pipeline::answers(self, input))))
     }
 
     async fn vote(
@@ -282,7 +318,7 @@ fn vote_response(voted: Voted) -> VoteResponse<TypeConfig> {
     VoteResponse::new(Vote::from(voted.vote), voted.last.map(log_id_of), voted.granted)
 }
 
-fn transport_error(error: &TransportError) -> RPCError<TypeConfig> {
+pub(crate) fn transport_error(error: &TransportError) -> RPCError<TypeConfig> {
     match error {
         TransportError::NotSent(_) => unreachable(error),
         TransportError::Unknown(_) => RPCError::Network(NetworkError::from_string(error)),

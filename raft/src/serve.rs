@@ -10,31 +10,29 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream::{BoxStream, StreamExt};
-use lease::format::FormatError;
+use futures_util::future;
+use futures_util::stream::{self, BoxStream, StreamExt};
 use lease::ids::NodeId;
 use openraft::errors::Fatal as RaftFatal;
-use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse,
-};
+use openraft::raft::{TransferLeaderRequest, VoteRequest, VoteResponse};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use storage::state::Incoming;
 
+use crate::appends;
 use crate::change::{ChangeError, Changer};
 use crate::context::{Context, Raft};
 use crate::frames::{
-    Addressee, Answer, Append, AppendResult, Appended, AskChange, AskReadIndex, AskVote, Changed,
-    Forward, Forwarded, Forwarding, ReadIndex, Refused, Request, SendSnapshot, Sender,
-    SnapshotReceived, TransferLeader, Transferred, Voted, decode, decode_append, encode,
+    Addressee, Answer, AskChange, AskReadIndex, AskVote, Changed, Forward, Forwarded, Forwarding,
+    ReadIndex, Refused, Request, SendSnapshot, Sender, SnapshotReceived, TransferLeader,
+    Transferred, Voted, decode, encode,
 };
 use crate::proposer::{NotProposed, Proposed, Proposer, encoded_bytes};
 use crate::reads::Reads;
 use crate::state_machine::{RaftSnapshot, SnapshotFile};
 use crate::transport::{HandleError, PeerCall};
 use crate::types::{
-    SnapshotMeta, StoredVote, TypeConfig, Vote, decode_membership, from_log_entry, log_id_of,
-    position_of,
+    SnapshotMeta, StoredVote, TypeConfig, Vote, decode_membership, log_id_of, position_of,
 };
 
 /// Answers peers.
@@ -59,7 +57,9 @@ impl Server {
             return Err(HandleError::ShuttingDown);
         }
         match call {
-            PeerCall::Append => self.append(from, &message).await,
+            PeerCall::Append => {
+                appends::answer_one(&self.context, &self.raft, from, &message).await
+            }
             PeerCall::Vote => {
                 self.answer(from, &message, async |ask: AskVote| {
                     self.voted(self.raft.vote(vote_request(ask)).await)
@@ -84,7 +84,20 @@ impl Server {
             PeerCall::Change => {
                 self.answer(from, &message, async |ask| self.change(ask).await).await
             }
-            PeerCall::Snapshot => Err(HandleError::WrongCall(call)),
+            PeerCall::Snapshot | PeerCall::Appends => Err(HandleError::WrongCall(call)),
+        }
+    }
+
+    /// Answers a stream of requests.
+    pub(crate) fn handle_stream(
+        &self,
+        from: NodeId,
+        call: PeerCall,
+        requests: BoxStream<'static, Bytes>,
+    ) -> BoxStream<'static, Result<Bytes, HandleError>> {
+        match call {
+            PeerCall::Appends => appends::answer_all(&self.context, &self.raft, from, requests),
+            _ => stream::once(future::ready(Err(HandleError::WrongCall(call)))).boxed(),
         }
     }
 
@@ -103,8 +116,8 @@ impl Server {
             return Err(HandleError::NoRoom);
         }
         let request: Request<SendSnapshot> = decode(&header).map_err(HandleError::Malformed)?;
-        if let Err(refused) = self.admit(from, &request.sender, request.to)? {
-            return Ok(self.encode::<SnapshotReceived>(Err(refused)));
+        if let Err(refused) = admit(&self.context, from, &request.sender, request.to)? {
+            return Ok(encode_answer::<SnapshotReceived>(&self.context, Err(refused)));
         }
         let body = request.body;
         let membership = decode_membership(&body.membership).map_err(HandleError::Malformed)?;
@@ -116,7 +129,7 @@ impl Server {
         let answer = installed
             .map(|answer| SnapshotReceived { vote: StoredVote::from(&answer.vote) })
             .map_err(|error| Refused::Failed(error.to_string()));
-        Ok(self.encode(answer))
+        Ok(encode_answer(&self.context, answer))
     }
 
     async fn receive(
@@ -153,47 +166,6 @@ impl Server {
         work: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
         self.context.workers.run(work).await.map_err(io::Error::other)?
-    }
-
-    async fn append(&self, from: NodeId, message: &Bytes) -> Result<Bytes, HandleError> {
-        let (request, entries) = decode_append(message).map_err(HandleError::Malformed)?;
-        if let Err(refused) = self.admit(from, &request.sender, request.to)? {
-            return Ok(self.encode::<Appended>(Err(refused)));
-        }
-        if !entries.is_empty() && !self.context.has_room() {
-            return Err(HandleError::NoRoom);
-        }
-        let Append { vote, previous, committed, .. } = request.body;
-        let entries = entries
-            .into_iter()
-            .map(from_log_entry)
-            .collect::<Result<Vec<_>, FormatError>>()
-            .map_err(HandleError::Malformed)?;
-        let rpc = AppendEntriesRequest::<TypeConfig> {
-            vote: vote.into(),
-            prev_log_id: previous.map(log_id_of),
-            entries,
-            leader_commit: committed.map(log_id_of),
-        };
-        let appended = self.raft.append_entries(rpc).await;
-        if !matches!(appended, Err(_) | Ok(AppendEntriesResponse::HigherVote(_))) {
-            self.context.heard_leader();
-        }
-        let answer = appended.map_err(|error| Refused::Failed(error.to_string())).map(|done| {
-            let result = match done {
-                AppendEntriesResponse::Success => AppendResult::Success,
-                AppendEntriesResponse::PartialSuccess(upto) => {
-                    AppendResult::Partial(upto.as_ref().map(position_of))
-                }
-                AppendEntriesResponse::Conflict => AppendResult::Conflict,
-                AppendEntriesResponse::HigherVote(vote) => {
-                    AppendResult::HigherVote(StoredVote::from(&vote))
-                }
-            };
-            let state_sum = self.context.replica.newest_sum();
-            Appended { result, reading: self.context.reading(), state_sum }
-        });
-        Ok(self.encode(answer))
     }
 
     fn voted<E: ToString>(
@@ -269,32 +241,33 @@ impl Server {
         act: impl AsyncFnOnce(Q) -> Result<A, Refused>,
     ) -> Result<Bytes, HandleError> {
         let request: Request<Q> = decode(message).map_err(HandleError::Malformed)?;
-        let body = match self.admit(from, &request.sender, request.to)? {
+        let body = match admit(&self.context, from, &request.sender, request.to)? {
             Ok(()) => act(request.body).await,
             Err(refused) => Err(refused),
         };
-        Ok(self.encode(body))
+        Ok(encode_answer(&self.context, body))
     }
+}
 
-    /// Judges a message's sender and address.
-    fn admit(
-        &self,
-        from: NodeId,
-        sender: &Sender,
-        to: Addressee,
-    ) -> Result<Result<(), Refused>, HandleError> {
-        if sender.node != from {
-            return Err(HandleError::WrongSender { claimed: sender.node, proven: from });
-        }
-        if self.context.fatal.is_corrupt() {
-            return Err(HandleError::ShuttingDown);
-        }
-        Ok(self.context.is_meant(from, to).and_then(|()| self.context.admit(sender)))
+/// Judges a message's sender and address.
+pub(crate) fn admit(
+    context: &Context,
+    from: NodeId,
+    sender: &Sender,
+    to: Addressee,
+) -> Result<Result<(), Refused>, HandleError> {
+    if sender.node != from {
+        return Err(HandleError::WrongSender { claimed: sender.node, proven: from });
     }
+    if context.fatal.is_corrupt() {
+        return Err(HandleError::ShuttingDown);
+    }
+    Ok(context.is_meant(from, to).and_then(|()| context.admit(sender)))
+}
 
-    fn encode<A: Serialize>(&self, body: Result<A, Refused>) -> Bytes {
-        encode(&Answer { sender: self.context.sender(), body })
-    }
+/// An answer as this node gives it.
+pub(crate) fn encode_answer<A: Serialize>(context: &Context, body: Result<A, Refused>) -> Bytes {
+    encode(&Answer { sender: context.sender(), body })
 }
 
 /// A snapshot being received, whose file goes with it unless it becomes whole.

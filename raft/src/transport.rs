@@ -2,7 +2,8 @@
 //!
 //! Implemented by the node over HTTP/2 with mutual TLS, and by tests in process. It moves frames
 //! and knows nothing of what is in them; who the sender is, it proves by certificate and hands to
-//! [`crate::Cluster::handle`]. It keeps no order between calls and may lose any of them.
+//! [`crate::Cluster::handle`]. It keeps no order between calls and may lose any of them; within a
+//! stream ([`Transport::open`]) it keeps the order, and what it loses ends the stream.
 //!
 //! The one thing it must tell apart is whether a request may have reached the other side
 //! ([`TransportError::Unknown`]) or certainly has not ([`TransportError::NotSent`]): a write that
@@ -16,6 +17,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use lease::ids::NodeId;
+use tokio::sync::mpsc;
 
 /// Longest request or answer of one call in bytes; a transport may refuse what is longer.
 /// Appends carry at most 4 MiB of entries and one entry beyond, forwards at most 1,024 commands.
@@ -25,7 +27,7 @@ pub const MAX_CALL_BYTES: usize = 16 << 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum PeerCall {
-    /// Entries for a follower's log, or a heartbeat.
+    /// A heartbeat, or entries for a follower's log.
     Append = 1,
     /// A candidate asks for a vote.
     Vote = 2,
@@ -41,11 +43,13 @@ pub enum PeerCall {
     Snapshot = 7,
     /// A change of the members or the leader, on its way to the leader.
     Change = 8,
+    /// Appends one after the other; sent by [`Transport::open`], never by [`Transport::call`].
+    Appends = 9,
 }
 
 impl PeerCall {
     /// All calls, by number.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Append,
         Self::Vote,
         Self::PreVote,
@@ -54,6 +58,7 @@ impl PeerCall {
         Self::ReadIndex,
         Self::Snapshot,
         Self::Change,
+        Self::Appends,
     ];
 
     /// The stable number.
@@ -77,6 +82,7 @@ impl PeerCall {
             Self::ReadIndex => "read-index",
             Self::Snapshot => "snapshot",
             Self::Change => "change",
+            Self::Appends => "appends",
         }
     }
 
@@ -98,6 +104,15 @@ pub trait Transport: Send + Sync + 'static {
         deadline: Duration,
     ) -> BoxFuture<'_, Result<Bytes, TransportError>>;
 
+    /// Opens a stream of requests of one kind; waits for a connection no longer than `deadline`.
+    /// That the peer takes it shows in the first answer.
+    fn open(
+        &self,
+        to: NodeId,
+        call: PeerCall,
+        deadline: Duration,
+    ) -> BoxFuture<'_, Result<PeerStream, TransportError>>;
+
     /// Sends a snapshot on a connection of its own, so that it does not hold up the calls: the
     /// header, then the chunks, then waits for the answer. `deadline` bounds the whole transfer.
     fn send_snapshot(
@@ -112,6 +127,19 @@ pub trait Transport: Send + Sync + 'static {
     /// membership, with all of them each time.
     fn set_peers(&self, peers: Vec<(NodeId, String)>);
 }
+
+/// Requests to one peer that arrive in the order in which they were sent and are answered in it.
+pub struct PeerStream {
+    /// Takes requests, a few ahead of the connection. Without it, the stream ends when all that
+    /// were sent are answered.
+    pub requests: mpsc::Sender<Bytes>,
+    /// One answer for each request. An error is the last: of the requests without an answer, each
+    /// may have been carried out as [`TransportError`] says. Dropping this ends the stream at once.
+    pub answers: BoxStream<'static, Result<Bytes, TransportError>>,
+}
+
+/// Requests that a stream has under way at most: what a peer may be made to keep.
+pub const MAX_STREAMED_REQUESTS: usize = 64;
 
 /// Why a call has no answer.
 #[derive(Debug, thiserror::Error)]

@@ -343,7 +343,7 @@ mod tests {
     use lease::command::{Command, InitCluster};
     use lease::entry::{Actor, Envelope};
     use lease::ids::TraceId;
-    use raft::{ClusterConfig, PeerCall, Transport, TransportError};
+    use raft::{ClusterConfig, PeerCall, PeerStream, Transport, TransportError};
     use storage::seam::{RealClock, RealDisk, RealEntropy};
     use tokio::task::JoinSet;
 
@@ -363,6 +363,15 @@ mod tests {
             _body: Bytes,
             _deadline: Duration,
         ) -> BoxFuture<'_, Result<Bytes, TransportError>> {
+            Box::pin(async { Err(TransportError::NotSent("no peers".into())) })
+        }
+
+        fn open(
+            &self,
+            _to: NodeId,
+            _call: PeerCall,
+            _deadline: Duration,
+        ) -> BoxFuture<'_, Result<PeerStream, TransportError>> {
             Box::pin(async { Err(TransportError::NotSent("no peers".into())) })
         }
 

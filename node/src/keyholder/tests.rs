@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use lease::command::{InitCluster, Member, Operator, Role, SealedSecret};
 use lease::ids::OperatorId;
-use raft::{ClusterConfig, PeerCall, Transport, TransportError};
+use raft::{ClusterConfig, PeerCall, PeerStream, Transport, TransportError};
 use storage::seam::{Clock, RealClock, RealDisk, RealEntropy};
 use tokio::task::JoinSet;
 
@@ -31,6 +31,15 @@ impl Transport for NoPeers {
         _body: Bytes,
         _deadline: Duration,
     ) -> BoxFuture<'_, Result<Bytes, TransportError>> {
+        Box::pin(async { Err(TransportError::NotSent("no peers".into())) })
+    }
+
+    fn open(
+        &self,
+        _to: NodeId,
+        _call: PeerCall,
+        _deadline: Duration,
+    ) -> BoxFuture<'_, Result<PeerStream, TransportError>> {
         Box::pin(async { Err(TransportError::NotSent("no peers".into())) })
     }
 

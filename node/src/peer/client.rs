@@ -13,29 +13,32 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::future::BoxFuture;
-use futures_util::stream::BoxStream;
-use futures_util::{FutureExt, StreamExt};
+use futures_util::stream::{self, BoxStream};
+use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited, StreamBody};
 use hyper::body::{Frame, Incoming};
+use hyper::client::conn::TrySendError;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use lease::ids::NodeId;
 use parking_lot::Mutex;
-use raft::{MAX_CALL_BYTES, PeerCall, Transport, TransportError};
+use raft::{
+    MAX_CALL_BYTES, MAX_STREAMED_REQUESTS, PeerCall, PeerStream, Transport, TransportError,
+};
 use rustls::ClientConfig;
 use rustls::pki_types::{CertificateDer, ServerName};
 use storage::seam::Clock;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 use tracing::{debug, info, warn};
 
 use super::{
     CONNECTION_WINDOW_BYTES, FRAME_BYTES, MAX_STREAMS, ORDER, PATH_PREFIX, PeerIdentity, PeerTable,
-    REPORT, STREAM_WINDOW_BYTES,
+    REPORT, STREAM_WINDOW_BYTES, frames,
 };
 use crate::pki;
 
@@ -186,6 +189,38 @@ impl Transport for PeerTransport {
         .boxed()
     }
 
+    fn open(
+        &self,
+        to: NodeId,
+        call: PeerCall,
+        deadline: Duration,
+    ) -> BoxFuture<'_, Result<PeerStream, TransportError>> {
+        async move {
+            let link = self.link(to)?;
+            let mut sender = connected(&link.calls, deadline).await?;
+            let (requests, waiting) = mpsc::channel(MAX_STREAMED_REQUESTS);
+            let waiting =
+                stream::unfold(waiting, async |mut waiting| Some((waiting.recv().await?, waiting)));
+            let chunks = frames::join(waiting.boxed()).map(|chunk| Ok(Frame::data(chunk)));
+            let body = BodyExt::boxed_unsync(StreamBody::new(chunks));
+            // On its way from here on; the response comes with the first answer.
+            let response = sender.try_send_request(request(&link, call.path(), body)?);
+            let answers = stream::once(async move {
+                let response = response.await.map_err(not_answered)?;
+                if response.status() != StatusCode::OK {
+                    return Err(read_answer(response)
+                        .await
+                        .err()
+                        .unwrap_or_else(|| unknown("a stream was answered by something else")));
+                }
+                Ok(frames::split(response.into_body())
+                    .map(|answer| frames::judged(answer.map_err(unknown)?).map_err(unknown)))
+            });
+            Ok(PeerStream { requests, answers: answers.try_flatten().boxed() })
+        }
+        .boxed()
+    }
+
     fn send_snapshot(
         &self,
         to: NodeId,
@@ -198,7 +233,7 @@ impl Transport for PeerTransport {
             let mut head = BytesMut::with_capacity(4 + header.len());
             head.put_u32_le(length);
             head.extend_from_slice(&header);
-            let head = futures_util::stream::once(async move { Ok(head.freeze()) });
+            let head = stream::once(async move { Ok(head.freeze()) });
             let frames = head.chain(chunks).map(|chunk| chunk.map(Frame::data));
             let body = BodyExt::boxed_unsync(StreamBody::new(frames));
             let link = self.link(to)?;
@@ -247,24 +282,34 @@ async fn exchange(
     deadline: Duration,
 ) -> Result<Bytes, TransportError> {
     let started_ns = channel.peer.clock.monotonic_ns();
-    let mut sender = tokio::time::timeout(deadline, channel.sender())
-        .await
-        .unwrap_or_else(|_| Err(not_sent("no connection within the deadline")))?;
+    let mut sender = connected(channel, deadline).await?;
     let spent = channel.peer.clock.monotonic_ns().saturating_sub(started_ns);
     let rest = deadline.saturating_sub(Duration::from_nanos(spent));
     let answer = async {
-        let response = sender.try_send_request(request).await.map_err(|mut error| {
-            match error.take_message() {
-                Some(_) => not_sent(error.into_error()),
-                None => unknown(error.into_error()),
-            }
-        })?;
+        let response = sender.try_send_request(request).await.map_err(not_answered)?;
         read_answer(response).await
     };
     // Dropping the future resets the stream: the peer stops working for nobody.
     tokio::time::timeout(rest, answer)
         .await
         .unwrap_or_else(|_| Err(unknown("no answer within the deadline")))
+}
+
+/// The sender of a channel's connection, once it is up.
+async fn connected(
+    channel: &Channel,
+    deadline: Duration,
+) -> Result<SendRequest<Body>, TransportError> {
+    tokio::time::timeout(deadline, channel.sender())
+        .await
+        .unwrap_or_else(|_| Err(not_sent("no connection within the deadline")))
+}
+
+fn not_answered(mut error: TrySendError<Request<Body>>) -> TransportError {
+    match error.take_message() {
+        Some(_) => not_sent(error.into_error()),
+        None => unknown(error.into_error()),
+    }
 }
 
 async fn read_answer(response: Response<Incoming>) -> Result<Bytes, TransportError> {

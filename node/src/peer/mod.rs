@@ -3,6 +3,8 @@
 //! ```text
 //! POST /peer/v1/append | vote | pre-vote | transfer-leader | forward | read-index
 //!      body: one frame of `raft`                        200: one frame back
+//! POST /peer/v1/appends
+//!      body: frames of `raft` one after the other       200: one answer to each (`frames`)
 //! POST /peer/v1/report
 //!      body: empty                                      200: how the node stands (`gateway`)
 //! POST /peer/v1/order
@@ -13,7 +15,8 @@
 //!
 //! Towards each peer there are two connections, one for calls and one for snapshots, so that a
 //! gigabyte on its way does not hold up a heartbeat. Calls run side by side as streams; nothing is
-//! buffered or delayed (TCP_NODELAY, windows larger than any call).
+//! buffered or delayed (TCP_NODELAY, windows larger than any call). A stream of appends is one such
+//! stream that stays open.
 //!
 //! Who is at the other end is settled by certificate alone ([`crate::pki`]) and compared with the
 //! membership: by the caller, which wants one certain node, and by the listener, which takes any
@@ -24,6 +27,7 @@
 //! else leaves it open.
 
 mod client;
+mod frames;
 mod identity;
 mod server;
 

@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::StreamExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::{self, BoxFuture};
 use futures_util::stream::BoxStream;
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, BodyStream, Full, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, BodyStream, Full, LengthLimitError, Limited, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -32,7 +33,7 @@ use tracing::{debug, warn};
 
 use super::{
     CONNECTION_WINDOW_BYTES, FRAME_BYTES, MAX_STREAMS, ORDER, PATH_PREFIX, PeerIdentity, PeerTable,
-    REPORT, STREAM_WINDOW_BYTES,
+    REPORT, STREAM_WINDOW_BYTES, frames,
 };
 use crate::pki;
 
@@ -40,6 +41,8 @@ use crate::pki;
 pub struct Handlers {
     /// Answers a call of a proven node.
     pub call: Box<CallHandler>,
+    /// Answers a stream of requests of a proven node.
+    pub stream: Box<StreamHandler>,
     /// Receives a snapshot from a proven node.
     pub snapshot: Box<SnapshotHandler>,
     /// Says how this node stands.
@@ -48,8 +51,11 @@ pub struct Handlers {
     pub control: Arc<dyn gateway::NodeControl>,
 }
 
+type Body = UnsyncBoxBody<Bytes, io::Error>;
 type Answer = BoxFuture<'static, Result<Bytes, HandleError>>;
+type Answers = BoxStream<'static, Result<Bytes, HandleError>>;
 type CallHandler = dyn Fn(NodeId, PeerCall, Bytes) -> Answer + Send + Sync;
+type StreamHandler = dyn Fn(NodeId, PeerCall, BoxStream<'static, Bytes>) -> Answers + Send + Sync;
 type SnapshotHandler =
     dyn Fn(NodeId, Bytes, BoxStream<'static, io::Result<Bytes>>) -> Answer + Send + Sync;
 
@@ -62,11 +68,15 @@ impl Handlers {
         report: Box<ReportHandler>,
         control: Arc<dyn gateway::NodeControl>,
     ) -> Self {
-        let (for_calls, for_snapshots) = (cluster.clone(), cluster.clone());
+        let (for_calls, for_streams) = (cluster.clone(), cluster.clone());
+        let for_snapshots = cluster.clone();
         Self {
             call: Box::new(move |from, call, body| {
                 let cluster = for_calls.clone();
                 Box::pin(async move { cluster.handle(from, call, body).await })
+            }),
+            stream: Box::new(move |from, call, requests| {
+                for_streams.handle_stream(from, call, requests)
             }),
             snapshot: Box::new(move |from, header, chunks| {
                 let cluster = for_snapshots.clone();
@@ -166,9 +176,13 @@ impl PeerListener {
         let _admitted = members.take(from).ok_or("it has too many connections")?;
         drop(permit);
         let identity = self.identity.clone();
+        let stopped = stop.clone();
         let service = service_fn(move |request| {
-            let shared = self.clone();
-            async move { Ok::<_, std::convert::Infallible>(shared.answer(from, request).await) }
+            let (shared, stop) = (self.clone(), stopped.clone());
+            async move {
+                let response = shared.answer(from, request, stop).await;
+                Ok::<_, std::convert::Infallible>(response)
+            }
         });
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -202,12 +216,17 @@ impl PeerListener {
         Ok(())
     }
 
-    async fn answer(&self, from: NodeId, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        match self.handle(from, request).await {
-            Ok(body) => Response::new(Full::new(body)),
+    async fn answer(
+        &self,
+        from: NodeId,
+        request: Request<Incoming>,
+        stop: CancellationToken,
+    ) -> Response<Body> {
+        match self.handle(from, request, stop).await {
+            Ok(body) => Response::new(body),
             Err((status, reason)) => {
                 debug!(peer = from, %status, reason, "a peer's call was refused");
-                let mut response = Response::new(Full::new(reason.into()));
+                let mut response = Response::new(whole(reason.into()));
                 *response.status_mut() = status;
                 response
             }
@@ -218,7 +237,8 @@ impl PeerListener {
         &self,
         from: NodeId,
         request: Request<Incoming>,
-    ) -> Result<Bytes, (StatusCode, String)> {
+        stop: CancellationToken,
+    ) -> Result<Body, (StatusCode, String)> {
         // Again for every call: a member may have been removed since the handshake.
         let path = request.uri().path().strip_prefix(PATH_PREFIX);
         let path = path.filter(|_| request.method() == Method::POST);
@@ -231,29 +251,60 @@ impl PeerListener {
             return Err((StatusCode::FORBIDDEN, format!("node {from} is not a member")));
         }
         if path == Some(REPORT) {
-            return Ok((self.handlers.report)());
+            return Ok(whole((self.handlers.report)()));
         }
         if path == Some(ORDER) {
-            return self.obey(request).await;
+            return self.obey(request).await.map(whole);
         }
         let Some(call) = path.and_then(PeerCall::from_path) else {
             return Err((StatusCode::NOT_FOUND, "no such call".to_owned()));
         };
-        let answered = if call == PeerCall::Snapshot {
-            let (header, chunks) = split_snapshot(request.into_body())
-                .await
-                .map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?;
-            (self.handlers.snapshot)(from, header, chunks).await
-        } else {
-            let body = Limited::new(request.into_body(), MAX_CALL_BYTES).collect().await.map_err(
-                |error| match error.is::<LengthLimitError>() {
+        let answered = match call {
+            PeerCall::Appends => return Ok(self.stream(from, call, request.into_body(), stop)),
+            PeerCall::Snapshot => {
+                let (header, chunks) = split_snapshot(request.into_body())
+                    .await
+                    .map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?;
+                (self.handlers.snapshot)(from, header, chunks).await
+            }
+            _ => {
+                let body = Limited::new(request.into_body(), MAX_CALL_BYTES).collect().await;
+                let body = body.map_err(|error| match error.is::<LengthLimitError>() {
                     true => (StatusCode::PAYLOAD_TOO_LARGE, "the call is too long".to_owned()),
                     false => (StatusCode::BAD_REQUEST, error.to_string()),
-                },
-            )?;
-            (self.handlers.call)(from, call, body.to_bytes()).await
+                })?;
+                (self.handlers.call)(from, call, body.to_bytes()).await
+            }
         };
-        answered.map_err(|error| (status_of(&error), crate::config::chain(&error)))
+        answered.map(whole).map_err(|error| (status_of(&error), crate::config::chain(&error)))
+    }
+
+    /// Answers a stream of requests with a stream of answers, for as long as the node serves and
+    /// the peer may speak.
+    fn stream(
+        &self,
+        from: NodeId,
+        call: PeerCall,
+        requests: Incoming,
+        stop: CancellationToken,
+    ) -> Body {
+        let table = self.table.clone();
+        let requests = frames::split(requests).scan((), move |(), request| {
+            let request = request.inspect_err(|error| {
+                debug!(peer = from, %error, "a peer's stream was cut");
+            });
+            future::ready(request.ok().filter(|_| table.may_speak(from)))
+        });
+        let answers = (self.handlers.stream)(from, call, requests.boxed()).map(move |answer| {
+            frames::answer(answer.map_err(|error| {
+                let reason = crate::config::chain(&error);
+                debug!(peer = from, reason, "a peer's request was refused");
+                reason
+            }))
+        });
+        let answers = answers.take_until(stop.cancelled_owned());
+        let chunks = frames::join(answers.boxed()).map(|chunk| Ok(Frame::data(chunk)));
+        BodyExt::boxed_unsync(StreamBody::new(chunks))
     }
 
     /// Carries out another node's order.
@@ -266,6 +317,10 @@ impl PeerListener {
         let result = self.handlers.control.perform(order, ORDER_TIME).await;
         serde_json::to_vec(&result).map(Bytes::from).map_err(|error| bad(error.to_string()))
     }
+}
+
+fn whole(body: Bytes) -> Body {
+    Full::new(body).map_err(|never| match never {}).boxed_unsync()
 }
 
 /// 4xx only where nothing can have been done.

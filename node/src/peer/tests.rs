@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt};
 use gateway::PeerProbe;
 use lease::ids::NodeId;
 use raft::{HandleError, PeerCall, Transport, TransportError};
@@ -102,6 +102,15 @@ impl Rig {
                         Ok(Bytes::from(text))
                     })
                 }),
+                stream: Box::new(|from, call, requests| {
+                    let answer = move |request: Bytes| match request.starts_with(b"malformed") {
+                        true => Err(HandleError::WrongCall(call)),
+                        false => {
+                            Ok(Bytes::from(format!("{from}:{}:{}", call.path(), request.len())))
+                        }
+                    };
+                    requests.map(answer).boxed()
+                }),
                 report: Box::new(|| Bytes::from_static(b"fine")),
                 control: Arc::new(Obedient),
                 snapshot: Box::new(|from, header, mut chunks| {
@@ -158,6 +167,52 @@ async fn calls_of_every_size_arrive_side_by_side_from_the_proven_node() {
     assert_eq!(nobody, Err(gateway::OrderError::Unreachable));
     let stopping = call(&transport, 2, Bytes::from_static(b"shutting down")).await;
     assert!(stopping.unwrap_err().starts_with("unknown: 503"));
+}
+
+#[tokio::test]
+async fn a_stream_is_answered_in_its_order_until_one_is_refused() {
+    let mut rig = Rig::new();
+    let (address, table) = rig.listen(2, &[1]).await;
+    let transport = rig.transport(&rig.authority, 1, 2, &address);
+    let stream = transport.open(2, PeerCall::Appends, DEADLINE).await.unwrap();
+    let (requests, mut answers) = (stream.requests, stream.answers);
+    let sizes = [0, 1, 1000, 300_000, 5 << 20, raft::MAX_CALL_BYTES, 3];
+    for size in sizes {
+        requests.send(Bytes::from(vec![7; size])).await.unwrap();
+    }
+    for size in sizes {
+        let answer = answers.next().await.unwrap().unwrap();
+        assert_eq!(answer, format!("1:appends:{size}").as_bytes());
+    }
+    // Both ways stay open for as long as there may be more.
+    assert!(answers.next().now_or_never().is_none());
+    requests.send(Bytes::from_static(b"malformed")).await.unwrap();
+    let refused = answers.next().await.unwrap().unwrap_err();
+    assert!(
+        matches!(&refused, TransportError::Unknown(why) if why.to_string().contains("Appends"))
+    );
+
+    // It ends with the last request, and is refused to a member no more.
+    let stream = transport.open(2, PeerCall::Appends, DEADLINE).await.unwrap();
+    stream.requests.send(Bytes::from_static(b"last")).await.unwrap();
+    drop(stream.requests);
+    assert_eq!(stream.answers.map(|it| it.is_ok()).collect::<Vec<_>>().await, [true]);
+    let mut open = transport.open(2, PeerCall::Appends, DEADLINE).await.unwrap();
+    table.replace(vec![(5, String::new())]);
+    open.requests.send(Bytes::new()).await.unwrap();
+    assert!(!matches!(open.answers.next().await, Some(Ok(_))));
+    let mut refused = transport.open(2, PeerCall::Appends, DEADLINE).await.unwrap();
+    let answer = refused.answers.next().await.unwrap();
+    assert!(matches!(answer, Err(TransportError::NotSent(_))));
+    // Nor does one that is open hold up a node that stops.
+    let (address, _) = rig.listen(2, &[1]).await;
+    transport.set_peers(vec![(2, address)]);
+    let mut open = transport.open(2, PeerCall::Appends, DEADLINE).await.unwrap();
+    open.requests.send(Bytes::new()).await.unwrap();
+    assert!(open.answers.next().await.unwrap().is_ok());
+    rig.stop.cancel();
+    while rig.tasks.join_next().await.is_some() {}
+    assert!(!matches!(open.answers.next().await, Some(Ok(_))));
 }
 
 #[tokio::test]

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use lease::outcome::Outcome;
-use raft::{ChangeError, InitializeError, NodeRole};
+use raft::{ChangeError, ClusterConfig, InitializeError, NodeRole, Preset};
+use tokio::task::JoinSet;
 
 use crate::world::{World, checkout, soon};
 
@@ -81,6 +82,38 @@ async fn many_at_once_share_entries_and_each_gets_its_own_outcome() {
     let metrics = world.node(at).metrics();
     assert!(metrics.forwarded >= 200, "{} commands went to the leader", metrics.forwarded);
     assert!(metrics.forwards < metrics.forwarded / 2, "{} calls to the leader", metrics.forwards);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn entries_reach_the_peers_while_those_before_have_no_answer() {
+    // Appends may go without an answer for long before they are given up.
+    let patient = |config: &mut ClusterConfig| config.preset = Preset::Global;
+    let world = World::ready_with(3, 5, 900_000, patient).await;
+    let leader = world.leader().await;
+    world.settle().await;
+    let followers = world.followers().await;
+    let stored = || followers.iter().map(|node| world.node(*node).metrics().log.entries).min();
+    let streams = world.net.streams();
+    world.net.hold_answers(true);
+    let mut writing = JoinSet::new();
+    for number in 1..=3 {
+        let before = stored();
+        let cluster = world.node(leader).clone();
+        let write = vec![checkout(&number.to_string(), leader, number)];
+        writing.spawn(async move { cluster.submit(write, Duration::from_secs(20)).await });
+        soon("entries", async {
+            while stored() <= before {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+    assert!(writing.try_join_next().is_none(), "a write is done that no peer has acknowledged");
+    assert_eq!(world.net.streams(), streams, "entries came by another way");
+    world.net.hold_answers(false);
+    for submitted in writing.join_all().await {
+        assert!(matches!(submitted.unwrap().outcomes[0], Outcome::Granted(_)));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

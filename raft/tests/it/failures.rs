@@ -185,10 +185,17 @@ async fn hostile_messages_are_refused_and_harm_nobody() {
     let leader = world.leader().await;
     for call in PeerCall::ALL {
         for body in [Bytes::new(), Bytes::from_static(b"LH\x07\x01\xff\xff\xff\xff0000")] {
-            let answer = world.node(leader).handle(2, call, body).await;
+            let answer = world.node(leader).handle(2, call, body.clone()).await;
             assert!(
                 matches!(answer, Err(HandleError::Malformed(_) | HandleError::WrongCall(_))),
                 "{call:?}: {answer:?}"
+            );
+            let requests = futures_util::stream::iter([body.clone(), body]).boxed();
+            let answers = world.node(leader).handle_stream(2, call, requests);
+            let answers: Vec<_> = answers.collect().await;
+            assert!(
+                matches!(answers[..], [Err(HandleError::Malformed(_) | HandleError::WrongCall(_))]),
+                "{call:?}: {answers:?}"
             );
         }
     }

@@ -4,22 +4,32 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use futures_util::stream::BoxStream;
+use futures_util::stream::{self, BoxStream, StreamExt};
 use lease::ids::NodeId;
 use parking_lot::Mutex;
-use raft::{Cluster, HandleError, PeerCall, Transport, TransportError};
-use tokio::sync::watch;
+use raft::{Cluster, HandleError, PeerCall, PeerStream, Transport, TransportError};
+use tokio::sync::{mpsc, watch};
 
 /// All links.
 #[derive(Default)]
 pub(crate) struct Net {
-    nodes: Mutex<BTreeMap<NodeId, Cluster>>,
+    nodes: Mutex<BTreeMap<NodeId, Present>>,
     cut: watch::Sender<BTreeSet<NodeId>>,
+    /// Whether the answers of streams wait.
+    held: watch::Sender<bool>,
     calls: watch::Sender<BTreeMap<(NodeId, PeerCall), u64>>,
+    streams: AtomicU64,
+}
+
+/// A node that is there; its connections end with the other half of `gone`.
+struct Present {
+    cluster: Cluster,
+    gone: watch::Sender<()>,
 }
 
 /// One node's end.
@@ -34,7 +44,8 @@ impl Net {
     }
 
     pub(crate) fn join(&self, node: NodeId, cluster: Cluster) {
-        self.nodes.lock().insert(node, cluster);
+        let gone = watch::Sender::new(());
+        self.nodes.lock().insert(node, Present { cluster, gone });
     }
 
     pub(crate) fn leave(&self, node: NodeId) {
@@ -44,6 +55,16 @@ impl Net {
     /// Cuts all links of these nodes, and mends those of all others.
     pub(crate) fn cut_off(&self, nodes: &[NodeId]) {
         self.cut.send_replace(nodes.iter().copied().collect());
+    }
+
+    /// How many streams were opened.
+    pub(crate) fn streams(&self) -> u64 {
+        self.streams.load(Ordering::Relaxed)
+    }
+
+    /// Holds the answers of all streams up, or lets those that wait and all others go.
+    pub(crate) fn hold_answers(&self, hold: bool) {
+        self.held.send_replace(hold);
     }
 
     /// Waits until a node has made this many more calls of a kind.
@@ -66,7 +87,32 @@ impl Net {
     /// The peer, or why it is not reached.
     fn reach(&self, to: NodeId) -> Result<Cluster, TransportError> {
         let refused = || io::Error::from(io::ErrorKind::ConnectionRefused).into();
-        self.nodes.lock().get(&to).cloned().ok_or_else(|| TransportError::NotSent(refused()))
+        let nodes = self.nodes.lock();
+        let there = nodes.get(&to).ok_or_else(|| TransportError::NotSent(refused()))?;
+        Ok(there.cluster.clone())
+    }
+
+    /// The peer, and what resolves when it is there no more.
+    fn connect(
+        &self,
+        to: NodeId,
+    ) -> Result<(Cluster, impl Future<Output = ()> + use<>), TransportError> {
+        let cluster = self.reach(to)?;
+        let gone = self.nodes.lock().get(&to).map(|there| there.gone.subscribe());
+        let gone = async move {
+            if let Some(mut gone) = gone {
+                // Nothing is ever sent: an error means that the other half was dropped.
+                while gone.changed().await.is_ok() {}
+            }
+        };
+        Ok((cluster, gone))
+    }
+
+    /// Goes on unless the link is cut; what it swallows blocks a stream for good.
+    async fn pass(&self, from: NodeId, to: NodeId) {
+        if self.is_cut(from, to) {
+            std::future::pending::<()>().await;
+        }
     }
 
     fn count(&self, from: NodeId, call: PeerCall) {
@@ -123,6 +169,39 @@ impl Transport for Link {
             let peer = self.net.reach(to)?;
             let work = async move { peer.handle(self.from, call, body).await };
             self.net.over_the_link(self.from, to, deadline, work).await
+        })
+    }
+
+    fn open(
+        &self,
+        to: NodeId,
+        call: PeerCall,
+        _deadline: Duration,
+    ) -> BoxFuture<'_, Result<PeerStream, TransportError>> {
+        Box::pin(async move {
+            let (peer, gone) = self.net.connect(to)?;
+            self.net.streams.fetch_add(1, Ordering::Relaxed);
+            let (from, net) = (self.from, Arc::clone(&self.net));
+            let (requests, waiting) = mpsc::channel(raft::MAX_STREAMED_REQUESTS);
+            let sent = stream::unfold((waiting, net), move |(mut waiting, net)| async move {
+                let request: Bytes = waiting.recv().await?;
+                net.count(from, call);
+                net.pass(from, to).await;
+                Some((request, (waiting, net)))
+            });
+            let net = Arc::clone(&self.net);
+            let answers = peer.handle_stream(from, call, sent.boxed()).then(move |answer| {
+                let net = Arc::clone(&net);
+                async move {
+                    net.pass(from, to).await;
+                    let mut held = net.held.subscribe();
+                    held.wait_for(|held| !held).await.expect("the network stays");
+                    answer.map_err(|error| TransportError::Unknown(error.into()))
+                }
+            });
+            // The peer's handle must not outlive the peer.
+            drop(peer);
+            Ok(PeerStream { requests, answers: answers.take_until(Box::pin(gone)).boxed() })
         })
     }
 

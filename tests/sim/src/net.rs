@@ -3,15 +3,19 @@
 //!
 //! ```text
 //! request   length (u32) │ call (u8) │ sender (u64) │ body        one at a time on a connection
+//! stream    a request without a body; then, both ways at once:
+//!           request   length (u32) │ body
+//!           answer    as below
 //! chunk     length (u32) │ bytes                                  after the header of a snapshot;
 //!                                                                  length 0 ends it
 //! answer    length (u32) │ 0 answered, 1 refused (u8) │ body
 //! ```
 //!
-//! Connections are kept and used by one call at a time, as many as there are calls at once. One
-//! that failed, or whose answer came too late, is given up: turmoil's TCP sends nothing again.
+//! Connections are kept and used by one call at a time, as many as there are calls at once; a
+//! stream has one to itself. One that failed, or whose answer came too late, is given up: turmoil's
+//! TCP sends nothing again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,9 +27,11 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
 use lease::ids::NodeId;
 use parking_lot::Mutex;
-use raft::{Cluster, HandleError, PeerCall, Transport, TransportError};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use raft::{Cluster, HandleError, PeerCall, PeerStream, Transport, TransportError};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use turmoil::net::tcp::OwnedWriteHalf;
 use turmoil::net::{TcpListener, TcpStream};
 
 use crate::shared::Shared;
@@ -34,28 +40,62 @@ use crate::trace::Trace;
 
 /// One node's way to the others.
 pub(crate) struct Link {
-    own: NodeId,
     idle: Mutex<BTreeMap<NodeId, Vec<TcpStream>>>,
+    log: Log,
+}
+
+/// Calls that got no answer, by who asked whom: what a fault of the network is told by.
+pub(crate) type Failures = Arc<Mutex<BTreeMap<(NodeId, NodeId), u64>>>;
+
+/// What is noted of a node's calls.
+#[derive(Clone)]
+struct Log {
+    own: NodeId,
     time: Time,
     trace: Arc<Trace>,
     failures: Failures,
     late: Arc<AtomicU64>,
 }
 
-/// Calls that got no answer, by who asked whom: what a fault of the network is told by.
-pub(crate) type Failures = Arc<Mutex<BTreeMap<(NodeId, NodeId), u64>>>;
+impl Log {
+    fn note(&self, what: &'static str, to: NodeId, call: PeerCall, body: &[u8]) {
+        let sum = u64::from(crc32c::crc32c(body));
+        let call = u64::from(call.number());
+        self.trace.note(self.time.now_ns(), what, [self.own, to, call, sum]);
+    }
+
+    fn failed(&self, to: NodeId) {
+        *self.failures.lock().entry((self.own, to)).or_default() += 1;
+    }
+
+    fn answered(&self, to: NodeId, call: PeerCall, answer: &[u8], asked_ns: u64) {
+        self.note("answer", to, call, answer);
+        if self.time.now_ns().saturating_sub(asked_ns) > LATE_NS {
+            self.late.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn request(&self, call: PeerCall, body: &[u8]) -> Vec<u8> {
+        let mut request = Vec::with_capacity(HEAD_BYTES + body.len());
+        request.extend((1 + 8 + body.len() as u32).to_le_bytes());
+        request.push(call.number());
+        request.extend(self.own.to_le_bytes());
+        request.extend(body);
+        request
+    }
+}
 
 impl Link {
     /// The link of a node that has just started.
     pub(crate) fn new(own: NodeId, shared: &Shared) -> Self {
-        Self {
+        let log = Log {
             own,
-            idle: Mutex::default(),
             time: shared.time.clone(),
             trace: Arc::clone(&shared.trace),
             failures: Arc::clone(&shared.failures),
             late: Arc::clone(&shared.late),
-        }
+        };
+        Self { idle: Mutex::default(), log }
     }
 
     async fn connection(&self, to: NodeId) -> Result<TcpStream, TransportError> {
@@ -70,16 +110,6 @@ impl Link {
         }
     }
 
-    fn note(&self, what: &'static str, to: NodeId, call: PeerCall, body: &[u8]) {
-        let sum = u64::from(crc32c::crc32c(body));
-        let call = u64::from(call.number());
-        self.trace.note(self.time.now_ns(), what, [self.own, to, call, sum]);
-    }
-
-    fn failed(&self, to: NodeId) {
-        *self.failures.lock().entry((self.own, to)).or_default() += 1;
-    }
-
     async fn exchange(
         &self,
         to: NodeId,
@@ -87,16 +117,10 @@ impl Link {
         body: Bytes,
         mut chunks: BoxStream<'static, io::Result<Bytes>>,
     ) -> Result<Bytes, TransportError> {
-        let asked_ns = self.time.now_ns();
+        let asked_ns = self.log.time.now_ns();
         let mut stream = self.connection(to).await?;
-        let unknown = |error: io::Error| TransportError::Unknown(error.into());
-        self.note("send", to, call, &body);
-        let mut head = Vec::with_capacity(HEAD_BYTES + body.len());
-        head.extend((1 + 8 + body.len() as u32).to_le_bytes());
-        head.push(call.number());
-        head.extend(self.own.to_le_bytes());
-        head.extend(&body);
-        stream.write_all(&head).await.map_err(unknown)?;
+        self.log.note("send", to, call, &body);
+        stream.write_all(&self.log.request(call, &body)).await.map_err(unknown)?;
         if call == PeerCall::Snapshot {
             while let Some(chunk) = chunks.next().await {
                 let chunk = chunk.map_err(unknown)?;
@@ -107,17 +131,8 @@ impl Link {
             }
             stream.write_all(&0_u32.to_le_bytes()).await.map_err(unknown)?;
         }
-        let answer = read_frame(&mut stream).await.map_err(unknown)?;
-        let (kind, answer) = answer.split_first().ok_or_else(|| unknown(cut_short()))?;
-        if *kind != ANSWERED {
-            let why = String::from_utf8_lossy(answer).into_owned();
-            return Err(TransportError::Unknown(why.into()));
-        }
-        let answer = Bytes::copy_from_slice(answer);
-        self.note("answer", to, call, &answer);
-        if self.time.now_ns().saturating_sub(asked_ns) > LATE_NS {
-            self.late.fetch_add(1, Ordering::Relaxed);
-        }
+        let answer = read_answer(&mut stream).await?;
+        self.log.answered(to, call, &answer, asked_ns);
         self.idle.lock().entry(to).or_default().push(stream);
         Ok(answer)
     }
@@ -133,7 +148,7 @@ impl Link {
             Err(elapsed) => Err(TransportError::Unknown(elapsed.into())),
         };
         if answered.is_err() {
-            self.failed(to);
+            self.log.failed(to);
             self.idle.lock().remove(&to);
         }
         answered
@@ -152,6 +167,45 @@ impl Transport for Link {
         Box::pin(self.within(to, deadline, exchange))
     }
 
+    fn open(
+        &self,
+        to: NodeId,
+        call: PeerCall,
+        deadline: Duration,
+    ) -> BoxFuture<'_, Result<PeerStream, TransportError>> {
+        Box::pin(async move {
+            let connected = tokio::time::timeout(deadline, self.connection(to)).await;
+            let connected = connected
+                .unwrap_or_else(|elapsed| Err(TransportError::NotSent(elapsed.into())))
+                .inspect_err(|_| self.log.failed(to))?;
+            let (reader, writer) = connected.into_split();
+            let (requests, waiting) = mpsc::channel(raft::MAX_STREAMED_REQUESTS);
+            let asked = Arc::new(Mutex::new(VecDeque::new()));
+            let mut sending = JoinSet::new();
+            let log = self.log.clone();
+            sending.spawn(send_all(log, to, call, waiting, writer, Arc::clone(&asked)));
+            // What sends ends with what receives.
+            let receiving = (reader, sending, self.log.clone());
+            let answers = stream::unfold(Some(receiving), move |receiving| {
+                let asked = Arc::clone(&asked);
+                async move {
+                    let (mut reader, sending, log) = receiving?;
+                    let answer = read_answer(&mut reader).await;
+                    let asked_ns = asked.lock().pop_front();
+                    match (&answer, asked_ns) {
+                        (Ok(answer), Some(asked_ns)) => log.answered(to, call, answer, asked_ns),
+                        // That nothing was under way is the usual end.
+                        (Err(_), None) => return None,
+                        _ => log.failed(to),
+                    }
+                    let next = answer.is_ok().then_some((reader, sending, log));
+                    Some((answer, next))
+                }
+            });
+            Ok(PeerStream { requests, answers: answers.boxed() })
+        })
+    }
+
     fn send_snapshot(
         &self,
         to: NodeId,
@@ -166,6 +220,39 @@ impl Transport for Link {
     }
 
     fn set_peers(&self, _peers: Vec<(NodeId, String)>) {}
+}
+
+/// Sends the requests of a stream until there are no more, and notes when.
+async fn send_all(
+    log: Log,
+    to: NodeId,
+    call: PeerCall,
+    mut requests: mpsc::Receiver<Bytes>,
+    mut writer: OwnedWriteHalf,
+    asked: Arc<Mutex<VecDeque<u64>>>,
+) -> io::Result<()> {
+    writer.write_all(&log.request(call, &[])).await?;
+    while let Some(request) = requests.recv().await {
+        log.note("send", to, call, &request);
+        asked.lock().push_back(log.time.now_ns());
+        writer.write_all(&(request.len() as u32).to_le_bytes()).await?;
+        writer.write_all(&request).await?;
+    }
+    writer.shutdown().await
+}
+
+async fn read_answer(stream: &mut (impl AsyncRead + Unpin)) -> Result<Bytes, TransportError> {
+    let answer = read_frame(stream).await.map_err(unknown)?;
+    let (kind, answer) = answer.split_first().ok_or_else(|| unknown(cut_short()))?;
+    if *kind != ANSWERED {
+        let why = String::from_utf8_lossy(answer).into_owned();
+        return Err(TransportError::Unknown(why.into()));
+    }
+    Ok(Bytes::copy_from_slice(answer))
+}
+
+fn unknown(error: io::Error) -> TransportError {
+    TransportError::Unknown(error.into())
 }
 
 /// Answers peers for as long as the node runs.
@@ -183,6 +270,9 @@ async fn answer(cluster: Cluster, mut stream: TcpStream) {
     // A connection that ends is the other side's business.
     while let Ok(frame) = read_frame(&mut stream).await {
         let Some((call, from, body)) = parse(&frame) else { return };
+        if call == PeerCall::Appends {
+            return answer_stream(cluster, from, call, stream).await;
+        }
         let answered = if call == PeerCall::Snapshot {
             let (chunks, receiver) = tokio::sync::mpsc::channel(4);
             let received = stream::unfold(receiver, |mut receiver| async move {
@@ -203,25 +293,47 @@ async fn answer(cluster: Cluster, mut stream: TcpStream) {
         } else {
             cluster.handle(from, call, body).await
         };
-        let mut frame = vec![0; 4];
-        match answered {
-            Ok(answer) => {
-                frame.push(ANSWERED);
-                frame.extend(&answer);
-            }
-            // The node is on its way down: the connection breaks, as it would.
-            Err(HandleError::ShuttingDown) => return,
-            Err(error) => {
-                frame.push(ANSWERED + 1);
-                frame.extend(error.to_string().as_bytes());
-            }
-        }
-        let len = (frame.len() - 4) as u32;
-        frame[..4].copy_from_slice(&len.to_le_bytes());
-        if stream.write_all(&frame).await.is_err() {
+        if write_answer(&mut stream, answered).await.is_err() {
             return;
         }
     }
+}
+
+/// Answers a stream's requests until either side ends it.
+async fn answer_stream(cluster: Cluster, from: NodeId, call: PeerCall, stream: TcpStream) {
+    let (reader, mut writer) = stream.into_split();
+    let requests = stream::unfold(reader, |mut reader| async {
+        Some((read_frame(&mut reader).await.ok()?.into(), reader))
+    });
+    let mut answers = cluster.handle_stream(from, call, requests.boxed());
+    drop(cluster);
+    while let Some(answered) = answers.next().await {
+        if write_answer(&mut writer, answered).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn write_answer(
+    stream: &mut (impl AsyncWrite + Unpin),
+    answered: Result<Bytes, HandleError>,
+) -> io::Result<()> {
+    let mut frame = vec![0; 4];
+    match answered {
+        Ok(answer) => {
+            frame.push(ANSWERED);
+            frame.extend(&answer);
+        }
+        // The node is on its way down: the connection breaks, as it would.
+        Err(HandleError::ShuttingDown) => return Err(cut_short()),
+        Err(error) => {
+            frame.push(ANSWERED + 1);
+            frame.extend(error.to_string().as_bytes());
+        }
+    }
+    let len = (frame.len() - 4) as u32;
+    frame[..4].copy_from_slice(&len.to_le_bytes());
+    stream.write_all(&frame).await
 }
 
 async fn read_chunks(
@@ -251,7 +363,7 @@ fn parse(frame: &[u8]) -> Option<(PeerCall, NodeId, Bytes)> {
     Some((call, NodeId::from_le_bytes(*from), Bytes::copy_from_slice(body)))
 }
 
-async fn read_frame(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+async fn read_frame(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
     let mut len = [0; 4];
     stream.read_exact(&mut len).await?;
     let len = u32::from_le_bytes(len) as usize;

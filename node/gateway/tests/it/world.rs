@@ -24,7 +24,7 @@ use lease::outcome::Outcome;
 use protocol::keys::PrivateKey;
 use protocol::package::{sample_document, sign_document};
 use protocol::secret::Secret;
-use raft::{Cluster, ClusterConfig, PeerCall, Transport, TransportError};
+use raft::{Cluster, ClusterConfig, PeerCall, PeerStream, Transport, TransportError};
 use serde_json::{Value, json};
 use storage::seam::{Clock, RealClock, RealDisk, RealEntropy};
 
@@ -469,6 +469,15 @@ impl Transport for NoPeers {
         _body: Bytes,
         _deadline: Duration,
     ) -> BoxFuture<'_, Result<Bytes, TransportError>> {
+        Box::pin(async { Err(TransportError::NotSent("no peers".into())) })
+    }
+
+    fn open(
+        &self,
+        _to: NodeId,
+        _call: PeerCall,
+        _deadline: Duration,
+    ) -> BoxFuture<'_, Result<PeerStream, TransportError>> {
         Box::pin(async { Err(TransportError::NotSent("no peers".into())) })
     }
 
