@@ -143,7 +143,12 @@ fn run<E>(
     work: impl Future<Output = Result<(), E>>,
     failure: impl FnOnce(&E) -> (u8, String),
 ) -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    // What says otherwise is tokio's own variable, which it then reads by itself.
+    if std::env::var_os("TOKIO_WORKER_THREADS").is_none() {
+        runtime.worker_threads(worker_threads());
+    }
+    let runtime = match runtime.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             crate::logging::last_words(&format!("the runtime cannot be started: {error}"));
@@ -164,6 +169,13 @@ fn run<E>(
             ExitCode::from(code)
         }
     }
+}
+
+/// One for every two cores. The kernel's part of the network, the log's threads and those that may
+/// block need the others: with one for each core, threads wake each other for work that no core is
+/// free for.
+fn worker_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))
 }
 
 /// With the commit where the build was told it.
