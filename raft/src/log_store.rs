@@ -265,5 +265,6 @@ fn bounds(range: &impl RangeBounds<u64>) -> (u64, u64) {
 
 /// The greatest number of entries in flight, twice: those being applied are not in flight.
 const DECODED_ENTRIES: usize = 64;
-/// Most bytes of entries read at once, and so most in one append to a peer beyond its first entry.
-const READ_BYTES: u64 = 4 << 20;
+/// Most bytes of entries read at once, and so most in one append to a peer beyond its first entry:
+/// decoding and encoding them holds a worker up for a millisecond or two.
+const READ_BYTES: u64 = 256 << 10;

@@ -7,7 +7,8 @@
 //! ```text
 //! no entries under way            at once; a commit index alone is nothing to wait for
 //! entries under way               when they are answered, or GATHER after they were sent
-//! MAX_STREAMED_REQUESTS under way   when the first is answered
+//! MAX_STREAMED_REQUESTS under way,
+//! or MAX_STREAMED_BYTES           when the first is answered
 //! ```
 //!
 //! On a fast network the answer comes first: the entries of a busy leader go in few large appends,
@@ -58,14 +59,22 @@ struct Pipeline<'a, S> {
     /// `None` once the input has ended.
     requests: Option<mpsc::Sender<Bytes>>,
     answers: BoxStream<'static, Result<Bytes, TransportError>>,
-    under_way: VecDeque<Sent>,
-    /// How many of those carry entries.
-    with_entries: usize,
+    under_way: UnderWay,
     /// Whether what follows the entries under way still gathers, until `gathered`.
     gathers: bool,
     gathered: Pin<Box<Sleep>>,
     /// Set anew when it goes off too early for the oldest that is under way.
     overdue: Pin<Box<Sleep>>,
+}
+
+/// Appends without their answers, oldest first.
+#[derive(Default)]
+struct UnderWay {
+    sent: VecDeque<Sent>,
+    /// Bytes of all.
+    bytes: usize,
+    /// How many carry entries.
+    with_entries: usize,
 }
 
 /// An append without its answer.
@@ -74,7 +83,28 @@ struct Sent {
     last: Option<LogId>,
     term: u64,
     sent_ns: u64,
+    bytes: usize,
     has_entries: bool,
+}
+
+impl UnderWay {
+    /// Whether another may follow.
+    fn has_room(&self) -> bool {
+        self.sent.len() < MAX_STREAMED_REQUESTS && self.bytes < MAX_STREAMED_BYTES
+    }
+
+    fn push(&mut self, sent: Sent) {
+        self.bytes += sent.bytes;
+        self.with_entries += usize::from(sent.has_entries);
+        self.sent.push_back(sent);
+    }
+
+    fn pop(&mut self) -> Option<Sent> {
+        let sent = self.sent.pop_front()?;
+        self.bytes -= sent.bytes;
+        self.with_entries -= usize::from(sent.has_entries);
+        Some(sent)
+    }
 }
 
 impl<'a, S> Pipeline<'a, S>
@@ -88,8 +118,7 @@ where
             input,
             requests: Some(requests),
             answers,
-            under_way: VecDeque::new(),
-            with_entries: 0,
+            under_way: UnderWay::default(),
             gathers: false,
             gathered: Box::pin(tokio::time::sleep(GATHER)),
             overdue: Box::pin(tokio::time::sleep(peer.append_deadline())),
@@ -108,14 +137,15 @@ where
 
     async fn next(&mut self) -> Option<Rpc<StreamAppendResult<TypeConfig>>> {
         loop {
-            if self.requests.is_none() && self.under_way.is_empty() {
+            let waits = !self.under_way.sent.is_empty();
+            if self.requests.is_none() && !waits {
                 return None;
             }
-            let has_room = self.requests.is_some() && self.under_way.len() < MAX_STREAMED_REQUESTS;
-            let gathers = self.gathers && self.with_entries > 0;
+            let has_room = self.requests.is_some() && self.under_way.has_room();
+            let gathers = self.gathers && self.under_way.with_entries > 0;
             tokio::select! {
                 biased;
-                answer = self.answers.next(), if !self.under_way.is_empty() => {
+                answer = self.answers.next(), if waits => {
                     return Some(self.accept(answer));
                 }
                 rpc = self.input.next(), if has_room && !gathers => match rpc {
@@ -123,7 +153,7 @@ where
                     None => self.requests = None,
                 },
                 () = self.gathered.as_mut(), if has_room && gathers => self.gathers = false,
-                () = self.overdue.as_mut(), if !self.under_way.is_empty() => {
+                () = self.overdue.as_mut(), if waits => {
                     if let Some(late) = self.look_for_late() {
                         return Some(Err(late));
                     }
@@ -135,21 +165,22 @@ where
     fn send(&mut self, rpc: &AppendEntriesRequest<TypeConfig>) {
         let has_entries = !rpc.entries.is_empty();
         if has_entries {
-            self.with_entries += 1;
             self.gathers = true;
             self.gathered.set(tokio::time::sleep(GATHER));
         }
-        self.under_way.push_back(Sent {
+        let message = self.peer.encode_append(rpc);
+        self.under_way.push(Sent {
             previous: rpc.prev_log_id,
             last: rpc.entries.last().map(|entry| entry.log_id).or(rpc.prev_log_id),
             term: StoredVote::from(&rpc.vote).term(),
             sent_ns: self.peer.now_ns(),
+            bytes: message.len(),
             has_entries,
         });
         if let Some(requests) = &self.requests {
             // There is room for all that may be under way. Of a stream that has ended, the answers
             // say why.
-            let _ = requests.try_send(self.peer.encode_append(rpc));
+            let _ = requests.try_send(message);
         }
     }
 
@@ -160,8 +191,7 @@ where
         let answer = answer
             .ok_or_else(|| failed("the peer has ended the stream"))?
             .map_err(|error| transport_error(&error))?;
-        let sent = self.under_way.pop_front().ok_or_else(|| failed("an answer to nothing"))?;
-        self.with_entries -= usize::from(sent.has_entries);
+        let sent = self.under_way.pop().ok_or_else(|| failed("an answer to nothing"))?;
         Ok(match self.peer.accept_append(&answer, sent.term, sent.sent_ns)? {
             AppendResult::Success => Ok(sent.last),
             AppendResult::Partial(upto) => Ok(upto.map(log_id_of)),
@@ -175,7 +205,7 @@ where
 
     /// Whether the oldest append under way has waited too long.
     fn look_for_late(&mut self) -> Option<RPCError<TypeConfig>> {
-        let oldest = self.under_way.front()?;
+        let oldest = self.under_way.sent.front()?;
         let age = Duration::from_nanos(self.peer.now_ns().saturating_sub(oldest.sent_ns));
         let left = self.peer.append_deadline().saturating_sub(age);
         if left.is_zero() {
@@ -190,5 +220,45 @@ fn failed(what: &str) -> RPCError<TypeConfig> {
     RPCError::Network(NetworkError::from_string(what))
 }
 
+/// Bytes beyond which no append follows: a peer that has fallen behind is sent its log as fast as
+/// it stores it, and neither node keeps more of it in memory than this and one append.
+const MAX_STREAMED_BYTES: usize = 4 << 20;
 /// How long entries wait for others while some are under way.
 const GATHER: Duration = Duration::from_millis(2);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::transport::MAX_CALL_BYTES;
+
+    proptest! {
+        #[test]
+        fn what_is_under_way_is_bounded_in_number_and_bytes(
+            steps in prop::collection::vec((0..=MAX_CALL_BYTES, any::<bool>(), 0_u8..4), 1..400),
+        ) {
+            let mut under_way = UnderWay::default();
+            let mut model = VecDeque::new();
+            for (bytes, has_entries, step) in steps {
+                if step == 0 {
+                    let popped = under_way.pop().map(|sent| (sent.bytes, sent.has_entries));
+                    prop_assert_eq!(popped, model.pop_front());
+                } else if under_way.has_room() {
+                    let sent = Sent {
+                        previous: None, last: None, term: 1, sent_ns: 0, bytes, has_entries,
+                    };
+                    under_way.push(sent);
+                    model.push_back((bytes, has_entries));
+                } else {
+                    let all = model.iter().map(|sent| sent.0).sum::<usize>();
+                    prop_assert!(all >= MAX_STREAMED_BYTES || model.len() == MAX_STREAMED_REQUESTS);
+                }
+                let all = model.iter().map(|sent| sent.0).sum::<usize>();
+                prop_assert!(all < MAX_STREAMED_BYTES + MAX_CALL_BYTES);
+                prop_assert!(model.len() <= MAX_STREAMED_REQUESTS);
+                prop_assert_eq!(under_way.with_entries, model.iter().filter(|it| it.1).count());
+            }
+        }
+    }
+}
