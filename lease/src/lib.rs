@@ -33,6 +33,7 @@ mod queries;
 mod record;
 mod requests;
 pub mod rows;
+mod runs;
 mod state;
 pub mod sum;
 

@@ -59,6 +59,8 @@
 //! part of the state sum: the chain head in META stands for the audit events, and each remembered
 //! request counts as a row of its own (see `requests`).
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use crate::audit::{AuditHead, EventBlock};
@@ -196,19 +198,25 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// Rows to write or remove, in order of table and key. This is where leases and blocks are
-    /// encoded, a good half of the work: the ledger goes on meanwhile.
-    pub fn into_rows(self) -> Vec<Row> {
-        let Self { mut rows, leases, gone, packages, events, requests } = self;
-        rows.extend(gone.into_iter().map(|lease| lease_row(lease, None)));
-        rows.extend(leases.into_iter().map(|lease| {
+    /// Encodes the leases that were taken so far; the ledger goes on meanwhile.
+    pub fn encode_leases(&mut self) {
+        let Self { rows, leases, gone, packages, .. } = self;
+        // A lease may have got the id of one that ended: its row comes after the removal.
+        rows.extend(gone.drain(..).map(|lease| lease_row(lease, None)));
+        rows.extend(leases.drain(..).map(|lease| {
             let row = lease.row(&packages[lease.package() as usize]);
             lease_row(row.lease, Some(encode_value(&row)))
         }));
+    }
+
+    /// Rows to write or remove, in order of table and key. This is where blocks are encoded, and
+    /// leases that are not yet.
+    pub fn into_rows(mut self) -> Vec<Row> {
+        self.encode_leases();
+        let Self { mut rows, events, requests, .. } = self;
         rows.extend(events.into_iter().map(EventBlock::into_row));
         rows.extend(requests.into_iter().map(RequestBlock::into_row));
         rows.sort_by(|one, other| (one.table, &one.key).cmp(&(other.table, &other.key)));
-        // A lease may have got the id of one that ended: its row comes after the removal.
         rows.dedup_by(|later, row| {
             let is_same = (later.table, &later.key) == (row.table, &row.key);
             if is_same {
@@ -577,14 +585,14 @@ pub struct Usage {
 
 /// A live lease as stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct LeaseRow {
+pub(crate) struct LeaseRow<'a> {
     pub lease: LeaseId,
     pub app: AppId,
     pub package: Name,
     pub pool: Option<Name>,
     pub class: SeatClass,
     pub quantity: u32,
-    pub features: Vec<Name>,
+    pub features: Cow<'a, [Name]>,
     pub parent: Option<LeaseId>,
     pub fence: Fence,
     pub granted_at_ms: i64,
@@ -594,8 +602,8 @@ pub(crate) struct LeaseRow {
     pub sequence: u32,
     pub user: SubjectRef,
     pub host: SubjectRef,
-    pub version: Box<str>,
-    pub session: Box<str>,
+    pub version: Cow<'a, str>,
+    pub session: Cow<'a, str>,
     pub request: Option<RequestId>,
     /// Led minute, counted from 1, of the last replayed token that was logged; 0: none.
     pub replay_minute: u32,

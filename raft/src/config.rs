@@ -98,7 +98,7 @@ impl ClusterConfig {
             keep_log_entries: 10_000,
             keep_log_bytes: 64 << 20,
             log_segment_bytes: 64 << 20,
-            log_cache_bytes: 32 << 20,
+            log_cache_bytes: 16 << 20,
             state_cache_bytes: 12 << 20,
             workers: Workers::Threads,
         }

@@ -326,6 +326,7 @@ impl Replica {
             let is_more = machine.ledger.take_more(&mut changes, ROWS_AT_ONCE);
             // Whoever waits for the ledger comes before the next few rows.
             RwLockWriteGuard::unlock_fair(machine);
+            changes.encode_leases();
             if !is_more {
                 break;
             }

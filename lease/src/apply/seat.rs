@@ -172,7 +172,7 @@ impl Ledger {
             pool: request.pool.cloned(),
             class,
             quantity: request.quantity,
-            features: request.features.to_vec(),
+            features: request.features.into(),
             parent: None,
             fence,
             granted_at_ms: clock.civil_ms,

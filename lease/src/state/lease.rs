@@ -1,21 +1,26 @@
 //! Live leases in memory: one compact record each and the indexes that find them.
 //!
-//! A million of them are to fit into some 250 MB with every index, so a record is 136 bytes, what
-//! few leases have (pool, features, version, session, parent) is boxed apart, records stand in
-//! chunks that never move, and what finds them by a key holds slots alone: the key is in the
-//! record. What is iterated is an ordered map: no order here depends on a hash.
+//! A million of them are to fit into some 200 MB with every index, so a record is 144 bytes, what
+//! few leases have (pool, features, session, parent) is boxed apart, versions are shared, records
+//! stand in chunks that never move, and what finds them by a key holds slots alone: the key is in
+//! the record. What is iterated is an ordered set: no order here depends on a hash.
 
-use std::collections::BTreeSet;
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crate::command::SeatClass;
 use crate::ids::{AppId, Fence, KeyOrigin, LeaseId, Name, RequestId, SubjectRef};
 use crate::lookup::SlotLookup;
 use crate::rows::LeaseRow;
+use crate::runs::RunSet;
 
 use super::lease_marks::Standing;
 
-/// Records in one chunk: large enough for the allocator, small enough to waste little.
-const CHUNK: usize = 4096;
+/// Versions that are remembered for sharing.
+const RECENT_VERSIONS: usize = 16;
+/// Records in one chunk, some 2 MiB: what the allocator adds to a chunk is little beside it.
+const CHUNK: usize = 16 << 10;
 
 /// A live lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +43,8 @@ pub(crate) struct Lease {
     host: SubjectRef,
     scope: [u8; 16],
     body: [u8; 8],
-    extras: Option<Box<Extras>>,
+    version: Option<Version>,
+    rare: Option<Box<Rare>>,
     /// Slot of the package.
     pub(super) package: u32,
     pub(super) sequence: u32,
@@ -49,32 +55,48 @@ pub(crate) struct Lease {
     pub(super) standing: Standing,
 }
 
-/// What many leases do without.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Extras {
-    version: Box<str>,
-    session: Box<str>,
-    rare: Option<Box<Rare>>,
-}
+/// The version of a product that asked; never empty. One pointer: a million leases have it.
+type Version = Arc<Box<str>>;
 
 /// What few leases have.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Rare {
+    session: Box<str>,
     pool: Option<Name>,
     features: Vec<Name>,
     parent: Option<LeaseId>,
 }
 
-/// A value in a box, unless there is nothing in it.
-fn boxed<T: Default + PartialEq>(value: T) -> Option<Box<T>> {
-    (value != T::default()).then(|| Box::new(value))
+/// Versions of the leases that came last. Of a product few are in use, and leases that name the
+/// same one share it.
+#[derive(Debug, Default)]
+struct RecentVersions(VecDeque<Version>);
+
+impl RecentVersions {
+    /// Gives a lease the version that others have, if it is equal.
+    fn share(&mut self, lease: &mut Lease) {
+        let Some(version) = &mut lease.version else { return };
+        if let Some(known) = self.0.iter().find(|known| *known == version) {
+            version.clone_from(known);
+            return;
+        }
+        if self.0.len() == RECENT_VERSIONS {
+            self.0.pop_front();
+        }
+        self.0.push_back(Arc::clone(version));
+    }
 }
 
 impl Lease {
     /// From its row and the slot of its package.
-    pub(crate) fn new(row: LeaseRow, package: u32) -> Self {
-        let rare = boxed(Rare { pool: row.pool, features: row.features, parent: row.parent });
-        let extras = boxed(Extras { version: row.version, session: row.session, rare });
+    pub(crate) fn new(row: LeaseRow<'_>, package: u32) -> Self {
+        let rare = Rare {
+            session: row.session.into(),
+            pool: row.pool,
+            features: row.features.into_owned(),
+            parent: row.parent,
+        };
+        let version = (!row.version.is_empty()).then(|| Arc::new(row.version.into()));
         Self {
             id: row.lease,
             position: row.fence.position,
@@ -95,7 +117,8 @@ impl Lease {
             host: row.host,
             scope: row.request.map_or([0; 16], |request| request.scope),
             body: row.request.map_or([0; 8], |request| request.body),
-            extras,
+            version,
+            rare: (rare != Rare::default()).then(|| Box::new(rare)),
             package,
             sequence: row.sequence,
             quantity: row.quantity,
@@ -106,18 +129,16 @@ impl Lease {
     }
 
     /// As stored; `package` is the name of its package.
-    pub(crate) fn row(&self, package: &Name) -> LeaseRow {
-        let Extras { version, session, rare } = self.extras.as_deref().cloned().unwrap_or_default();
-        let Rare { pool, features, parent } = rare.map(|rare| *rare).unwrap_or_default();
+    pub(crate) fn row(&self, package: &Name) -> LeaseRow<'_> {
         LeaseRow {
             lease: self.id,
             app: self.app,
             package: package.clone(),
-            pool,
+            pool: self.pool().cloned(),
             class: self.class,
             quantity: self.quantity,
-            features,
-            parent,
+            features: Cow::Borrowed(self.features()),
+            parent: self.parent(),
             fence: self.fence(),
             granted_at_ms: self.granted_at_ms,
             renewed_led_ms: self.renewed_led_ms,
@@ -126,8 +147,8 @@ impl Lease {
             sequence: self.sequence,
             user: self.user,
             host: self.host,
-            version,
-            session,
+            version: Cow::Borrowed(self.version()),
+            session: Cow::Borrowed(self.session()),
             request: self.request(),
             replay_minute: self.replay_minute,
         }
@@ -208,15 +229,15 @@ impl Lease {
     }
 
     fn rare(&self) -> Option<&Rare> {
-        self.extras.as_deref()?.rare.as_deref()
+        self.rare.as_deref()
     }
 
     pub(crate) fn version(&self) -> &str {
-        self.extras.as_deref().map_or("", |extras| &extras.version)
+        self.version.as_deref().map_or("", |version| version)
     }
 
     pub(crate) fn session(&self) -> &str {
-        self.extras.as_deref().map_or("", |extras| &extras.session)
+        self.rare().map_or("", |rare| &rare.session)
     }
 
     /// The request that made it.
@@ -236,10 +257,11 @@ pub(super) struct LeaseTable {
     records: Records,
     by_id: SlotLookup,
     /// What `by_id` finds, in order: for whoever asks for one after the other.
-    ordered: BTreeSet<LeaseId>,
+    ordered: RunSet<LeaseId>,
     by_scope: SlotLookup,
     /// Leases that have a last civil millisecond of their own and no hold.
-    not_after: BTreeSet<(i64, LeaseId)>,
+    not_after: RunSet<(i64, LeaseId)>,
+    versions: RecentVersions,
 }
 
 /// Leases in their slots, and slots that are free.
@@ -279,9 +301,7 @@ impl LeaseTable {
 
     /// Leases after `after` in order of id.
     pub(super) fn after(&self, after: Option<LeaseId>) -> impl Iterator<Item = &Lease> {
-        use std::ops::Bound::{Excluded, Unbounded};
-        let from = after.map_or(Unbounded, Excluded);
-        self.ordered.range((from, Unbounded)).filter_map(|id| self.get(*id))
+        self.ordered.after(after).filter_map(|id| self.get(*id))
     }
 
     /// The lease whose own civil end comes first.
@@ -290,13 +310,14 @@ impl LeaseTable {
     }
 
     /// Takes a loaded lease in; it is found only after [`Self::index_loaded`].
-    pub(super) fn load(&mut self, lease: Lease) {
+    pub(super) fn load(&mut self, mut lease: Lease) {
+        self.versions.share(&mut lease);
         self.records.put(lease);
     }
 
     /// Builds all indexes; whether no id was there twice.
     pub(super) fn index_loaded(&mut self) -> bool {
-        let Self { records, by_id, ordered, by_scope, not_after } = self;
+        let Self { records, by_id, ordered, by_scope, not_after, .. } = self;
         let leases = || records.iter().map(|(_, lease)| lease);
         *ordered = leases().map(|lease| lease.id).collect();
         let ending = leases().filter_map(|lease| Some((lease.not_after_ms()?, lease.id)));
@@ -315,8 +336,9 @@ impl LeaseTable {
     }
 
     /// Takes a new lease in; gives its slot.
-    pub(super) fn insert(&mut self, lease: Lease) -> u32 {
-        let Self { records, by_id, ordered, by_scope, not_after } = self;
+    pub(super) fn insert(&mut self, mut lease: Lease) -> u32 {
+        let Self { records, by_id, ordered, by_scope, not_after, versions } = self;
+        versions.share(&mut lease);
         let (id, request) = (lease.id, lease.request());
         if let Some(not_after_ms) = lease.not_after_ms() {
             not_after.insert((not_after_ms, id));
@@ -331,7 +353,7 @@ impl LeaseTable {
     }
 
     pub(super) fn remove(&mut self, id: LeaseId) -> Option<Lease> {
-        let Self { records, by_id, ordered, by_scope, not_after } = self;
+        let Self { records, by_id, ordered, by_scope, not_after, .. } = self;
         let slot = by_id.take(&id, |slot| records.at(slot).id)?;
         if let Some(request) = records.at(slot).request() {
             by_scope.take(&request.scope, |slot| records.at(slot).scope);

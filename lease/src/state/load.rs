@@ -147,7 +147,7 @@ impl State {
     }
 
     fn load_lease(&mut self, loading: &mut Loading, row: &RowBytes<'_>) -> Result<(), LoadError> {
-        let lease: LeaseRow = row.read()?;
+        let lease: LeaseRow<'_> = row.read()?;
         row.hold(lease_key(lease.lease) == row.key)?;
         let missing = || LoadError::Missing(format!("package {} is missing", lease.package));
         let slot = self.slot(&lease.package).ok_or_else(missing)?;

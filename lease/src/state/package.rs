@@ -1,6 +1,6 @@
 //! A package in memory: its terms, what is out of it, and when something of it is due.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::command::{PackageTerms, SeatClass};
 use crate::ids::{LeaseId, Name};
@@ -8,6 +8,7 @@ use crate::money::Money;
 use crate::offline::HoldRow;
 use crate::operate::ReservedRow;
 use crate::rows::{Document, PackageRow, PackageState, Usage};
+use crate::runs::RunSet;
 
 use super::lease::Lease;
 
@@ -30,9 +31,9 @@ pub(crate) struct Package {
     pub(super) commit_in_use: u32,
     pub(super) overage_in_use: u32,
     /// Its live leases without a hold by end on the lease clock.
-    pub(super) expiry: BTreeSet<(u64, LeaseId)>,
+    pub(super) expiry: RunSet<(u64, LeaseId)>,
     /// Its held leases by the civil time from which the hold no longer keeps them.
-    pub(super) held: BTreeSet<(i64, LeaseId)>,
+    pub(super) held: RunSet<(i64, LeaseId)>,
     /// Commit and overage seats of held leases.
     pub(super) held_in_use: [u32; 2],
     /// Seats that are borrowed.
@@ -68,8 +69,8 @@ impl Package {
             unassigned_in_use: 0,
             commit_in_use: 0,
             overage_in_use: 0,
-            expiry: BTreeSet::new(),
-            held: BTreeSet::new(),
+            expiry: RunSet::default(),
+            held: RunSet::default(),
             held_in_use: [0; 2],
             borrowed: 0,
             reserved: None,
