@@ -37,6 +37,12 @@ pub(crate) trait RowEngine: Send + Sync {
     /// cut at any moment.
     fn sync_every_bytes(&self) -> usize;
 
+    /// Gives memory back that pages take beyond the bound of the cache: asked for when many rows
+    /// were read or written.
+    fn trim(&self) -> Result<(), EngineError> {
+        Ok(())
+    }
+
     /// Bytes its files take.
     fn size_on_disk(&self) -> Result<u64, EngineError>;
 }

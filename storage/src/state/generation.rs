@@ -221,7 +221,10 @@ impl<'a> RowWriter<'a> {
         let value = format::encode(Kind::Directory, VERSION, &record);
         self.batch.push((META_KEY.to_vec(), Some(value)));
         self.apply()?;
-        self.sync()
+        self.sync()?;
+        let generation = self.generation;
+        let trimmed = generation.engine.trim();
+        trimmed.map_err(|error| Fault::engine(&generation.path, "give memory back", error))
     }
 
     fn apply(&mut self) -> Result<(), Fault> {

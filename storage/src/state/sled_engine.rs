@@ -23,12 +23,17 @@
 //! * sled reuses a freed segment without asking whether the pages that were moved out of it are
 //!   durable, so a power cut between two syncs could take old rows with it. The store therefore
 //!   syncs so often ([`RowEngine::sync_every_bytes`]) that they are.
+//! * The bound of the cache holds for each of 256 shards, by number of page, and a shard looks at
+//!   it only after 64 accesses: up to 16,384 pages stay whatever the bound, some 200 MB. So after
+//!   much reading or writing, pages in most shards are read that often ([`SledEngine::trim`]).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use std::{io, ops};
+
+use parking_lot::Mutex;
 
 use super::engine::{
     Change, EngineError, EnginePage, PAGE_BYTES, PAGE_ROWS, RowEngine, RowEngines,
@@ -50,6 +55,48 @@ struct SledEngine {
     database: Box<dyn DiskFile>,
     blobs: PathBuf,
     sync_every_bytes: usize,
+    cache_bytes: u64,
+    passed: Mutex<Passed>,
+}
+
+/// Rows that were read or written.
+struct Passed {
+    /// Since the last trim.
+    rows: usize,
+    /// Until a key is kept.
+    skip: usize,
+    /// From one kept key to the next.
+    step: usize,
+    /// Keys all over the tree: pages of most shards.
+    keys: Vec<Vec<u8>>,
+}
+
+impl Default for Passed {
+    fn default() -> Self {
+        Self { rows: 0, skip: 0, step: FIRST_STEP, keys: Vec::new() }
+    }
+}
+
+impl Passed {
+    fn note<'a>(&mut self, keys: impl Iterator<Item = &'a Vec<u8>>) {
+        for key in keys {
+            self.rows += 1;
+            if self.skip > 0 {
+                self.skip -= 1;
+                continue;
+            }
+            if self.keys.len() == MAX_KEYS {
+                let mut place = 0;
+                self.keys.retain(|_| {
+                    place += 1;
+                    place % 2 == 1
+                });
+                self.step *= 2;
+            }
+            self.keys.push(key.clone());
+            self.skip = self.step;
+        }
+    }
 }
 
 impl RowEngines for SledEngines {
@@ -74,8 +121,11 @@ impl RowEngines for SledEngines {
         disk.sync_dir(&blobs)?;
         disk.sync_dir(dir)?;
         let sync_every_bytes = self.segment_bytes / UNSYNCED_FRACTION;
-        let disk = Arc::clone(disk);
-        Ok(Box::new(SledEngine { tree, disk, database, blobs, sync_every_bytes }))
+        let (disk, cache_bytes) = (Arc::clone(disk), self.cache_bytes);
+        let passed = Mutex::default();
+        let engine =
+            SledEngine { tree, disk, database, blobs, sync_every_bytes, cache_bytes, passed };
+        Ok(Box::new(engine))
     }
 }
 
@@ -87,7 +137,7 @@ impl RowEngine for SledEngine {
 
     fn page(&self, from: &[u8], after: bool) -> Result<EnginePage, EngineError> {
         let start = if after { ops::Bound::Excluded(from) } else { ops::Bound::Included(from) };
-        guarded(|| {
+        let page = guarded(|| {
             let mut page = EnginePage { rows: Vec::new(), last: false };
             let mut bytes = 0;
             let mut rows = self.tree.range::<&[u8], _>((start, ops::Bound::Unbounded));
@@ -101,7 +151,12 @@ impl RowEngine for SledEngine {
                 page.rows.push((key.to_vec(), value.to_vec()));
             }
             Ok(page)
-        })
+        })?;
+        self.passed.lock().note(page.rows.iter().map(|(key, _)| key));
+        if page.last {
+            self.trim()?;
+        }
+        Ok(page)
     }
 
     fn apply(&self, batch: &[Change]) -> Result<(), EngineError> {
@@ -112,6 +167,7 @@ impl RowEngine for SledEngine {
                 None => changes.remove(key.as_slice()),
             }
         }
+        self.passed.lock().note(batch.iter().map(|(key, _)| key));
         guarded(|| self.tree.apply_batch(changes))
     }
 
@@ -124,6 +180,22 @@ impl RowEngine for SledEngine {
 
     fn sync_every_bytes(&self) -> usize {
         self.sync_every_bytes
+    }
+
+    fn trim(&self) -> Result<(), EngineError> {
+        let mut passed = self.passed.lock();
+        if passed.rows < TRIMMED_AFTER_ROWS || self.database.len()? <= self.cache_bytes {
+            return Ok(());
+        }
+        passed.rows = 0;
+        guarded(|| {
+            for key in &passed.keys {
+                for _ in 0..ACCESSES_TO_EVICT {
+                    self.tree.get(key)?;
+                }
+            }
+            Ok(())
+        })
     }
 
     fn size_on_disk(&self) -> Result<u64, EngineError> {
@@ -178,6 +250,15 @@ fn refuse_blobs(disk: &dyn Disk, blobs: &Path) -> Result<(), EngineError> {
 /// its pages moved to. Rewriting pages makes a few bytes of a byte changed; an eighth of a segment
 /// leaves room for that.
 const UNSYNCED_FRACTION: usize = 8;
+/// Rows read or written after which a trim, some 50 ms, is worth its work: their pages take up to
+/// some 50 MB.
+const TRIMMED_AFTER_ROWS: usize = 128 << 10;
+/// Accesses after which a shard evicts.
+const ACCESSES_TO_EVICT: usize = 65;
+/// Kept keys: they miss an eighth of 256 shards.
+const MAX_KEYS: usize = 512;
+/// Some two to a page.
+const FIRST_STEP: usize = 16;
 /// What sled says of a file that is locked.
 const LOCKED: &str = "could not acquire lock";
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
@@ -186,3 +267,28 @@ const LOCK_TRIES: u32 = 400;
 const DATABASE_FILE: &str = "db";
 const CONFIG_FILE: &str = "conf";
 const BLOBS_DIR: &str = "blobs";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever their number, keys are kept from all over the rows.
+    #[test]
+    fn kept_keys_are_spread_over_the_rows() {
+        for rows in [1_usize, 100, 20_000, 300_000] {
+            let all: Vec<Vec<u8>> = (0..rows).map(|row| row.to_be_bytes().to_vec()).collect();
+            let mut passed = Passed::default();
+            all.chunks(256).for_each(|chunk| passed.note(chunk.iter()));
+            assert_eq!(passed.rows, rows);
+            assert!(passed.keys.len() <= MAX_KEYS);
+            let bounds = [all[rows - 1].clone()];
+            let mut before = &all[0];
+            for key in passed.keys.iter().chain(&bounds) {
+                let [before_row, row] = [before, key]
+                    .map(|key| usize::from_be_bytes(key.as_slice().try_into().unwrap()));
+                assert!(row - before_row <= (FIRST_STEP + 1).max(rows * 4 / MAX_KEYS), "{rows}");
+                before = key;
+            }
+        }
+    }
+}
