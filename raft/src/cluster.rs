@@ -32,6 +32,7 @@ use crate::config::ClusterConfig;
 use crate::context::{Context, Counters, Leadership, Peers, Raft};
 use crate::fatal::Fatal;
 use crate::forwards::Forwards;
+use crate::held::HeldLog;
 use crate::lead::Lead;
 use crate::log_store::LogStore;
 use crate::network::Network;
@@ -141,6 +142,7 @@ impl Cluster {
             reserve_bytes: AtomicU64::new(0),
             leader_heard_ns: AtomicU64::new(0),
             counters: Counters::default(),
+            held: HeldLog::default(),
             alarms: Mutex::default(),
             refused: Mutex::default(),
         });
@@ -346,7 +348,8 @@ impl Cluster {
         self.inner.changer.change(&change, deadline).await
     }
 
-    /// Writes a checkpoint now and waits for it; openraft then purges what it covers.
+    /// Writes a checkpoint now and waits until openraft knows it; what of the log it covers is let
+    /// go soon after.
     pub async fn checkpoint_now(&self) -> Result<(), ChangeError> {
         if !self.inner.context.has_room() {
             return Err(ChangeError::Failed("the disk has no room for a checkpoint".to_owned()));
@@ -358,8 +361,10 @@ impl Cluster {
             Ok(Err(error)) => return Err(self.failed(&error.to_string())),
             Err(panicked) => return Err(self.failed(&panicked.to_string())),
         }
-        let told = self.inner.raft.trigger().snapshot().await;
-        told.map_err(|error| ChangeError::Failed(error.to_string()))
+        let covered = self.inner.context.replica.checkpointed();
+        upkeep::tell_of_checkpoint(&self.inner.raft, covered)
+            .await
+            .map_err(|error| ChangeError::Failed(error.to_string()))
     }
 
     /// Resolves when this node must not go on: its storage failed or its state was found damaged.

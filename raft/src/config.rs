@@ -74,6 +74,9 @@ pub struct ClusterConfig {
     pub keep_log_entries: u64,
     /// Bytes kept for the same reason; whichever bound is reached first holds.
     pub keep_log_bytes: u64,
+    /// Bytes of log that may be kept for peers that are being sent a snapshot: all that came after
+    /// it, up to this. A peer that takes longer needs another snapshot.
+    pub held_log_bytes: u64,
     /// Size of one segment of the log in bytes.
     pub log_segment_bytes: u64,
     /// Memory for the newest entries in bytes.
@@ -97,6 +100,7 @@ impl ClusterConfig {
             checkpoint_interval: Duration::from_secs(30),
             keep_log_entries: 10_000,
             keep_log_bytes: 64 << 20,
+            held_log_bytes: 1 << 30,
             log_segment_bytes: 64 << 20,
             log_cache_bytes: 16 << 20,
             state_cache_bytes: 12 << 20,
@@ -131,7 +135,8 @@ impl ClusterConfig {
             // Our checkpoint is the snapshot; `checkpoint` says when.
             snapshot_policy: SnapshotPolicy::Never,
             snapshot_max_chunk_size: 1 << 20,
-            max_in_snapshot_log_to_keep: self.keep_log_entries,
+            // What may go is ours to say; see `upkeep`.
+            max_in_snapshot_log_to_keep: u64::MAX,
             // Purging happens once per checkpoint, so there is nothing to gather.
             purge_batch_size: 1,
             // The proposer keeps at most 32 entries in flight; the rest are messages of peers.

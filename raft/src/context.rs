@@ -17,6 +17,7 @@ use crate::clock::Reading;
 use crate::config::Timing;
 use crate::fatal::Fatal;
 use crate::frames::{Addressee, Refused, Request, Sender};
+use crate::held::HeldLog;
 use crate::lead::Lead;
 use crate::replica::Replica;
 use crate::state_machine::StateMachine;
@@ -89,6 +90,8 @@ pub(crate) struct Context {
     /// When a leader was last followed, by the monotonic clock; 0 for never.
     pub(crate) leader_heard_ns: AtomicU64,
     pub(crate) counters: Counters,
+    /// What of the log is kept for peers that are being sent a snapshot.
+    pub(crate) held: HeldLog,
     pub(crate) alarms: Mutex<BTreeSet<Alarm>>,
     /// Peers that this node refuses, or that refuse it.
     pub(crate) refused: Mutex<BTreeSet<NodeId>>,

@@ -45,6 +45,7 @@ mod context;
 mod fatal;
 mod forwards;
 mod frames;
+mod held;
 mod integrity;
 mod lead;
 mod log_store;

@@ -28,7 +28,7 @@ use openraft::{BasicNode, RaftNetworkFactory, RaftNetworkV2};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use storage::log::LogEntry;
-use storage::state::SnapshotChunks;
+use storage::state::{SnapshotChunks, SnapshotHandle};
 
 use crate::clock::Acknowledgement;
 use crate::context::{Context, count};
@@ -40,7 +40,7 @@ use crate::pipeline;
 use crate::state_machine::{RaftSnapshot, SnapshotFile};
 use crate::transport::{PeerCall, PeerStream, TransportError};
 use crate::types::{
-    StoredVote, TypeConfig, Vote, encode_membership, log_id_of, position_of, to_log_entry,
+    SnapshotMeta, StoredVote, TypeConfig, Vote, encode_membership, log_id_of, position_of, to_log_entry,
 };
 use crate::workers::Workers;
 
@@ -165,6 +165,42 @@ impl Peer {
     pub(crate) fn now_ns(&self) -> u64 {
         self.context.clock.monotonic_ns()
     }
+
+    async fn send_snapshot(
+        &self,
+        vote: Vote,
+        meta: &SnapshotMeta,
+        handle: &SnapshotHandle,
+        cancel: impl Future<Output = ReplicationClosed>,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let chunks = handle.chunks().map_err(|error| streaming(unreachable(&error)))?;
+        let body = SendSnapshot {
+            vote: StoredVote::from(&vote),
+            last: meta.last_log_id.as_ref().map(position_of),
+            membership: encode_membership(&meta.last_membership),
+        };
+        let (peer, index, rows) = (self.target, body.last.map(|it| it.index), handle.totals().rows);
+        let begun = stream::once(async move {
+            tracing::info!(peer, index, rows, "a snapshot is on its way to a peer");
+        });
+        let chunks = read_ahead(chunks, self.context.workers.clone());
+        let sending = self.context.transport.send_snapshot(
+            self.target,
+            encode(&self.context.request(self.target, body)),
+            begun.filter_map(|()| future::ready(None)).chain(chunks).boxed(),
+            SNAPSHOT_DEADLINE,
+        );
+        let answer = tokio::select! {
+            answer = sending => answer.map_err(|error| streaming(transport_error(&error)))?,
+            closed = cancel => return Err(StreamingError::Closed(closed)),
+            () = self.restarted() => {
+                let what = "the peer's process is another than the one it was begun for";
+                return Err(streaming(RPCError::Network(NetworkError::from_string(what))));
+            }
+        };
+        let received = self.accept::<SnapshotReceived>(&answer).map_err(streaming)?;
+        Ok(SnapshotResponse::new(received.body.vote.into()))
+    }
 }
 
 struct Accepted<A> {
@@ -242,30 +278,25 @@ impl RaftNetworkV2<TypeConfig> for Peer {
             let what = "only a checkpoint of this node can be sent";
             return Err(StreamingError::Unreachable(Unreachable::from_string(what)));
         };
-        let chunks = handle.chunks().map_err(|error| streaming(unreachable(&error)))?;
-        let body = SendSnapshot {
-            vote: StoredVote::from(&vote),
-            last: snapshot.meta.last_log_id.as_ref().map(position_of),
-            membership: encode_membership(&snapshot.meta.last_membership),
-        };
-        let request = self.context.request(self.target, body);
-        let sending = self.context.transport.send_snapshot(
-            self.target,
-            encode(&request),
-            read_ahead(chunks, self.context.workers.clone()),
-            SNAPSHOT_DEADLINE,
-        );
-        let answer = tokio::select! {
-            answer = sending => answer.map_err(|error| streaming(transport_error(&error)))?,
-            closed = cancel => return Err(StreamingError::Closed(closed)),
-            () = self.restarted() => {
-                let what = "the peer's process is another than the one it was begun for";
-                return Err(streaming(RPCError::Network(NetworkError::from_string(what))));
+        let context = Arc::clone(&self.context);
+        let (peer, began_ns) = (self.target, self.now_ns());
+        let index = snapshot.meta.last_log_id.as_ref().map_or(0, |last| last.index);
+        let holding = context.held.hold(peer, index);
+        let sent = self.send_snapshot(vote, &snapshot.meta, &handle, cancel).await;
+        let now_ns = self.now_ns();
+        let took_ms = now_ns.saturating_sub(began_ns) / 1_000_000;
+        match &sent {
+            Ok(_) => {
+                count(&context.counters.snapshots_sent, 1);
+                let last = context.log.state().last.map_or(0, |last| last.index);
+                holding.installed(last, now_ns);
+                tracing::info!(peer, index, took_ms, "a peer has installed a snapshot");
             }
-        };
-        count(&self.context.counters.snapshots_sent, 1);
-        let received = self.accept::<SnapshotReceived>(&answer).map_err(streaming)?;
-        Ok(SnapshotResponse::new(received.body.vote.into()))
+            // A peer that is not there is asked again and again.
+            Err(StreamingError::Unreachable(_) | StreamingError::Closed(_)) => {}
+            Err(error) => tracing::warn!(peer, index, took_ms, %error, "a snapshot was not sent"),
+        }
+        sent
     }
 
     async fn transfer_leader(

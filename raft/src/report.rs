@@ -56,7 +56,7 @@ pub(crate) fn status(context: &Context, raft: &Raft, recovered: bool) -> Status 
 }
 
 /// Up to where each peer's log is known to be this leader's.
-fn matched(metrics: &RaftMetrics<TypeConfig>) -> BTreeMap<NodeId, u64> {
+pub(crate) fn matched(metrics: &RaftMetrics<TypeConfig>) -> BTreeMap<NodeId, u64> {
     let peers = metrics.replication.iter().flatten();
     peers.filter_map(|(peer, matched)| Some((*peer, matched.as_ref()?.index))).collect()
 }

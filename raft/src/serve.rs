@@ -121,11 +121,16 @@ impl Server {
         }
         let body = request.body;
         let membership = decode_membership(&body.membership).map_err(HandleError::Malformed)?;
+        let index = body.last.map_or(0, |last| last.index);
+        tracing::info!(peer = from, index, "a snapshot is being received");
         let incoming = self.receive(chunks).await?.whole();
+        let bytes = incoming.len();
+        tracing::info!(index, bytes, "a snapshot is being installed");
         let meta =
             SnapshotMeta { last_log_id: body.last.map(log_id_of), last_membership: membership };
         let snapshot = RaftSnapshot { meta, snapshot: SnapshotFile::Received(incoming) };
         let installed = self.raft.install_full_snapshot(body.vote.into(), snapshot).await;
+        tracing::info!(index, is_installed = installed.is_ok(), "a snapshot is done with");
         let answer = installed
             .map(|answer| SnapshotReceived { vote: StoredVote::from(&answer.vote) })
             .map_err(|error| Refused::Failed(error.to_string()));

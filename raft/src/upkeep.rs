@@ -1,14 +1,22 @@
 //! When a checkpoint is due, and what of the log may go after it.
 //!
-//! openraft is told of a checkpoint by asking it for a snapshot, which is one; it then purges the
-//! log but for the newest entries. The bound in bytes is ours.
+//! openraft is told of a checkpoint by asking it for a snapshot, which is one. Of the log that it
+//! covers, the newest entries stay, up to a number and a size, and what peers need after a snapshot
+//! that they are being sent (`held`).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use openraft::RaftMetrics;
+use openraft::async_runtime::WatchReceiver;
+use openraft::errors::Fatal as RaftFatal;
+
 use crate::config::ClusterConfig;
 use crate::context::{Context, Raft, stopped};
+use crate::report::matched;
+use crate::status::Position;
+use crate::types::{TypeConfig, position_of};
 
 /// Runs until the node stops.
 pub(crate) async fn upkeep(context: Arc<Context>, raft: Raft, config: ClusterConfig) {
@@ -32,10 +40,11 @@ pub(crate) async fn upkeep(context: Arc<Context>, raft: Raft, config: ClusterCon
                 return;
             }
         }
+        cut_log(&context, &raft, &config).await;
         let checkpoints = context.replica.counters.checkpoints.load(Ordering::Relaxed);
         if checkpoints != last.checkpoints && context.replica.store.has_room_for(LEAST_ROOM, 0) {
             last.checkpoints = checkpoints;
-            shed(&context, &raft, config.keep_log_bytes).await;
+            maintain(&context).await;
         }
     }
 }
@@ -62,15 +71,53 @@ impl Last {
     }
 }
 
-/// Lets go of what a finished checkpoint has made unnecessary, in the log and in the state store.
-/// The store's file is written anew only where the disk has room for that beside all else.
-async fn shed(context: &Arc<Context>, raft: &Raft, keep_log_bytes: u64) {
-    let covered = context.replica.checkpointed().map(|position| position.index);
-    let bound = context.replica.index_before_last_bytes(keep_log_bytes);
-    if let (Some(covered), Some(bound)) = (covered, bound) {
-        // An error means that openraft has stopped, which `conduct` reports.
-        let _ = raft.trigger().purge_log(bound.min(covered)).await;
+/// Has openraft take a checkpoint up to here for its snapshot, and waits until it has.
+pub(crate) async fn tell_of_checkpoint(
+    raft: &Raft,
+    covered: Option<Position>,
+) -> Result<(), RaftFatal<TypeConfig>> {
+    let mut metrics = raft.metrics();
+    let known = |metrics: &RaftMetrics<TypeConfig>| metrics.snapshot.as_ref().map(position_of);
+    let mut newest = known(&metrics.borrow_watched());
+    if newest >= covered {
+        return Ok(());
     }
+    raft.trigger().snapshot().await?;
+    loop {
+        metrics.changed().await.map_err(|_| RaftFatal::Stopped)?;
+        let now = known(&metrics.borrow_watched());
+        if now >= covered {
+            return Ok(());
+        }
+        // One that was under way: while it was, nothing was asked for.
+        if now != std::mem::replace(&mut newest, now) {
+            raft.trigger().snapshot().await?;
+        }
+    }
+}
+
+/// Lets go of the log that is covered by a checkpoint and needed by nobody.
+async fn cut_log(context: &Context, raft: &Raft, config: &ClusterConfig) {
+    let Some(covered) = context.replica.checkpointed().map(|position| position.index) else {
+        return;
+    };
+    let by_number = covered.saturating_sub(config.keep_log_entries);
+    let by_bytes = context.replica.index_before_last_bytes(config.keep_log_bytes).unwrap_or(0);
+    let mut upto = by_number.max(by_bytes.min(covered));
+    let log_bytes = context.log.metrics().segments.saturating_mul(config.log_segment_bytes);
+    if context.has_room() && log_bytes <= config.held_log_bytes {
+        let matched = matched(&raft.metrics().borrow_watched());
+        upto = upto.min(context.held.free_up_to(&matched, context.clock.monotonic_ns()));
+    }
+    if upto > context.log.state().purged.map_or(0, |purged| purged.index) {
+        // An error means that openraft has stopped, which `conduct` reports.
+        let _ = raft.trigger().purge_log(upto).await;
+    }
+}
+
+/// Lets go of what a finished checkpoint has made unnecessary in the state store. Its file is
+/// written anew only where the disk has room for that beside all else.
+async fn maintain(context: &Context) {
     let store = context.replica.store.clone();
     let reserve_bytes = context.reserve_bytes.load(Ordering::Relaxed);
     let maintained = context.workers.run(move || store.maintain(reserve_bytes)).await;

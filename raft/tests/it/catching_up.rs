@@ -1,5 +1,6 @@
 //! Nodes that were away: they catch up by log, by snapshot, or are told to rejoin.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use lease::command::{Command, Member};
@@ -35,18 +36,7 @@ async fn left_behind(world: &mut World) -> (u64, u64) {
     let at = world.leader().await;
     world.write(at, 899).await;
     world.stop(away).await;
-    for number in 900..1_000 {
-        world.write(at, number).await;
-    }
-    for node in world.ids() {
-        world.node(node).checkpoint_now().await.expect("a checkpoint");
-    }
-    // openraft purges when it has been told of the snapshot.
-    for node in world.ids() {
-        let cluster = world.node(node);
-        let purged = cluster.wait_until(|_| cluster.metrics().log.entries < 50);
-        soon("a purge", purged).await;
-    }
+    write_and_cut(world, at, 900, &world.ids()).await;
     for number in 1_000..1_010 {
         world.write(at, number).await;
     }
@@ -68,6 +58,46 @@ async fn a_node_that_was_away_too_long_catches_up_by_snapshot() {
     world.start(away).await;
     world.settle().await;
     assert!(world.has(away, 950).await);
+}
+
+/// Writes a hundred entries and checkpoints, and waits until these have cut their logs.
+async fn write_and_cut(world: &World, at: u64, first: u64, cutting: &[u64]) {
+    for number in first..first + 100 {
+        world.write(at, number).await;
+    }
+    for node in BTreeSet::from_iter(cutting.iter().chain([&at])) {
+        world.node(*node).checkpoint_now().await.expect("a checkpoint");
+    }
+    for node in cutting {
+        cut(world, *node).await;
+    }
+}
+
+/// Waits until a node has cut its log.
+async fn cut(world: &World, node: u64) {
+    let cluster = world.node(node);
+    soon("a cut", cluster.wait_until(|_| cluster.metrics().log.entries < 50)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_snapshot_took_long_goes_on_from_the_log() {
+    let mut world = World::ready_with(3, 5, 900_000, keeps_little).await;
+    let (away, at) = left_behind(&mut world).await;
+    let other = world.ids().into_iter().find(|node| *node != at).unwrap();
+    world.net.hold_snapshots(true);
+    let begun = world.net.total(at, PeerCall::Snapshot);
+    world.start(away).await;
+    soon("a snapshot", world.net.wait_for_total(at, PeerCall::Snapshot, begun + 1)).await;
+    // Twice, so that the leader, too, has looked what may go.
+    write_and_cut(&world, at, 1_100, &[other]).await;
+    write_and_cut(&world, at, 1_200, &[other]).await;
+    let begun = world.net.total(at, PeerCall::Snapshot);
+    world.net.hold_snapshots(false);
+    world.settle().await;
+    assert!(world.has(away, 1_299).await);
+    assert_eq!(world.net.total(at, PeerCall::Snapshot), begun, "it needs another snapshot");
+    // Nobody needs it any more.
+    cut(&world, at).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -22,6 +22,8 @@ pub(crate) struct Net {
     cut: watch::Sender<BTreeSet<NodeId>>,
     /// Whether the answers of streams wait.
     held: watch::Sender<bool>,
+    /// Whether those of snapshots do.
+    held_snapshots: watch::Sender<bool>,
     calls: watch::Sender<BTreeMap<(NodeId, PeerCall), u64>>,
     streams: AtomicU64,
 }
@@ -65,6 +67,11 @@ impl Net {
     /// Holds the answers of all streams up, or lets those that wait and all others go.
     pub(crate) fn hold_answers(&self, hold: bool) {
         self.held.send_replace(hold);
+    }
+
+    /// Holds the answers to snapshots up, or lets those that wait and all others go.
+    pub(crate) fn hold_snapshots(&self, hold: bool) {
+        self.held_snapshots.send_replace(hold);
     }
 
     /// Waits until a node has made this many more calls of a kind.
@@ -215,7 +222,12 @@ impl Transport for Link {
         Box::pin(async move {
             let peer = self.net.reach(to)?;
             self.net.count(self.from, PeerCall::Snapshot);
-            let work = async move { peer.handle_snapshot(self.from, header, chunks).await };
+            let work = async move {
+                let answer = peer.handle_snapshot(self.from, header, chunks).await;
+                let mut held = self.net.held_snapshots.subscribe();
+                held.wait_for(|held| !held).await.expect("the network stays");
+                answer
+            };
             self.net.over_the_link(self.from, to, deadline, work).await
         })
     }
