@@ -377,7 +377,7 @@ fn receive(
         let written = chunk.and_then(|chunk| incoming.write(&chunk));
         written.map_err(|source| OfflineError::Io { what: "copy the snapshot", source })?;
     }
-    store.install(incoming).map(drop).map_err(OfflineError::from)
+    store.install(incoming, &|| {}).map(drop).map_err(OfflineError::from)
 }
 
 fn open_log(

@@ -358,10 +358,15 @@ impl Replica {
         Ok(())
     }
 
-    /// Makes a received snapshot the state; blocks. The ledger is replaced at once or not at all.
-    pub(crate) fn install(&self, incoming: Incoming) -> Result<(), Failure> {
+    /// Makes a received snapshot the state; blocks, and calls `between` after every few hundred
+    /// rows. The ledger is replaced at once or not at all.
+    pub(crate) fn install(
+        &self,
+        incoming: Incoming,
+        between: &dyn Fn(),
+    ) -> Result<(), Failure> {
         let _one = self.checkpointing.lock();
-        self.store.install(incoming)?;
+        self.store.install(incoming, between)?;
         let machine = load_machine(&self.store)?;
         let mark = machine.applied;
         let civil_ms = machine.ledger.clock().civil_ms;

@@ -81,14 +81,15 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         snapshot: SnapshotFile,
     ) -> Result<(), io::Error> {
         let replica = Arc::clone(&self.replica);
-        self.blocking(move || {
+        let (workers, pausing) = (self.workers.clone(), self.workers.clone());
+        let install = move || {
             let incoming = match snapshot {
                 SnapshotFile::Received(incoming) => incoming,
                 SnapshotFile::Held(handle) => copy(&replica, &handle)?,
             };
-            replica.install(incoming).map_err(storage_failure)
-        })
-        .await?;
+            replica.install(incoming, &|| pausing.pause()).map_err(storage_failure)
+        };
+        self.blocking(move || workers.run_behind(install)).await?;
         let installed = self.replica.checkpointed();
         if installed == meta.last_log_id.as_ref().map(position_of) {
             return Ok(());

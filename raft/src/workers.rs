@@ -10,6 +10,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use storage::log::{Log, LogWriter, Step};
@@ -54,6 +55,29 @@ impl Workers {
         }
     }
 
+    /// Does long work that nobody waits for, beside whatever else wants the processor; blocks until
+    /// it is done.
+    pub(crate) fn run_behind<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        if self.are_in_place() {
+            return work();
+        }
+        // On a thread of its own: one that has stepped back may not step forward again.
+        thread::scope(|scope| {
+            let behind = scope.spawn(|| {
+                step_back();
+                work()
+            });
+            behind.join().unwrap_or_else(|panicked| std::panic::resume_unwind(panicked))
+        })
+    }
+
+    /// A pause within such work.
+    pub(crate) fn pause(&self) {
+        if !self.are_in_place() {
+            thread::sleep(PAUSE);
+        }
+    }
+
     /// Whether work is done in its place.
     pub(crate) fn are_in_place(&self) -> bool {
         matches!(self, Self::InPlace(_))
@@ -91,5 +115,18 @@ async fn pause(time: Duration) {
     }
 }
 
+/// Lowers the priority of this thread.
+fn step_back() {
+    // On Linux the priority is each thread's own. Without it the work is done all the same.
+    if let Err(error) = rustix::process::setpriority_process(None, BEHIND_NICE) {
+        tracing::debug!(%error, "the priority of a thread was not lowered");
+    }
+}
+
+/// A tenth of what a thread gets that wants the same processor all the time.
+const BEHIND_NICE: i32 = 10;
+/// Between some milliseconds of work that nobody waits for. A priority alone lets others wait for
+/// the scheduler and for the disk.
+const PAUSE: Duration = Duration::from_millis(1);
 /// As a log's thread for files looks again.
 const LOOK_FOR_ROOM: Duration = Duration::from_millis(250);

@@ -180,12 +180,26 @@ pub(crate) struct RowWriter<'a> {
     batch: Vec<Change>,
     batch_bytes: usize,
     unsynced_bytes: usize,
+    /// Called after each batch.
+    between: &'a dyn Fn(),
 }
 
 impl<'a> RowWriter<'a> {
     /// Into a generation that nothing depends on yet: what a crash leaves of it is thrown away.
     pub(crate) fn into_fresh(generation: &'a Generation) -> Self {
-        Self { generation, syncing: false, batch: Vec::new(), batch_bytes: 0, unsynced_bytes: 0 }
+        Self {
+            generation,
+            syncing: false,
+            batch: Vec::new(),
+            batch_bytes: 0,
+            unsynced_bytes: 0,
+            between: &|| {},
+        }
+    }
+
+    /// The same, with something to do after each batch.
+    pub(crate) fn with_pauses(self, between: &'a dyn Fn()) -> Self {
+        Self { between, ..self }
     }
 
     /// Into the current generation, whose older rows must survive a power cut at any moment: syncs
@@ -237,6 +251,7 @@ impl<'a> RowWriter<'a> {
             .apply(&self.batch)
             .map_err(|error| Fault::engine(&generation.path, "write rows", error))?;
         self.batch.clear();
+        (self.between)();
         self.unsynced_bytes += std::mem::take(&mut self.batch_bytes);
         if self.syncing && self.unsynced_bytes >= generation.engine.sync_every_bytes() {
             self.sync()?;

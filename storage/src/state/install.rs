@@ -20,19 +20,36 @@ use crate::snapshot::{SnapshotError, SnapshotItem, SnapshotReader};
 
 impl StateStore {
     /// Makes a received snapshot the state, in place of all there is, and removes its file.
-    /// Gives what its checkpoint said; [`StateStore::load`] then gives its rows.
-    pub fn install(&self, incoming: Incoming) -> Result<CheckpointMeta, InstallError> {
-        self.install_file(incoming.path())
+    /// Gives what its checkpoint said; [`StateStore::load`] then gives its rows. `between` is
+    /// called after every few hundred rows, for a pause that leaves the machine to others.
+    pub fn install(
+        &self,
+        incoming: Incoming,
+        between: &dyn Fn(),
+    ) -> Result<CheckpointMeta, InstallError> {
+        self.install_with_pauses(incoming.path(), between)
     }
 
     /// Makes the snapshot in a file the state, in place of all there is. The file stays.
     pub fn install_file(&self, path: &Path) -> Result<CheckpointMeta, InstallError> {
+        self.install_with_pauses(path, &|| {})
+    }
+
+    fn install_with_pauses(
+        &self,
+        path: &Path,
+        between: &dyn Fn(),
+    ) -> Result<CheckpointMeta, InstallError> {
         let inner = &self.inner;
         let _work = inner.work.lock();
         self.refuse_when_poisoned()?;
         let number = self.next_generation()?;
         let after = inner.state.lock().stored.number + 1;
-        match self.build(number, |fresh| fill_from_file(inner.disk.as_ref(), fresh, path, after)) {
+        let fill = |fresh: &Generation| {
+            let writer = RowWriter::into_fresh(fresh).with_pauses(between);
+            fill_from_file(inner.disk.as_ref(), writer, path, after)
+        };
+        match self.build(number, fill) {
             Ok((fresh, stored)) => {
                 let meta = stored.meta.clone();
                 let switched = self.switch(fresh, stored);
@@ -122,14 +139,13 @@ impl StateStore {
 
 fn fill_from_file(
     disk: &dyn Disk,
-    fresh: &Generation,
+    mut writer: RowWriter<'_>,
     path: &Path,
     number: u64,
 ) -> Result<Stored, InstallError> {
     let file = disk.open(path).map_err(SnapshotError::Io)?;
     let mut reader =
         SnapshotReader::new(DiskReader::new(file.as_ref()).map_err(SnapshotError::Io)?);
-    let mut writer = RowWriter::into_fresh(fresh);
     let mut stored = None;
     while let Some(item) = reader.next()? {
         match item {

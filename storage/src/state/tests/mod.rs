@@ -145,7 +145,7 @@ fn install(store: &StateStore, snapshot: &[u8]) -> Result<CheckpointMeta, Instal
     for part in snapshot.chunks(10_000) {
         incoming.write(part).map_err(SnapshotError::Io)?;
     }
-    store.install(incoming)
+    store.install(incoming, &|| {})
 }
 
 /// Rows of every table, which churn: most of what one step writes, the next ones overwrite or

@@ -184,6 +184,9 @@ async fn snapshot(
     settings: &Settings,
     progress: &Progress,
 ) -> Result<Found> {
+    // The checkpoint of what was written before would be taken for the steady load's own.
+    progress.doing(format!("snapshot: {} s of quiet", QUIET.as_secs()));
+    tokio::time::sleep(QUIET).await;
     progress.doing("a steady load before the snapshot");
     let pace = Pace::Open { per_second: STEADY_PER_SECOND };
     let before = steady(system, pace, settings).await?;
