@@ -74,8 +74,8 @@ pub struct ClusterConfig {
     pub keep_log_entries: u64,
     /// Bytes kept for the same reason; whichever bound is reached first holds.
     pub keep_log_bytes: u64,
-    /// Bytes of log that may be kept for peers that are being sent a snapshot: all that came after
-    /// it, up to this. A peer that takes longer needs another snapshot.
+    /// Size of the log, in whole segments, up to which it is kept for peers that are being sent a
+    /// snapshot. A peer that takes longer needs another one.
     pub held_log_bytes: u64,
     /// Size of one segment of the log in bytes.
     pub log_segment_bytes: u64,
@@ -132,7 +132,7 @@ impl ClusterConfig {
             max_append_entries: Some(256),
             // Only what was purged needs a snapshot: reading 10,000 entries is cheaper.
             replication_lag_threshold: u64::MAX,
-            // Our checkpoint is the snapshot; `checkpoint` says when.
+            // Our checkpoint is the snapshot; `upkeep` says when.
             snapshot_policy: SnapshotPolicy::Never,
             snapshot_max_chunk_size: 1 << 20,
             // What may go is ours to say; see `upkeep`.

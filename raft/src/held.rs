@@ -4,6 +4,9 @@
 //! a large one takes longer than the pause between two checkpoints, after each of which the log is
 //! cut: without this, a peer that is done with one snapshot would need the next, for ever.
 //!
+//! Only who leads holds: after a change of leaders, the new one may have cut its log already, and
+//! the peer is sent another snapshot.
+//!
 //! ```text
 //! hold ──► sent ──► installed ──► the peer's log reaches what the leader's had then: let go
 //!            └ failed: let go           └ it does not within CATCH_UP: let go
@@ -47,9 +50,14 @@ impl HeldLog {
         Holding { log: self, peer, serial }
     }
 
-    /// The index up to which nothing is held: entries after it must stay. `matched` says how far
-    /// each peer's log is known to be this leader's.
-    pub(crate) fn free_up_to(&self, matched: &BTreeMap<NodeId, u64>, now_ns: u64) -> u64 {
+    /// The index up to which nothing is held: entries after it must stay. `purged` is how far the
+    /// log is cut already, `matched` how far each peer's log is known to be this leader's.
+    pub(crate) fn free_up_to(
+        &self,
+        purged: u64,
+        matched: &BTreeMap<NodeId, u64>,
+        now_ns: u64,
+    ) -> u64 {
         let mut peers = self.peers.lock();
         peers.retain(|peer, held| {
             held.installed.is_none_or(|installed| {
@@ -57,7 +65,9 @@ impl HeldLog {
                 !is_there && now_ns < installed.until_ns
             })
         });
-        peers.values().map(|held| held.after).min().unwrap_or(u64::MAX)
+        // What follows a snapshot from before the cut is gone, whatever else is kept.
+        let held = peers.values().map(|held| held.after).filter(|after| *after >= purged);
+        held.min().unwrap_or(u64::MAX)
     }
 
     fn change(&self, peer: NodeId, serial: u64, change: impl FnOnce(Held) -> Option<Held>) {
@@ -104,12 +114,28 @@ mod tests {
 
     #[derive(Debug, Clone)]
     enum Step {
-        Begin { peer: NodeId, after: u64 },
+        Begin {
+            peer: NodeId,
+            after: u64,
+        },
         /// Ends the snapshot that was begun as the n-th of those under way.
-        Install { which: usize, index: u64 },
-        Fail { which: usize },
-        Match { peer: NodeId, index: u64 },
-        Pass { ns: u64 },
+        Install {
+            which: usize,
+            index: u64,
+        },
+        Fail {
+            which: usize,
+        },
+        Match {
+            peer: NodeId,
+            index: u64,
+        },
+        Pass {
+            ns: u64,
+        },
+        Cut {
+            upto: u64,
+        },
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -120,6 +146,7 @@ mod tests {
             (0_usize..4).prop_map(|which| Step::Fail { which }),
             (peer(), 0_u64..100).prop_map(|(peer, index)| Step::Match { peer, index }),
             (0..CATCH_UP.as_nanos() as u64).prop_map(|ns| Step::Pass { ns }),
+            (0_u64..100).prop_map(|upto| Step::Cut { upto }),
         ]
     }
 
@@ -139,13 +166,14 @@ mod tests {
             let log = HeldLog::default();
             let mut under_way = Vec::new();
             let mut model = BTreeMap::<NodeId, Newest>::new();
-            let (mut matched, mut now_ns, mut begun) = (BTreeMap::new(), 0, 0);
+            let (mut matched, mut now_ns, mut begun, mut purged) = (BTreeMap::new(), 0, 0, 0);
             for step in steps {
                 match step {
                     Step::Begin { peer, after } => {
                         begun += 1;
                         under_way.push((peer, begun, log.hold(peer, after)));
-                        model.insert(peer, Newest { id: begun, after: Some(after), installed: None });
+                        let newest = Newest { id: begun, after: Some(after), installed: None };
+                        model.insert(peer, newest);
                     }
                     Step::Install { which, index } if which < under_way.len() => {
                         let (peer, id, holding) = under_way.remove(which);
@@ -166,6 +194,7 @@ mod tests {
                         matched.insert(peer, index);
                     }
                     Step::Pass { ns } => now_ns += ns,
+                    Step::Cut { upto } => purged = upto.max(purged),
                     Step::Install { .. } | Step::Fail { .. } => {}
                 }
                 for (peer, newest) in &mut model {
@@ -176,8 +205,9 @@ mod tests {
                         *newest = Newest::default();
                     }
                 }
-                let wanted = model.values().filter_map(|newest| newest.after).min();
-                prop_assert_eq!(log.free_up_to(&matched, now_ns), wanted.unwrap_or(u64::MAX));
+                let held = model.values().filter_map(|newest| newest.after);
+                let wanted = held.filter(|after| *after >= purged).min().unwrap_or(u64::MAX);
+                prop_assert_eq!(log.free_up_to(purged, &matched, now_ns), wanted);
             }
         }
     }

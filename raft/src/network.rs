@@ -40,7 +40,8 @@ use crate::pipeline;
 use crate::state_machine::{RaftSnapshot, SnapshotFile};
 use crate::transport::{PeerCall, PeerStream, TransportError};
 use crate::types::{
-    SnapshotMeta, StoredVote, TypeConfig, Vote, encode_membership, log_id_of, position_of, to_log_entry,
+    SnapshotMeta, StoredVote, TypeConfig, Vote, encode_membership, log_id_of, position_of,
+    to_log_entry,
 };
 use crate::workers::Workers;
 
@@ -282,18 +283,20 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         let (peer, began_ns) = (self.target, self.now_ns());
         let index = snapshot.meta.last_log_id.as_ref().map_or(0, |last| last.index);
         let holding = context.held.hold(peer, index);
+        let sent_vote = vote;
         let sent = self.send_snapshot(vote, &snapshot.meta, &handle, cancel).await;
         let now_ns = self.now_ns();
         let took_ms = now_ns.saturating_sub(began_ns) / 1_000_000;
         match &sent {
-            Ok(_) => {
+            // One that has given a higher vote has not taken it.
+            Ok(answer) if answer.vote == sent_vote => {
                 count(&context.counters.snapshots_sent, 1);
                 let last = context.log.state().last.map_or(0, |last| last.index);
                 holding.installed(last, now_ns);
                 tracing::info!(peer, index, took_ms, "a peer has installed a snapshot");
             }
             // A peer that is not there is asked again and again.
-            Err(StreamingError::Unreachable(_) | StreamingError::Closed(_)) => {}
+            Ok(_) | Err(StreamingError::Unreachable(_) | StreamingError::Closed(_)) => {}
             Err(error) => tracing::warn!(peer, index, took_ms, %error, "a snapshot was not sent"),
         }
         sent

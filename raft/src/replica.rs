@@ -8,7 +8,7 @@
 //! ```text
 //! apply ──► machine (lock) ──► watch: applied
 //!               │ begin_changes + meta, take_more …
-//!               └──► StateStore::checkpoint ──► log: durable mark ──► openraft may purge
+//!               └──► StateStore::checkpoint ──► log: durable mark ──► the log may be cut
 //! ```
 //!
 //! What it leaves to others: openraft's view of all this (`state_machine`), and when a checkpoint
@@ -360,11 +360,7 @@ impl Replica {
 
     /// Makes a received snapshot the state; blocks, and calls `between` after every few hundred
     /// rows. The ledger is replaced at once or not at all.
-    pub(crate) fn install(
-        &self,
-        incoming: Incoming,
-        between: &dyn Fn(),
-    ) -> Result<(), Failure> {
+    pub(crate) fn install(&self, incoming: Incoming, between: &dyn Fn()) -> Result<(), Failure> {
         let _one = self.checkpointing.lock();
         self.store.install(incoming, between)?;
         let machine = load_machine(&self.store)?;

@@ -130,7 +130,9 @@ impl Server {
             SnapshotMeta { last_log_id: body.last.map(log_id_of), last_membership: membership };
         let snapshot = RaftSnapshot { meta, snapshot: SnapshotFile::Received(incoming) };
         let installed = self.raft.install_full_snapshot(body.vote.into(), snapshot).await;
-        tracing::info!(index, is_installed = installed.is_ok(), "a snapshot is done with");
+        let is_installed =
+            installed.as_ref().is_ok_and(|it| StoredVote::from(&it.vote) == body.vote);
+        tracing::info!(index, is_installed, "a snapshot is done with");
         let answer = installed
             .map(|answer| SnapshotReceived { vote: StoredVote::from(&answer.vote) })
             .map_err(|error| Refused::Failed(error.to_string()));

@@ -28,6 +28,7 @@ pub(crate) async fn upkeep(context: Arc<Context>, raft: Raft, config: ClusterCon
         at_ns: context.clock.monotonic_ns(),
         checkpoints: 0,
     };
+    let mut cut = Cut::default();
     loop {
         tokio::select! {
             () = stopped(&mut stopping) => return,
@@ -40,7 +41,7 @@ pub(crate) async fn upkeep(context: Arc<Context>, raft: Raft, config: ClusterCon
                 return;
             }
         }
-        cut_log(&context, &raft, &config).await;
+        cut.perform(&context, &raft, &config).await;
         let checkpoints = context.replica.counters.checkpoints.load(Ordering::Relaxed);
         if checkpoints != last.checkpoints && context.replica.store.has_room_for(LEAST_ROOM, 0) {
             last.checkpoints = checkpoints;
@@ -78,41 +79,65 @@ pub(crate) async fn tell_of_checkpoint(
 ) -> Result<(), RaftFatal<TypeConfig>> {
     let mut metrics = raft.metrics();
     let known = |metrics: &RaftMetrics<TypeConfig>| metrics.snapshot.as_ref().map(position_of);
-    let mut newest = known(&metrics.borrow_watched());
-    if newest >= covered {
-        return Ok(());
-    }
-    raft.trigger().snapshot().await?;
-    loop {
-        metrics.changed().await.map_err(|_| RaftFatal::Stopped)?;
-        let now = known(&metrics.borrow_watched());
-        if now >= covered {
-            return Ok(());
+    while known(&metrics.borrow_watched()) < covered {
+        raft.trigger().snapshot().await?;
+        let mut newest = known(&metrics.borrow_watched());
+        let told = async {
+            while newest < covered {
+                metrics.changed().await.map_err(|_| RaftFatal::Stopped)?;
+                newest = known(&metrics.borrow_watched());
+            }
+            Ok(())
+        };
+        // While another is being made, nothing is asked for.
+        if let Ok(told) = tokio::time::timeout(ASK_AGAIN, told).await {
+            return told;
         }
-        // One that was under way: while it was, nothing was asked for.
-        if now != std::mem::replace(&mut newest, now) {
-            raft.trigger().snapshot().await?;
+    }
+    Ok(())
+}
+
+/// What of the log the last checkpoint lets go.
+#[derive(Default)]
+struct Cut {
+    covered: u64,
+    upto: u64,
+}
+
+impl Cut {
+    /// Lets go of the log that is covered by a checkpoint and needed by nobody. Who reads the log
+    /// for a peer is not interrupted: openraft then cuts it when that is done.
+    async fn perform(&mut self, context: &Context, raft: &Raft, config: &ClusterConfig) {
+        let Some(covered) = context.replica.checkpointed().map(|position| position.index) else {
+            return;
+        };
+        if covered != self.covered {
+            let by_number = covered.saturating_sub(config.keep_log_entries);
+            let by_bytes = context.replica.index_before_last_bytes(config.keep_log_bytes);
+            *self = Self { covered, upto: by_number.max(by_bytes.unwrap_or(0).min(covered)) };
+        }
+        let purged = context.log.state().purged.map_or(0, |purged| purged.index);
+        let mut upto = self.upto;
+        if may_hold(context, config) {
+            let matched = matched(&raft.metrics().borrow_watched());
+            let now_ns = context.clock.monotonic_ns();
+            upto = upto.min(context.held.free_up_to(purged, &matched, now_ns));
+        }
+        if upto > purged {
+            // An error means that openraft has stopped, which `conduct` reports.
+            let _ = raft.trigger().purge_log(upto).await;
         }
     }
 }
 
-/// Lets go of the log that is covered by a checkpoint and needed by nobody.
-async fn cut_log(context: &Context, raft: &Raft, config: &ClusterConfig) {
-    let Some(covered) = context.replica.checkpointed().map(|position| position.index) else {
-        return;
-    };
-    let by_number = covered.saturating_sub(config.keep_log_entries);
-    let by_bytes = context.replica.index_before_last_bytes(config.keep_log_bytes).unwrap_or(0);
-    let mut upto = by_number.max(by_bytes.min(covered));
+/// Whether the log is small enough, and the disk has room enough, to keep it for peers.
+fn may_hold(context: &Context, config: &ClusterConfig) -> bool {
     let log_bytes = context.log.metrics().segments.saturating_mul(config.log_segment_bytes);
-    if context.has_room() && log_bytes <= config.held_log_bytes {
-        let matched = matched(&raft.metrics().borrow_watched());
-        upto = upto.min(context.held.free_up_to(&matched, context.clock.monotonic_ns()));
-    }
-    if upto > context.log.state().purged.map_or(0, |purged| purged.index) {
-        // An error means that openraft has stopped, which `conduct` reports.
-        let _ = raft.trigger().purge_log(upto).await;
-    }
+    let reserve_bytes = context.reserve_bytes.load(Ordering::Relaxed);
+    let room = &context.replica.store;
+    log_bytes <= config.held_log_bytes
+        && context.has_room()
+        && room.has_room_for(LEAST_ROOM, reserve_bytes.saturating_add(ROOM_TO_HOLD))
 }
 
 /// Lets go of what a finished checkpoint has made unnecessary in the state store. Its file is
@@ -130,5 +155,10 @@ async fn maintain(context: &Context) {
 
 /// Bytes of rows that there must be room for, however few have changed.
 const LEAST_ROOM: u64 = 1 << 20;
+/// Room beyond what stops the node, and beyond the warning that comes before, below which no log is
+/// kept for peers.
+const ROOM_TO_HOLD: u64 = 256 << 20;
+/// How long to wait for a checkpoint that openraft was told of before it is told again.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// How often to look whether a checkpoint is due.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);

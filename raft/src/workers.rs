@@ -20,7 +20,8 @@ use tokio::task::JoinError;
 /// Where a node's blocking work is done.
 #[derive(Clone, Default)]
 pub enum Workers {
-    /// On threads: the log's own, and tokio's for blocking work.
+    /// On threads: the log's own, tokio's for blocking work, and one of a low priority for each
+    /// piece of work that nobody waits for.
     #[default]
     Threads,
     /// In the task that asks for it, and over the simulated disk alone.

@@ -18,9 +18,11 @@
 //! far more rows than they have bytes, one after the other on a state of more than 256 MiB, make a
 //! larger checkpoint. Who has such a state raises the upper bound, which stops them earlier.
 //!
-//! Two things that take more are not in it, because they can wait: a snapshot that is received is
-//! given up once the lower bound is crossed, and put into place only where that leaves as much
-//! free; and the state's file is written anew only under the same condition.
+//! Three things that take more are not in it, because they can wait: the log that is kept for a
+//! peer which is being sent a snapshot is let go while 256 MiB are left above the lower bound; a
+//! snapshot that is received is given up once the lower bound is crossed, and put into place only
+//! where that leaves as much free; and the state's file is written anew only under the same
+//! condition.
 //!
 //! The upper bound, under which `NOSPACE` stands, is the lower one and what the cluster goes on to
 //! write then: heartbeats, returns and removals make the log as long as it ever gets, which is

@@ -134,7 +134,7 @@ fn config(machine: &Machine, sizes: Sizes) -> ClusterConfig {
     config.checkpoint_interval = sizes.checkpoint_interval;
     config.keep_log_entries = sizes.keep_log_entries;
     config.keep_log_bytes = sizes.keep_log_bytes;
-    config.held_log_bytes = 16 * sizes.keep_log_bytes;
+    config.held_log_bytes = (16 * sizes.keep_log_bytes).max(8 * sizes.log_segment_bytes);
     config.log_segment_bytes = sizes.log_segment_bytes;
     config.log_cache_bytes = sizes.log_cache_bytes;
     config.workers = Workers::InPlace(Arc::new(disk.clone()));
