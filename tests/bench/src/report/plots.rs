@@ -21,7 +21,7 @@ pub(crate) struct Plot {
     pub(crate) title: &'static str,
     of: fn(&Figures) -> f64,
     is_better_higher: bool,
-    /// Where no line is.
+    /// In a band of its own, below or above all lines.
     legend: SeriesLabelPosition,
 }
 
@@ -70,7 +70,9 @@ impl Plot {
             System::ALL.into_iter().map(|system| (system, self.line(results, system))).collect();
         let points = || lines.iter().flat_map(|(_, line)| line);
         let clients = Axis::at(points().map(|point| point.0).collect());
-        let figures = Axis::over(&points().map(|point| point.1).collect::<Vec<_>>());
+        let mut figures = points().map(|point| point.1).collect::<Vec<_>>();
+        figures.extend(self.edge_of_legend(&figures));
+        let figures = Axis::over(&figures);
         let mut chart = ChartBuilder::on(root)
             .caption(self.title, (FONT, 18))
             .margin(12)
@@ -102,6 +104,17 @@ impl Plot {
             .label_font((FONT, 13))
             .draw()?;
         root.present()
+    }
+
+    /// How far the axis goes beyond the figures, so that the legend lies on none of them.
+    fn edge_of_legend(&self, figures: &[f64]) -> Option<f64> {
+        let least = figures.iter().copied().reduce(f64::min)?;
+        let most = figures.iter().copied().reduce(f64::max)?;
+        let band = (most / least).powf(LEGEND_HEIGHT / (1.0 - LEGEND_HEIGHT));
+        Some(match self.legend {
+            SeriesLabelPosition::LowerRight => least / band,
+            _ => most * band,
+        })
     }
 
     /// The better way of a system at each number of clients.
@@ -201,6 +214,8 @@ fn colour(system: System) -> RGBColor {
 }
 
 const SIZE: (u32, u32) = (640, 400);
+/// Of the legend, as a part of the axis with it.
+const LEGEND_HEIGHT: f64 = 0.3;
 const FONT: &str = "sans-serif";
 
 #[cfg(test)]
